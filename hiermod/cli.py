@@ -1,0 +1,207 @@
+"""The command line: ``hiermod demo`` and ``hiermod fit FORMULA DATA``.  The only module that prints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hiermod.errors import DataError, HiermodError, HiermodWarning
+from hiermod.model import FAMILIES, Model
+
+EXIT_INTERRUPTED = 130  # what a shell reports for a command ended by Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    logging.getLogger("hiermod").setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", HiermodWarning)
+            warnings.showwarning = _show_warning
+            options.run(options)
+    except HiermodError as error:
+        print(f"hiermod: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("hiermod: interrupted; nothing more was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    import hiermod
+
+    parser = argparse.ArgumentParser(
+        prog="hiermod", description="One hierarchical model by REML and by Bayes, side by side."
+    )
+    parser.add_argument("--version", action="version", version=f"hiermod {hiermod.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="fit the sleepstudy data and write a report")
+    demo.add_argument(
+        "--out", type=Path, default=Path("hiermod-demo"), help="folder to write to (default: %(default)s)"
+    )
+    demo.set_defaults(run=_demo)
+
+    fit = commands.add_parser("fit", help="fit a formula to a CSV file")
+    fit.add_argument("formula", metavar="FORMULA", help="for example 'Reaction ~ Days + (Days | Subject)'")
+    fit.add_argument("data", metavar="DATA", type=Path, help="a CSV file, .csv.gz, or .tsv, with a header")
+    fit.add_argument("--family", default="gaussian", help=f"one of {', '.join(FAMILIES)} (default: %(default)s)")
+    fit.add_argument("--weights", metavar="COLUMN", help="prior weights, as in lme4")
+    fit.add_argument("--se", metavar="COLUMN", help="known residual standard deviation of each row")
+    fit.add_argument("--dropna", action="store_true", help="leave out rows with missing values")
+    fit.add_argument(
+        "--factor",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="treat a column of numbers as a factor; may be repeated",
+    )
+    fit.add_argument(
+        "--method", choices=("both", "reml", "bayes"), default="both", help="which fits (default: %(default)s)"
+    )
+    fit.add_argument("--out", type=Path, help="also write tables, figures and report.html to this folder")
+    fit.set_defaults(run=_fit)
+    for command in (demo, fit):
+        command.add_argument("--draws", type=int, default=1000, help="posterior draws per chain (default: %(default)s)")
+        command.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from hiermod.datasets import load_dataset
+
+    data = load_dataset("sleepstudy")
+    model = Model("Reaction ~ Days + (Days | Subject)", data)
+    print(f"{data.attrs['description']}\nSource: {data.attrs['source']}\n")
+    _run(model, "both", options, options.out, "hiermod demo: sleepstudy")
+
+
+def _fit(options: argparse.Namespace) -> None:
+    data = read_table(options.data)
+    for column in options.factor:
+        if column not in data.columns:
+            raise DataError(
+                f"--factor {column}: the file has no such column; it has {', '.join(map(str, data.columns))}"
+            )
+        data[column] = data[column].astype("category")
+    model = Model(
+        options.formula, data, family=options.family, weights=options.weights, se=options.se, dropna=options.dropna
+    )
+    method = options.method
+    if method == "both" and not _can_reml(model):
+        method = "bayes"
+    _run(model, method, options, options.out, f"hiermod: {model.formula}")
+
+
+def _can_reml(model: Model) -> bool:
+    """REML needs a Gaussian model; where one is refused for another reason, that reason should be heard."""
+    return model.family == "gaussian" and model.link == "identity" and model.design.special is None
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table from a text file; DataError when it is not there or not a table."""
+    if not path.is_file():
+        raise DataError(f"there is no file {str(path)!r}")
+    separator = "\t" if ".tsv" in path.suffixes or ".tab" in path.suffixes else ","
+    try:
+        return pd.read_csv(path, sep=separator)
+    except (ValueError, OSError, pd.errors.ParserError) as error:
+        raise DataError(f"{str(path)!r} cannot be read as a table with commas (or tabs, for .tsv): {error}") from error
+
+
+def _run(model: Model, method: str, options: argparse.Namespace, out: Path | None, title: str) -> None:
+    if out is not None:
+        _make_folder(out)
+    fits: dict[str, Any] = {}
+    if method in ("both", "reml"):
+        fits["REML"] = model.reml()
+        print(f"{fits['REML'].summary()}\n")
+    if method in ("both", "bayes"):
+        print("Sampling the posterior (the first fit on a machine also compiles) ...", flush=True)
+        fits["Bayes"] = model.fit(draws=options.draws, random_seed=options.seed)
+        print(f"\n{fits['Bayes'].summary()}\n")
+    comparison = None
+    if len(fits) == 2:
+        from hiermod.comparison.estimates import compare_estimates
+
+        comparison = compare_estimates({"Bayes": fits["Bayes"], "REML": fits["REML"]})
+        print("Side by side (difference in standard errors of REML):\n")
+        print(f"{_flat(comparison).to_string(na_rep='', float_format=_number)}\n")
+    if out is not None:
+        _write(model, fits, comparison, out, title)
+
+
+def _number(value: float) -> str:
+    from hiermod.report import number
+
+    return number(value)
+
+
+def _flat(comparison: pd.DataFrame) -> pd.DataFrame:
+    """Two-level columns on one line for the terminal: "Bayes", "Bayes se", ..., "difference"."""
+    names = {"estimate": "", "std_error": " se", "lower": " lower", "upper": " upper"}
+    flat = comparison.copy()
+    flat.columns = pd.Index([top if top == "difference" else top + names[sub] for top, sub in comparison.columns])
+    return flat.rename_axis(None)
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"the folder {str(out)!r} cannot be made: {error}") from error
+
+
+def _write(model: Model, fits: dict[str, Any], comparison: pd.DataFrame | None, out: Path, title: str) -> None:
+    from hiermod.report import Part, write_report
+
+    parts: list[Part] = []
+    written = []
+    if comparison is not None:
+        _flat(comparison).to_csv(out / "estimates.csv", index_label="parameter")
+        written.append("estimates.csv")
+        parts.append(
+            Part("Side by side", "Differences are in standard errors of the REML estimate.", table=_flat(comparison))
+        )
+    if model.design.blocks and "REML" in fits:
+        figure_parts, names = _figures(model, fits, out)
+        parts += figure_parts
+        written += names
+    for name, fit in fits.items():
+        fit.tidy().to_csv(out / f"{name.lower()}.csv", index=False)
+        written.append(f"{name.lower()}.csv")
+        parts.append(Part(f"Summary: {name}", verbatim=str(fit.summary())))
+    for name, fit in fits.items():
+        if model.design.blocks:
+            parts.append(Part(f"Coefficients by group: {name}", table=fit.coef().set_index(["group", "level", "term"])))
+    write_report(out / "report.html", title, parts)
+    print(f"Written to {out}/: {', '.join([*written, 'report.html'])}")
+
+
+def _figures(model: Model, fits: dict[str, Any], out: Path) -> tuple[list[Any], list[str]]:
+    from hiermod.report import Part
+
+    pooling = model.pooling(bayes=fits.get("Bayes", False))
+    axes = pooling.plot_shrinkage()
+    axes.figure.savefig(out / "shrinkage.png", dpi=150)
+    pooling.table().to_csv(out / "pooling.csv", index=False)
+    text = "Each group's own estimate (no pooling) and where partial pooling moves it."
+    return [Part("Shrinkage", text, figure=axes.figure)], ["shrinkage.png", "pooling.csv"]
+
+
+def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, HiermodWarning):
+        print(f"hiermod: note: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

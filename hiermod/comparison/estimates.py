@@ -1,0 +1,85 @@
+"""Estimates of several fits in one table, parameter by parameter, the difference in REML standard errors.
+
+Parameters go by their names in the posterior (``Days``, ``1|Subject_sigma``, ``Subject_corr[Intercept,Days]``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from hiermod.errors import ArgumentError, ArgumentTypeError
+from hiermod.results.bayesian import BayesianFit
+from hiermod.results.frequentist import FrequentistFit
+
+Fit = BayesianFit | FrequentistFit
+
+
+def compare_estimates(fits: Mapping[str, Fit], reference: str | None = None) -> pd.DataFrame:
+    """Estimates of two or more fits of the same response, one row per parameter.
+
+    fits: name -> fit, in the order of the columns.  reference: the fit the others are measured against; by default the
+    first REML fit, else the first frequentist one, else the first.  Returns a DataFrame, index parameter; for each fit
+    the columns (name, estimate), (name, std_error), (name, lower), (name, upper), and for each fit but the reference
+    ("difference", name): its estimate minus the reference's, in standard errors of the reference (nan where the
+    reference has none, as for variances by REML).
+
+    Raises ArgumentTypeError for what is not a fit, ArgumentError for fits of different responses or rows.
+
+    >>> import hiermod as hm
+    >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+    >>> hm.compare_estimates({"ML": m.ml(), "REML": m.reml()})["difference"].round(3).loc["Days", "ML"]
+    np.float64(0.0)
+    """
+    _check(fits)
+    base = _reference(fits, reference)
+    tables = {name: fit.parameters()[["estimate", "std_error", "lower", "upper"]] for name, fit in fits.items()}
+    order = list(dict.fromkeys(parameter for table in tables.values() for parameter in table.index))
+    # common coefficients first, then the rest, whichever fit has them
+    common = {label for fit in fits.values() for label in fit.design.common}
+    order = [name for name in order if name in common] + [name for name in order if name not in common]
+    columns = {
+        (name, statistic): table[statistic].reindex(order)
+        for name, table in tables.items()
+        for statistic in table.columns
+    }
+    scale = tables[base]["std_error"].reindex(order).astype(float)
+    for name, table in tables.items():
+        if name != base:
+            gap = table["estimate"].reindex(order) - tables[base]["estimate"].reindex(order)
+            columns["difference", name] = gap.astype(float) / scale.replace(0.0, np.nan)
+    frame = pd.DataFrame(columns, index=pd.Index(order, name="parameter"))
+    frame.columns = pd.MultiIndex.from_tuples(frame.columns, names=["fit", "statistic"])
+    frame.attrs["reference"] = base
+    return frame
+
+
+def _check(fits: Mapping[str, Fit]) -> None:
+    if not isinstance(fits, Mapping):
+        raise ArgumentTypeError(
+            f"compare_estimates takes a dict such as {{'Bayes': fit, 'REML': reml}}, got {type(fits).__name__}"
+        )
+    if not fits:
+        raise ArgumentError("compare_estimates needs at least one fit, got an empty dict")
+    for name, fit in fits.items():
+        if not isinstance(fit, BayesianFit | FrequentistFit):
+            raise ArgumentTypeError(f"{name!r} is not a fit of hiermod but {type(fit).__name__}")
+    first_name, first = next(iter(fits.items()))
+    for name, fit in fits.items():
+        same = fit.nobs == first.nobs and fit.design.response == first.design.response
+        if not (same and np.array_equal(fit.design.y, first.design.y)):
+            raise ArgumentError(
+                f"{name!r} and {first_name!r} are fits of different data ({fit.design.response}, {fit.nobs} rows; "
+                f"{first.design.response}, {first.nobs} rows): their estimates do not answer the same question"
+            )
+
+
+def _reference(fits: Mapping[str, Fit], reference: str | None) -> str:
+    if reference is not None:
+        if reference not in fits:
+            raise ArgumentError(f"reference={reference!r} is not one of the fits ({', '.join(fits)})")
+        return reference
+    frequentist = [name for name, fit in fits.items() if isinstance(fit, FrequentistFit)]
+    by_reml = [name for name in frequentist if fits[name].reml]  # type: ignore[union-attr]
+    return (by_reml or frequentist or list(fits))[0]

@@ -1,0 +1,91 @@
+"""Errors and warnings: one root each, and every error is also the built-in kind an ordinary ``except`` expects.
+
+A message says what was wrong, what was found, why it matters and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HiermodError(Exception):
+    """Root of every error that hiermod raises on purpose."""
+
+
+class FormulaError(HiermodError, ValueError):
+    """The formula cannot be read, or describes something the model cannot be."""
+
+
+class DataError(HiermodError, ValueError):
+    """The data cannot support the model: missing, infinite, constant, duplicated, empty."""
+
+
+class DesignError(HiermodError, ValueError):
+    """Formula and data are fine alone, yet the model they make cannot be estimated."""
+
+
+class ArgumentError(HiermodError, ValueError):
+    """An argument has a value that is not allowed."""
+
+
+class ArgumentTypeError(HiermodError, TypeError):
+    """An argument has the wrong type."""
+
+
+class UnknownNameError(HiermodError, KeyError):
+    """A name (column, group, data set, parameter) that does not exist here."""
+
+    def __str__(self) -> str:  # KeyError shows the repr of its message, quotes and all
+        return str(self.args[0]) if self.args else ""
+
+
+class UnsupportedError(HiermodError, ValueError):
+    """A valid request that this engine or kind of fit cannot answer."""
+
+
+class FitError(HiermodError, ValueError):
+    """The computation started and could not finish."""
+
+
+class FileError(HiermodError, ValueError):
+    """A file that is not what it should be."""
+
+
+class HiermodWarning(UserWarning):
+    """Root of every warning that hiermod issues."""
+
+
+class SingularFitWarning(HiermodWarning):
+    """The estimated covariance of the group effects is rank deficient (lme4: boundary (singular) fit)."""
+
+
+class ConvergenceWarning(HiermodWarning):
+    """The optimiser or the sampler did not reach what its own checks ask for."""
+
+
+class RankDeficiencyWarning(HiermodWarning):
+    """Columns of the model matrix that earlier columns explain were left out."""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """``" Did you mean 'x'?"`` when a candidate resembles ``name``, else an empty string.
+
+    >>> nearest("Raction", ["Reaction", "Days"])
+    " Did you mean 'Reaction'?"
+    """
+    names = [str(candidate) for candidate in candidates]
+    folded = {candidate.casefold(): candidate for candidate in names}
+    found = difflib.get_close_matches(str(name).casefold(), list(folded), n=1, cutoff=0.6)
+    return f" Did you mean {folded[found[0]]!r}?" if found else ""
+
+
+def listing(names: Iterable[object], limit: int = 8) -> str:
+    """Names joined for a message, cut after ``limit`` with the number left out.
+
+    >>> listing(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
+    items = [str(name) for name in names]
+    if len(items) <= limit:
+        return ", ".join(items)
+    return f"{', '.join(items[:limit])} and {len(items) - limit} more"

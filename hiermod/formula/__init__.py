@@ -1,0 +1,1 @@
+"""Text and data frame in, one immutable Design out.  The only package that imports formulae."""

@@ -1,0 +1,200 @@
+"""Formula and data frame to Design: parse, check, evaluate, group, judge the rank.  One way in, for every engine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hiermod.errors import ArgumentTypeError, DesignError, FormulaError
+from hiermod.formula.data import (
+    check_finite,
+    check_frame,
+    check_positive,
+    missing_rows,
+    plain_column,
+    row_vector,
+    used_columns,
+)
+from hiermod.formula.design import Block, Column, Design
+from hiermod.formula.evaluate import Evaluator, Term, base_namespace
+from hiermod.formula.groups import group_codes
+from hiermod.formula.parse import Bar, ParsedFormula, parse_formula
+from hiermod.formula.rank import estimable_columns
+from hiermod.formula.response import Response, read_response
+
+
+def build_design(
+    formula: str,
+    data: pd.DataFrame,
+    *,
+    weights: str | np.ndarray | None = None,
+    se: str | np.ndarray | None = None,
+    dropna: bool = False,
+    extra_namespace: Mapping[str, Any] | None = None,
+    family: str = "gaussian",
+) -> Design:
+    """Resolve ``formula`` on ``data`` once, for every engine.
+
+    weights, se: a column's name or (n,) array; prior weights (precisions) and known residual sds.  Raises FormulaError,
+    DataError, DesignError, UnknownNameError or ArgumentTypeError, each saying what was found and what to do.
+
+    >>> import pandas as pd
+    >>> d = pd.DataFrame({"y": [1.0, 2, 4, 3], "x": [0, 1, 2, 3], "g": ["a", "a", "b", "b"]})
+    >>> design = build_design("y ~ x + (1 | g)", d)
+    >>> design.common, design.blocks[0].levels
+    (('Intercept', 'x'), ('a', 'b'))
+    """
+    if extra_namespace is not None and not isinstance(extra_namespace, Mapping):
+        raise ArgumentTypeError(
+            f"extra_namespace must be a dict of names for the formula, got {type(extra_namespace).__name__}"
+        )
+    parsed = parse_formula(formula)
+    data = check_frame(data)
+    used = used_columns(parsed, data, base_namespace() | dict(extra_namespace or {}))
+    rows = {"weights": row_vector("weights", weights, data), "se": row_vector("se", se, data)}
+    _check_group_columns(parsed, used)
+    keep, missing = missing_rows(_columns_to_check(data, used, rows, {"weights": weights, "se": se}), dropna)
+    frame = _plain_frame(parsed, data, used, keep)
+    numbers = {
+        name: None if values is None else values.to_numpy(dtype=float, na_value=np.nan)[keep]
+        for name, values in rows.items()
+    }
+    for name, values in numbers.items():
+        if values is not None:
+            check_positive(name, values)
+    response = read_response(parsed, frame, family, extra_namespace)
+    for name, column in response.extra_columns.items():
+        frame[name] = column
+    for bar in parsed.bars:
+        if len(bar.factor) > 1:
+            codes, levels = group_codes(frame, bar.factor)
+            frame[bar.name] = pd.Categorical.from_codes(codes, list(levels), ordered=True)
+    evaluator = Evaluator(parsed.common, tuple(bar.left for bar in parsed.bars), frame, extra_namespace)
+    common = [term for term in evaluator.common_terms() if not term.is_offset]
+    offsets = [term for term in evaluator.common_terms() if term.is_offset]
+    X = np.hstack([np.empty((len(frame), 0)), *(term.values for term in common)])
+    for term in (*common, *offsets):
+        check_finite(f"the predictor {term.name!r}", term.values)
+    degree = np.repeat([term.degree for term in common], [term.values.shape[1] for term in common])
+    return Design(
+        formula=parsed.text,
+        response=parsed.response,
+        y=response.y,
+        X=X,
+        common=tuple(label for term in common for label in term.labels),
+        common_terms=tuple(term.name for term in common for _ in term.labels),
+        estimable=estimable_columns(X, degree),
+        blocks=_blocks(parsed, evaluator, frame),
+        frame=frame,
+        evaluator=evaluator,
+        bambi_formula=_bambi_formula(parsed, response),
+        trials=response.trials,
+        offset=sum(term.values[:, 0] for term in offsets) if offsets else None,
+        weights=numbers["weights"],
+        se=numbers["se"],
+        special=response.special,
+        n_rows_data=len(data),
+        missing=missing,
+    )
+
+
+def _columns_to_check(
+    data: pd.DataFrame, used: list[str], rows: dict[str, pd.Series | None], given: dict[str, Any]
+) -> dict[str, pd.Series]:
+    parts = {name: data[name] for name in used}
+    for what, values in rows.items():
+        if values is not None:
+            parts[given[what] if isinstance(given[what], str) else what] = values
+    return parts
+
+
+def _check_group_columns(parsed: ParsedFormula, used: list[str]) -> None:
+    for bar in parsed.bars:
+        for column in bar.factor:
+            if column not in used:
+                raise FormulaError(
+                    f"the grouping factor in ({bar.text}) must be a column of the data; {column!r} is not"
+                )
+
+
+def _plain_frame(parsed: ParsedFormula, data: pd.DataFrame, used: list[str], keep: np.ndarray) -> pd.DataFrame:
+    mentions = Counter(token.text for token in parsed.names)
+    as_group = Counter(column for bar in _written_bars(parsed) for column in bar.factor)
+    columns = {}
+    for name in used:
+        values = data[name] if keep.all() else data.loc[keep, name]
+        columns[name] = plain_column(name, values, grouping_only=mentions[name] <= as_group[name])
+    return pd.DataFrame(columns, index=data.index if keep.all() else data.index[keep])
+
+
+def _written_bars(parsed: ParsedFormula) -> list[Bar]:
+    """One bar per bar term as typed (``a/b`` was split into several): the longest factor has every column."""
+    longest: dict[str, Bar] = {}
+    for i, bar in enumerate(parsed.bars):
+        key = f"{bar.text}#{sum(other.text == bar.text and other.factor == bar.factor for other in parsed.bars[:i])}"
+        if key not in longest or len(bar.factor) > len(longest[key].factor):
+            longest[key] = bar
+    return list(longest.values())
+
+
+def _blocks(parsed: ParsedFormula, evaluator: Evaluator, frame: pd.DataFrame) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    seen: dict[tuple[str, str], str] = {}
+    for i, bar in enumerate(parsed.bars):
+        terms = evaluator.left_terms(i)
+        if not terms:
+            raise FormulaError(
+                f"({bar.text}) has no column left of the bar; write (1 | {bar.name}) for a group intercept"
+            )
+        codes, levels = group_codes(frame, bar.factor)
+        columns = [(column, term.values[:, j]) for term in terms for j, column in enumerate(_columns(term, bar))]
+        for term in terms:
+            check_finite(f"{term.name!r} in ({bar.text})", term.values)
+            if term.is_offset:
+                raise FormulaError(f"an offset cannot stand inside ({bar.text}): add it to the formula outside the bar")
+        for column, values in columns:
+            key = (bar.name, column.label)
+            if key in seen:
+                raise FormulaError(
+                    f"the group effect {column.label!r} of {bar.name!r} stands in the formula twice, in ({seen[key]}) and in "
+                    f"({bar.text}), so its two variances cannot be told apart. (x | g) already includes (1 | g): write (0 + x | g) to leave it out"
+                )
+            if not values.any():
+                raise DesignError(f"the group effect {column.label!r} in ({bar.text}) is 0 in every row: leave it out")
+            seen[key] = bar.text
+        groups = [columns] if bar.correlated else [[one] for one in columns]
+        for group in groups:
+            same = sum(block.factor == bar.name and block.size > 1 for block in blocks)
+            blocks.append(
+                Block(
+                    factor=bar.name,
+                    factor_columns=bar.factor,
+                    levels=levels,
+                    columns=tuple(column for column, _ in group),
+                    codes=codes,
+                    values=np.column_stack([values for _, values in group]),
+                    text=bar.text,
+                    corr_name=("" if len(group) < 2 else f"{bar.name}_corr" + (f"_{same + 1}" if same else "")),
+                    bar=i,
+                    positions=tuple(next(j for j, c in enumerate(columns) if c[0] is column) for column, _ in group),
+                )
+            )
+    return tuple(blocks)
+
+
+def _columns(term: Term, bar: Bar) -> list[Column]:
+    variable = f"{'1' if term.name == 'Intercept' else term.name}|{bar.name}"
+    levels = term.levels or (None,) * len(term.labels)
+    return [Column(label, variable, level) for label, level in zip(term.labels, levels, strict=True)]
+
+
+def _bambi_formula(parsed: ParsedFormula, response: Response) -> str:
+    pieces = [parsed.common]
+    for bar in parsed.bars:
+        name = bar.name if bar.name.isidentifier() else f"`{bar.name}`"
+        pieces.append(f"({bar.left}|{name})")
+    return f"{response.bambi_text} ~ {' + '.join(pieces)}"

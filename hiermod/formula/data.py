@@ -1,0 +1,192 @@
+"""The person's data frame checked and made plain: one private frame of numbers and ordered categoricals.
+
+Everything that could give a wrong number later is refused here, with counts; the caller's frame is never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hiermod.errors import ArgumentTypeError, DataError, HiermodError, UnknownNameError, listing, nearest
+from hiermod.formula.parse import ParsedFormula, marked
+
+
+def check_frame(data: Any) -> pd.DataFrame:
+    """The frame itself when it is one with rows; ArgumentTypeError or DataError when not."""
+    if not isinstance(data, pd.DataFrame):
+        raise ArgumentTypeError(
+            f"data must be a pandas DataFrame with one row per observation, got {type(data).__name__}: "
+            "pandas.DataFrame(...) makes one from a dict or a list of records, pandas.read_csv(...) from a file"
+        )
+    if len(data) == 0:
+        raise DataError(f"the data frame has no rows (columns: {listing(data.columns)}): there is nothing to fit")
+    return data
+
+
+def used_columns(parsed: ParsedFormula, data: pd.DataFrame, namespace: Mapping[str, Any]) -> list[str]:
+    """Columns the formula uses, in order of mention.
+
+    Raises UnknownNameError, the place marked and the nearest column named, for a name that is neither a column nor known."""
+    used: dict[str, None] = {}
+    for token in parsed.names:
+        if token.text in data.columns:
+            used[token.text] = None
+        elif token.text.split(".")[0] not in namespace:
+            raise UnknownNameError(
+                f"the formula uses {token.text!r}, and the data have no such column."
+                f"{nearest(token.text, data.columns)}\n{marked(parsed.text, token.start, token.stop)}\n"
+                f"The columns are: {listing(data.columns, 20)}."
+            )
+    repeated = [name for name in used if isinstance(data[name], pd.DataFrame)]
+    if repeated:
+        raise DataError(
+            f"the data have more than one column named {listing(map(repr, repeated))}, so it is not clear which one "
+            "the formula means: rename or drop the duplicates"
+        )
+    return list(used)
+
+
+def row_vector(what: str, given: Any, data: pd.DataFrame) -> pd.Series | None:
+    """``weights`` or ``se``, given as a column's name or an array with one number per row of the data."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        if given not in data.columns:
+            raise UnknownNameError(
+                f"{what}={given!r}: the data have no such column.{nearest(given, data.columns)} "
+                f"The columns are: {listing(data.columns, 20)}."
+            )
+        values = data[given]
+        if isinstance(values, pd.DataFrame):
+            raise DataError(f"{what}={given!r}: the data have more than one column of that name")
+    else:
+        array = np.asarray(given)
+        if array.shape != (len(data),):
+            raise DataError(
+                f"{what} must have one number per row of the data, {len(data)}, got an array of shape {array.shape}"
+            )
+        values = pd.Series(array, index=data.index)
+    if not pd.api.types.is_numeric_dtype(values.dtype):
+        raise DataError(f"{what} must be numbers, got values of type {values.dtype}")
+    return values
+
+
+def check_positive(what: str, values: np.ndarray) -> None:
+    bad = ~(np.isfinite(values) & (values > 0))
+    if bad.any():
+        raise DataError(
+            f"{what} must be positive and finite in every row; {int(bad.sum())} of {len(values)} rows are not "
+            f"(the first: {values[np.argmax(bad)]:g}). Leave out such rows first."
+        )
+
+
+def missing_rows(parts: Mapping[str, pd.Series], dropna: bool) -> tuple[np.ndarray, dict[str, int]]:
+    """Which rows are complete, and how many values each column lacks; DataError unless ``dropna``."""
+    counts: dict[str, int] = {}
+    complete: np.ndarray | None = None
+    for name, values in parts.items():
+        absent = values.isna().to_numpy()
+        if absent.any():
+            counts[name] = int(absent.sum())
+        complete = ~absent if complete is None else complete & ~absent
+    keep = np.ones(0, dtype=bool) if complete is None else complete
+    if counts:
+        told = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        if not dropna:
+            raise DataError(
+                f"missing values in the columns the model uses ({told}; {int((~keep).sum())} of {len(keep)} rows). "
+                "dropna=True leaves those rows out; filling them in is another option"
+            )
+        if not keep.any():
+            raise DataError(f"every row has a missing value ({told}), so nothing is left to fit")
+    return keep, counts
+
+
+def plain_column(name: str, values: pd.Series, *, grouping_only: bool) -> pd.Series:
+    """One column as numpy numbers or an ordered categorical with its unused levels gone.
+
+    Text becomes a categorical in code-point order, a categorical keeps its own order of levels.  A column that only
+    groups rows becomes a categorical whose levels are text, numbers in numerical order."""
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        present = values.cat.remove_unused_categories()
+        return _categorical(present, [_label(level) for level in present.cat.categories])
+    if pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
+        raise DataError(
+            f"column {name!r} holds dates or times, which a formula cannot use: turn it into a number first, "
+            f"for example (data[{name!r}] - data[{name!r}].min()).dt.days"
+        )
+    if pd.api.types.is_bool_dtype(dtype):
+        return values.astype("int64") if not grouping_only else _from_text(name, values)
+    if pd.api.types.is_complex_dtype(dtype):
+        raise DataError(f"column {name!r} holds complex numbers, which a formula cannot use")
+    if pd.api.types.is_numeric_dtype(dtype):
+        kind = "int64" if pd.api.types.is_integer_dtype(dtype) else "float64"
+        numbers = pd.Series(values.to_numpy(dtype=kind), index=values.index)
+        return _numeric_levels(numbers) if grouping_only else numbers
+    inferred = pd.api.types.infer_dtype(values, skipna=True)
+    if inferred in ("integer", "floating", "mixed-integer-float", "decimal", "boolean"):
+        return plain_column(name, pd.to_numeric(values), grouping_only=grouping_only)
+    if inferred not in ("string", "empty"):
+        raise DataError(
+            f"column {name!r} mixes kinds of values ({inferred}): make it all numbers or all text, "
+            f"for example data[{name!r}].astype(str)"
+        )
+    return _from_text(name, values)
+
+
+def level_labels(values: pd.Series) -> np.ndarray:
+    """Each row's level as text, the way ``plain_column`` writes the levels of a grouping column."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        labels = np.array([_label(level) for level in values.cat.categories] + [""], dtype=object)
+        return labels[values.cat.codes.to_numpy()]
+    return np.array([_label(value) for value in values], dtype=object)
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _from_text(name: str, values: pd.Series) -> pd.Series:
+    codes, uniques = pd.factorize(values.astype(object), sort=False)
+    order = np.argsort(np.array([str(unique) for unique in uniques], dtype=object), kind="stable")
+    rank = np.empty(len(order), dtype=int)
+    rank[order] = np.arange(len(order))
+    return pd.Series(
+        pd.Categorical.from_codes(rank[codes], [str(uniques[i]) for i in order], ordered=True), index=values.index
+    )
+
+
+def _numeric_levels(values: pd.Series) -> pd.Series:
+    uniques, codes = np.unique(values.to_numpy(), return_inverse=True)
+    return pd.Series(
+        pd.Categorical.from_codes(codes, [_label(unique) for unique in uniques], ordered=True), index=values.index
+    )
+
+
+def _categorical(values: pd.Series, labels: list[str]) -> pd.Series:
+    if len(set(labels)) < len(labels):
+        raise DataError(f"column {values.name!r}: two of its levels read the same as text")
+    return pd.Series(pd.Categorical.from_codes(values.cat.codes.to_numpy(), labels, ordered=True), index=values.index)
+
+
+def check_finite(what: str, array: np.ndarray) -> None:
+    """DataError when a number is infinite or undefined, which a transformation such as log(0) makes."""
+    bad = ~np.isfinite(array)
+    if bad.any():
+        rows = int(bad.any(axis=tuple(range(1, array.ndim))).sum())
+        raise DataError(
+            f"{what} is infinite or undefined in {rows} of {len(array)} rows (a logarithm of 0 or of a negative number, "
+            "a division by 0, or inf in the data): correct or leave out those rows"
+        )
+
+
+def as_hiermod_error(what: str, error: Exception) -> HiermodError:
+    """An error met while a part of the formula was evaluated, told with that part's text."""
+    detail = f"{error.args[0]!r} is not known" if isinstance(error, KeyError) and error.args else str(error)
+    return DataError(f"{what} could not be evaluated: {detail}")

@@ -1,0 +1,124 @@
+"""The Design: everything a fit needs to know about formula and data, as arrays with labels, immutable.
+
+y = X beta + Z b + e (Bates et al. 2015, J. Stat. Softw. 67(1), section 2).  Z is never formed: a Block keeps, for each
+row, the level it belongs to and the few numbers on the left of the bar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The same values in an array that refuses writing (copied only when someone else could still write it)."""
+    if array.flags.writeable:
+        array = array.copy()
+        array.setflags(write=False)
+    return array
+
+
+class FrozenArrays:
+    """Makes every array attribute of a frozen dataclass read-only, after construction and after unpickling."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                object.__setattr__(self, name, read_only(value))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column of a Block: how people and Bambi call it."""
+
+    label: str  # as in tables: "Intercept", "Days", "Machine[B]"
+    variable: str  # Bambi's variable: "1|Subject", "Days|Subject", "Machine|Worker"
+    level: str | None = None  # coordinate inside that variable, None when it is scalar: "B"
+
+    @property
+    def sd_name(self) -> str:
+        """The parameter's name: ``Days|Subject_sigma``, ``Machine|Worker_sigma[B]``."""
+        return f"{self.variable}_sigma" + ("" if self.level is None else f"[{self.level}]")
+
+
+@dataclass(frozen=True, eq=False)
+class Block(FrozenArrays):
+    """Group effects with one unstructured k x k covariance: ``(lhs | factor)``, or one column of ``(lhs || factor)``.
+
+    codes (n,): the level of each row, 0..J-1.  values (n, k): the columns left of the bar."""
+
+    factor: str  # "Subject", "batch:cask"
+    factor_columns: tuple[str, ...]  # the data columns it is made of: ("batch", "cask")
+    levels: tuple[str, ...]  # J labels, in order
+    columns: tuple[Column, ...]  # k
+    codes: np.ndarray
+    values: np.ndarray
+    text: str  # as typed: "Days | Subject"
+    corr_name: str = ""  # "Subject_corr", "Subject_corr_2" for a second correlated block of the group
+    bar: int = 0  # which bar of the formula it comes from ...
+    positions: tuple[int, ...] = (0,)  # ... and which of that bar's columns it holds
+
+    @property
+    def size(self) -> int:
+        """k, the number of effects per level."""
+        return len(self.columns)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(column.label for column in self.columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Design(FrozenArrays):
+    """Formula and data, resolved once.  n rows are those used; p columns are all that the formula asks for.
+
+    estimable (p,) is False for columns that earlier ones explain (R leaves those out of the fit); see ``rank.py``."""
+
+    formula: str  # as the person typed it
+    response: str  # label of y
+    y: np.ndarray  # (n,); successes for counts
+    X: np.ndarray  # (n, p)
+    common: tuple[str, ...]  # p labels, Bambi's names
+    common_terms: tuple[str, ...]  # p names of the term each column belongs to
+    estimable: np.ndarray  # (p,) bool
+    blocks: tuple[Block, ...]  # in formula order
+    frame: pd.DataFrame  # the columns used, complete rows, as both engines read them
+    evaluator: Any  # evaluates the same columns on new data (newdata.py)
+    bambi_formula: str  # the same model in Bambi's language, group effects independent
+    trials: np.ndarray | None = None  # (n,) for counts
+    offset: np.ndarray | None = None  # (n,)
+    weights: np.ndarray | None = None  # (n,) prior weights: var(e_i) = sigma^2 / w_i
+    se: np.ndarray | None = None  # (n,) known residual sds: sigma is fixed
+    special: str | None = None  # "weighted", "censored", ...: a response only Bambi's likelihood understands
+    n_rows_data: int = 0  # rows of the frame given
+    missing: dict[str, int] = field(default_factory=dict)  # missing values per column, when rows were dropped
+
+    @property
+    def nobs(self) -> int:
+        return len(self.y)
+
+    @property
+    def index(self) -> pd.Index:
+        """The labels of the rows used, as in the person's frame."""
+        return self.frame.index
+
+    @property
+    def has_intercept(self) -> bool:
+        return "Intercept" in self.common
+
+    @property
+    def ngroups(self) -> dict[str, int]:
+        """Levels per grouping factor, in formula order."""
+        return {block.factor: len(block.levels) for block in self.blocks}
+
+    @property
+    def correlated_blocks(self) -> tuple[Block, ...]:
+        return tuple(block for block in self.blocks if block.size > 1)

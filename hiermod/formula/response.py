@@ -1,0 +1,118 @@
+"""The left side of the formula: one number per row, counts out of trials, or a two-level factor as 0 and 1.
+
+``cbind(s, f)`` is R's successes and failures, ``p(s, n)`` Bambi's successes and trials.  For a two-level factor the first
+level is the failure, as in R."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hiermod.errors import DataError, listing
+from hiermod.formula.data import check_finite
+from hiermod.formula.evaluate import evaluate_number, evaluate_response
+from hiermod.formula.parse import COUNT_CALLS, SPECIAL_RESPONSES, ParsedFormula
+
+CONTINUOUS = ("gaussian", "t", "laplace", "asymmetriclaplace", "exgaussian", "skewnormal")
+CATEGORICAL = ("bernoulli", "categorical", "cumulative", "sratio")
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """y (n,), trials (n,) for counts, what Bambi is to read, and the columns it needs besides the person's."""
+
+    y: np.ndarray
+    trials: np.ndarray | None
+    bambi_text: str
+    extra_columns: dict[str, np.ndarray]
+    special: str | None
+
+
+def read_response(
+    parsed: ParsedFormula, frame: pd.DataFrame, family: str, extra_namespace: Mapping[str, Any] | None
+) -> Response:
+    """Evaluate the response for a family; DataError when it cannot be that family's response."""
+    if parsed.response_call in COUNT_CALLS:
+        return _counts(parsed, frame, extra_namespace)
+    if parsed.response_call in SPECIAL_RESPONSES:
+        y = evaluate_number(parsed.response_args[0], frame, extra_namespace)
+        check_finite(f"the response {parsed.response_args[0]!r}", y)
+        return Response(y, None, parsed.response, {}, parsed.response_call)
+    return _single(parsed, frame, family, extra_namespace)
+
+
+def _counts(parsed: ParsedFormula, frame: pd.DataFrame, extra_namespace: Mapping[str, Any] | None) -> Response:
+    first, second = parsed.response_args
+    successes = evaluate_number(first, frame, extra_namespace)
+    other = evaluate_number(second, frame, extra_namespace)
+    trials = successes + other if parsed.response_call == "cbind" else other
+    for name, values in ((first, successes), (second, other)):
+        check_finite(f"{name!r}", values)
+        if (values < 0).any() or (values != np.round(values)).any():
+            raise DataError(
+                f"{parsed.response}: counts must be whole numbers from 0 up, and {name!r} is not in every row"
+            )
+    if (successes > trials).any():
+        row = int(np.argmax(successes > trials))
+        raise DataError(
+            f"{parsed.response}: more successes than trials in {int((successes > trials).sum())} rows (the first: "
+            f"{successes[row]:g} of {trials[row]:g}). p(s, n) takes successes and trials, cbind(s, f) successes and failures"
+        )
+    if (trials == 0).any():
+        raise DataError(f"{parsed.response}: {int((trials == 0).sum())} rows have no trials: leave them out")
+    columns = {}
+    names = []
+    for name, values, column in ((first, successes, first), (second, trials, f"trials of {parsed.response}")):
+        if name == column and name in frame.columns:
+            names.append(f"`{name}`" if not name.isidentifier() else name)
+            continue
+        if values is trials and parsed.response_call != "cbind" and second in frame.columns:
+            names.append(f"`{second}`" if not second.isidentifier() else second)
+            continue
+        columns[column] = values.astype("int64")
+        names.append(f"`{column}`")
+    return Response(successes, trials, f"p({names[0]}, {names[1]})", columns, None)
+
+
+def _single(
+    parsed: ParsedFormula, frame: pd.DataFrame, family: str, extra_namespace: Mapping[str, Any] | None
+) -> Response:
+    text = parsed.response
+    response = evaluate_response(text, frame, extra_namespace)
+    values = np.asarray(response.design_matrix)
+    reference = getattr(response.term.term.components[0], "reference", None)
+    if response.kind == "categoric" and reference is None:
+        return _factor(text, frame, family, response)
+    if values.ndim != 1:
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        else:
+            raise DataError(f"the response {text!r} has {values.shape[1]} columns; one response is modelled at a time")
+    y = values.astype(float)
+    check_finite(f"the response {text!r}", y)
+    if np.ptp(y) == 0:
+        raise DataError(f"the response {text!r} is constant (always {y[0]:g}): there is no variation to explain")
+    return Response(y, None, text, {}, None)
+
+
+def _factor(text: str, frame: pd.DataFrame, family: str, response: Any) -> Response:
+    levels = [str(level) for level in response.term.term.components[0].levels]
+    if family not in CATEGORICAL and family != "binomial":
+        raise DataError(
+            f"the response {text!r} is not numeric (its values: {listing(map(repr, levels), 5)}), and family "
+            f"{family!r} needs numbers: convert the column with pandas.to_numeric, or choose family='bernoulli' for two categories"
+        )
+    if len(levels) < 2:
+        raise DataError(f"the response {text!r} is constant (always {levels[0]!r}): there is no variation to explain")
+    codes = frame[text].cat.codes.to_numpy() if text in frame.columns else np.asarray(response.design_matrix).argmax(1)
+    if family in ("bernoulli", "binomial"):
+        if len(levels) != 2:
+            raise DataError(
+                f"the response {text!r} has {len(levels)} levels ({listing(levels, 5)}); family {family!r} needs two"
+            )
+        return Response(codes.astype(float), None, f"{text}['{levels[1]}']", {}, None)
+    return Response(codes.astype(float), None, text, {}, "categorical")

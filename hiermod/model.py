@@ -1,0 +1,313 @@
+"""Model, the front door: one formula and one data frame, fitted by REML, by maximum likelihood or by Bayes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hiermod.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ConvergenceWarning,
+    DataError,
+    HiermodWarning,
+    RankDeficiencyWarning,
+    SingularFitWarning,
+    UnsupportedError,
+    listing,
+    nearest,
+)
+from hiermod.formula.build import build_design
+from hiermod.formula.design import Design
+
+if TYPE_CHECKING:
+    from hiermod.pooling import Pooling
+    from hiermod.results.bayesian import BayesianFit
+    from hiermod.results.frequentist import FrequentistFit
+
+# Bambi's families and their links; the first is the default (bambi.families.univariate).
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "gaussian": ("identity", "log", "inverse"),
+    "t": ("identity", "log", "inverse"),
+    "laplace": ("identity", "log", "inverse"),
+    "bernoulli": ("logit", "probit", "cloglog", "identity"),
+    "binomial": ("logit", "probit", "cloglog", "identity"),
+    "beta": ("logit", "probit", "cloglog", "identity"),
+    "gamma": ("inverse", "log", "identity"),
+    "wald": ("inverse_squared", "inverse", "log", "identity"),
+    "exponential": ("log", "identity"),
+    "weibull": ("log", "identity"),
+    "poisson": ("log", "identity"),
+    "negativebinomial": ("log", "identity", "cloglog"),
+    "geometric": ("log", "identity"),
+    "zero_inflated_poisson": ("log", "identity"),
+    "zero_inflated_negativebinomial": ("log", "identity"),
+    "hurdle_poisson": ("log", "identity"),
+    "hurdle_negativebinomial": ("log", "identity"),
+    "hurdle_gamma": ("log", "identity"),
+    "cumulative": ("logit", "probit", "cloglog"),
+    "sratio": ("logit", "probit", "cloglog"),
+}
+GRAPH_WARNING_BYTES = 2e9  # beyond this Bambi's dense group indicators deserve a word before they are built
+
+
+class Model:
+    """A hierarchical model: a formula and the data it is about.
+
+    formula: Bambi's language with lme4's group terms, ``"Reaction ~ Days + (Days | Subject)"``: ``(x | g)`` correlates
+    intercept and slope, ``(x || g)`` does not, ``(1 | a/b)`` nests.  data: a DataFrame, never changed.
+    family, link: a name of Bambi's.  priors: dict keyed by Bambi's names, see ``hiermod.bayes.priors``.
+    weights: prior weights as in lme4, var(e_i) = sigma^2 / w_i.  se: known residual sd of each row.
+    dropna: leave out rows with missing values in columns the model uses.  center_predictors: as in Bambi, the prior of
+    the intercept is on the intercept at the predictors' means.  noncentered: True, False or "auto".
+    extra_namespace: names the formula may use besides columns.
+
+    Raises errors that are HiermodError and also ValueError, TypeError or KeyError; warns RankDeficiencyWarning.
+
+    >>> import hiermod as hm
+    >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+    >>> m
+    Model('Reaction ~ Days + (Days | Subject)'): gaussian, 180 rows; Subject: 18 levels
+    """
+
+    def __init__(
+        self,
+        formula: str,
+        data: pd.DataFrame,
+        family: str = "gaussian",
+        link: str | None = None,
+        priors: Mapping[str, Any] | None = None,
+        weights: str | np.ndarray | None = None,
+        se: str | np.ndarray | None = None,
+        dropna: bool = False,
+        center_predictors: bool = True,
+        noncentered: bool | str = "auto",
+        extra_namespace: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.family = _check_family(family)
+        self.link = _check_link(self.family, link)
+        if weights is not None and se is not None:
+            raise ArgumentError(
+                "give weights or se, not both: se fixes the residual sd of each row, weights scale an unknown one"
+            )
+        if (weights is not None or se is not None) and self.family != "gaussian":
+            what = "weights" if weights is not None else "se"
+            raise UnsupportedError(f"{what}= is for family 'gaussian'; got family {self.family!r}")
+        if noncentered not in (True, False, "auto"):
+            raise ArgumentError(f"noncentered must be True, False or 'auto', got {noncentered!r}")
+        self.center_predictors, self.noncentered = bool(center_predictors), noncentered
+        self.extra_namespace = dict(extra_namespace) if isinstance(extra_namespace, Mapping) else extra_namespace
+        self.design: Design = build_design(
+            formula,
+            data,
+            weights=weights,
+            se=se,
+            dropna=dropna,
+            extra_namespace=self.extra_namespace,
+            family=self.family,
+        )
+        self._check_counts()
+        from hiermod.bayes.priors import resolve_priors
+
+        self._priors = resolve_priors(priors, self.design, self.family)
+        self._bambi: Any = None
+        dropped = [name for name, kept in zip(self.design.common, self.design.estimable, strict=True) if not kept]
+        if dropped:
+            warnings.warn(
+                f"the model matrix is rank deficient: earlier columns explain {listing(dropped)}, so REML and ML leave "
+                f"{'it' if len(dropped) == 1 else 'them'} out (nan in tables). The Bayesian fit keeps every column, "
+                "and there only the prior tells them apart",
+                RankDeficiencyWarning,
+                stacklevel=2,
+            )
+
+    def _check_counts(self) -> None:
+        if self.family == "binomial" and self.design.trials is None:
+            raise DataError(
+                "family 'binomial' needs counts: write p(successes, trials) or cbind(successes, failures) left of '~'; "
+                "for a response of 0 and 1 use family='bernoulli'"
+            )
+        if self.design.trials is not None and self.family != "binomial":
+            raise DataError(f"the response {self.design.response!r} is counts out of trials: use family='binomial'")
+
+    @property
+    def formula(self) -> str:
+        """The formula as typed."""
+        return self.design.formula
+
+    @property
+    def data(self) -> pd.DataFrame:
+        """The rows and columns the model uses, as the engines read them (a copy)."""
+        return self.design.frame.copy()
+
+    # --- frequentist --------------------------------------------------------------------------------------------
+    def reml(self) -> FrequentistFit:
+        """Restricted maximum likelihood, what lme4's lmer computes (a formula without a bar: least squares, R's lm).
+
+        Warns SingularFitWarning and ConvergenceWarning; raises UnsupportedError for other families and DesignError
+        where there are as many group effects as observations.
+
+        >>> import hiermod as hm
+        >>> fit = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff")).reml()
+        >>> round(fit.criterion, 3), round(fit.sigma, 2)
+        (319.654, 49.51)
+        """
+        return self._frequentist(reml=True)
+
+    def ml(self) -> FrequentistFit:
+        """Maximum likelihood, what lmer(REML = FALSE) computes: needed to compare models by their likelihoods."""
+        return self._frequentist(reml=False)
+
+    def _frequentist(self, reml: bool) -> FrequentistFit:
+        name = "reml" if reml else "ml"
+        if self.family != "gaussian" or self.link != "identity":
+            raise UnsupportedError(
+                f"{name}() is for Gaussian models with identity link; this one has family {self.family!r} and link "
+                f"{self.link!r}. fit() fits it by Bayes"
+            )
+        if self.design.special is not None:
+            raise UnsupportedError(
+                f"{self.design.response!r} weighs or censors the log likelihood of each row, another model than "
+                f"REML's: {name}() cannot fit it, fit() can. For lme4's prior weights, var(e) = sigma^2 / w, use weights="
+            )
+        from hiermod.frequentist.linear import fit_linear
+        from hiermod.frequentist.mixed import fit_mixed
+        from hiermod.results.frequentist import FrequentistFit
+        from hiermod.results.frequentist_text import boundary
+
+        record = (fit_mixed if self.design.blocks else fit_linear)(self.design, reml=reml)
+        fit = FrequentistFit(self.design, record, self.family)
+        if fit.is_mixed and not fit.converged:
+            warnings.warn(
+                f"the optimiser did not converge ({record.convergence.message}): do not report these estimates; "  # type: ignore[union-attr]
+                "rescale predictors or simplify the group effects",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        if fit.singular:
+            warnings.warn(
+                f"boundary (singular) fit: {'; '.join(boundary(fit))}. fit.check() says what it means and what to try",
+                SingularFitWarning,
+                stacklevel=3,
+            )
+        return fit
+
+    # --- Bayes --------------------------------------------------------------------------------------------------
+    @property
+    def bambi(self) -> Any:
+        """The Bambi model, its PyMC graph built with correlated group effects.  Built when first asked for."""
+        if self._bambi is None:
+            from hiermod.bayes.graph import build_bambi
+
+            self._warn_about_size()
+            self._bambi = build_bambi(
+                self.design,
+                family=self.family,
+                link=self.link,
+                priors=self._priors,
+                center_predictors=self.center_predictors,
+                noncentered=self.noncentered,
+                extra_namespace=self.extra_namespace,
+            )
+        return self._bambi
+
+    @property
+    def pymc(self) -> Any:
+        """The PyMC model (``pymc.Model``)."""
+        return self.bambi.backend.model
+
+    def graph(self) -> Any:
+        """A picture of the PyMC graph (``graphviz.Digraph``).  Needs the Python package graphviz and its program."""
+        import pymc
+
+        return pymc.model_to_graphviz(self.pymc)
+
+    def _warn_about_size(self) -> None:
+        dense = sum(8.0 * self.design.nobs * len(block.levels) for block in self.design.blocks)
+        if dense > GRAPH_WARNING_BYTES:
+            warnings.warn(
+                f"Bambi makes a dense indicator of {self.design.nobs} rows by the levels of each grouping factor, "
+                f"about {dense / 1e9:.1f} GB while the graph is built, and NUTS then samples "
+                f"{sum(len(b.levels) * b.size for b in self.design.blocks)} group effects",
+                HiermodWarning,
+                stacklevel=4,
+            )
+
+    def fit(
+        self,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        inference_method: str = "auto",
+        random_seed: int | np.random.Generator | None = None,
+        progressbar: bool = True,
+        cores: int | None = None,
+        target_accept: float | None = None,
+        **sampler: Any,
+    ) -> BayesianFit:
+        """Sample the posterior with NUTS on the PyMC graph.
+
+        inference_method: "auto" (nutpie), "nutpie", "pymc", "numpyro" or "blackjax".  The same ``random_seed`` gives
+        the same draws whatever ``cores``.  The progress bar shows only on a terminal or in a notebook.  ``sampler``
+        goes to the sampler.  Warns ConvergenceWarning with what to do when divergences, R-hat or effective sample sizes
+        call for it.  Raises ArgumentError, UnsupportedError (engine not installed)."""
+        from hiermod.bayes.nuts import sample
+        from hiermod.results.bayesian import BayesianFit
+
+        record = sample(
+            self.bambi,
+            self.design,
+            draws=draws,
+            tune=tune,
+            chains=chains,
+            inference_method=inference_method,
+            random_seed=random_seed,
+            progressbar=progressbar,
+            cores=cores,
+            target_accept=target_accept,
+            **sampler,
+        )
+        if record.inference.messages:
+            warnings.warn(" ".join(record.inference.messages), ConvergenceWarning, stacklevel=2)
+        return BayesianFit(self.design, record, self.family, self.link)
+
+    def pooling(self, bayes: BayesianFit | bool = True, group: str | None = None, **fit: Any) -> Pooling:
+        """Complete, no and partial pooling (by REML and by Bayes) of one grouping factor's effects.
+
+        bayes: a fit of this model, True to make one now with ``self.fit(**fit)``, False for REML alone.  group: which
+        grouping factor, the first by default."""
+        from hiermod.pooling import pool
+
+        return pool(self, bayes=bayes, group=group, **fit)
+
+    # --- as a value ---------------------------------------------------------------------------------------------
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_bambi": None}  # a PyMC graph is rebuilt, never shipped
+
+    def __repr__(self) -> str:
+        groups = "".join(f"; {name}: {count} levels" for name, count in self.design.ngroups.items())
+        return f"Model({self.formula!r}): {self.family}, {self.design.nobs} rows{groups}"
+
+
+def _check_family(family: Any) -> str:
+    if not isinstance(family, str):
+        raise ArgumentTypeError(f"family must be a name such as 'gaussian' or 'poisson', got {type(family).__name__}")
+    name = family.lower()
+    if name not in FAMILIES:
+        raise ArgumentError(f"family {family!r} is not known.{nearest(name, FAMILIES)} Families: {', '.join(FAMILIES)}")
+    return name
+
+
+def _check_link(family: str, link: Any) -> str:
+    if link is None:
+        return FAMILIES[family][0]
+    if link not in FAMILIES[family]:
+        raise ArgumentError(
+            f"link {link!r} does not go with family {family!r}.{nearest(str(link), FAMILIES[family])} "
+            f"Links: {', '.join(FAMILIES[family])}"
+        )
+    return str(link)

@@ -1,0 +1,5 @@
+"""Pictures of fits: every function takes results, draws with matplotlib and returns Axes; none computes statistics."""
+
+from hiermod.plots.draw_shrinkage import shrinkage
+
+__all__ = ["shrinkage"]

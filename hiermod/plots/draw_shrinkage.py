@@ -1,0 +1,193 @@
+"""Shrinkage: arrows from each group's own estimate to its partially pooled one, drawn towards the population value.
+
+After the plot of Gelman and Hill (2007), figure 12.1, and Efron and Morris (1977), Scientific American 236(5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from hiermod.errors import ArgumentError, UnknownNameError, nearest
+from hiermod.plots.style import COLOURS, new_axes, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from hiermod.pooling import Pooling
+
+
+def shrinkage(
+    pooling: Pooling,
+    x: str | None = None,
+    y: str | None = None,
+    partial: str | None = None,
+    label: int = 5,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw ``Model.pooling()``: for two terms a plane with arrows, for one term a line per group.
+
+    x, y: terms on the axes (default: the first two).  partial: "Bayes" or "REML", the arrows' end; by default Bayes
+    where there is one, REML then shown as small diamonds.  label: how many of the groups that moved most are
+    named.  ax: draw here.  Returns the Axes.  Raises UnknownNameError for a term, ArgumentError for ``partial``."""
+    methods = list(dict.fromkeys(pooling.estimates["method"]))
+    partial = partial or ("Bayes" if "Bayes" in methods else "REML")
+    if partial not in methods or partial not in ("Bayes", "REML"):
+        raise ArgumentError(f"partial must be 'Bayes' or 'REML', and one that was fitted; got {partial!r}")
+    for term in (x, y):
+        if term is not None and term not in pooling.terms:
+            raise UnknownNameError(
+                f"no coefficient {term!r} varies by {pooling.group}.{nearest(term, pooling.terms)} "
+                f"Those that do: {', '.join(pooling.terms)}."
+            )
+    terms = [x or pooling.terms[0]]
+    terms += [y] if y else [term for term in pooling.terms if term not in terms][:1]
+    with styled():
+        if len(terms) == 1 or terms[0] == terms[1]:
+            return _one_term(pooling, terms[0], partial, label, ax)
+        return _two_terms(pooling, terms[0], terms[1], partial, label, ax)
+
+
+def _estimates(pooling: Pooling, method: str, term: str) -> pd.Series:
+    table = pooling.estimates
+    chosen = table[(table["method"] == method) & (table["term"] == term)]
+    return chosen.set_index("level")["estimate"]
+
+
+def _population(pooling: Pooling, partial: str, term: str) -> float:
+    """The fit's population value of a term (0 for a group effect without a common counterpart)."""
+    fit = pooling.bayes if partial == "Bayes" else pooling.reml
+    fixed = fit.fixef()["estimate"]  # type: ignore[union-attr]
+    return float(fixed.get(term, 0.0))
+
+
+def _two_terms(pooling: Pooling, x: str, y: str, partial: str, label: int, ax: Axes | None) -> Axes:
+    ax = ax if ax is not None else new_axes(8.0, 6.0)
+    own = pd.DataFrame({"x": _estimates(pooling, "none", x), "y": _estimates(pooling, "none", y)})
+    pooled = pd.DataFrame({"x": _estimates(pooling, partial, x), "y": _estimates(pooling, partial, y)})
+    known = own.notna().all(axis=1)
+    for level in own.index[known]:
+        ax.annotate(
+            "",
+            xy=tuple(pooled.loc[level]),
+            xytext=tuple(own.loc[level]),
+            zorder=2,
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": COLOURS["none"],
+                "lw": 1.1,
+                "shrinkA": 3,
+                "shrinkB": 3,
+                "mutation_scale": 9,
+            },
+        )
+    ax.scatter(
+        own["x"][known],
+        own["y"][known],
+        s=42,
+        facecolors="white",
+        edgecolors=COLOURS["none"],
+        linewidths=1.4,
+        zorder=3,
+        label="no pooling (each group alone)",
+    )
+    if partial == "Bayes":
+        ax.scatter(
+            _estimates(pooling, "REML", x),
+            _estimates(pooling, "REML", y),
+            s=30,
+            marker="D",
+            color=COLOURS["REML"],
+            zorder=4,
+            label="partial pooling, REML",
+        )
+    ax.scatter(pooled["x"], pooled["y"], s=42, color=COLOURS[partial], zorder=5, label=f"partial pooling, {partial}")
+    centre = (_population(pooling, partial, x), _population(pooling, partial, y))
+    ax.scatter(*centre, s=150, marker="+", color=COLOURS["population"], linewidths=2.4, zorder=6, label="population")
+    _label_moved(ax, own[known], pooled[known], label)
+    ax.set_xlabel(_axis_name(pooling, x))
+    ax.set_ylabel(_axis_name(pooling, y))
+    ax.set_title(_title(pooling, int((~known).sum())), loc="left")
+    ax.legend(loc="best", fontsize="small")
+    ax.margins(0.08)
+    return ax
+
+
+def _label_moved(ax: Axes, own: pd.DataFrame, pooled: pd.DataFrame, count: int) -> None:
+    """Name the groups whose estimates moved most, distances in units of each axis's spread."""
+    spread = own.std(ddof=0).replace(0.0, 1.0)
+    moved = np.sqrt((((pooled - own) / spread) ** 2).sum(axis=1)).sort_values(ascending=False)
+    for level in moved.index[: max(0, count)]:
+        away = np.sign(own.loc[level] - pooled.loc[level])
+        ax.annotate(
+            str(level),
+            xy=tuple(own.loc[level]),
+            xytext=(7 * away["x"], 7 * away["y"]),
+            textcoords="offset points",
+            ha="left" if away["x"] >= 0 else "right",
+            va="bottom" if away["y"] >= 0 else "top",
+            fontsize="small",
+            zorder=7,
+        )
+
+
+def _one_term(pooling: Pooling, term: str, partial: str, label: int, ax: Axes | None) -> Axes:
+    own, pooled = _estimates(pooling, "none", term), _estimates(pooling, partial, term)
+    order = own.fillna(pooled).sort_values().index
+    ax = ax if ax is not None else new_axes(8.0, float(np.clip(1.6 + 0.26 * len(order), 3.5, 14.0)))
+    rows = pd.Series(np.arange(len(order)), index=order)
+    known = own.notna()
+    for level in order[known[order]]:
+        ax.annotate(
+            "",
+            xy=(pooled[level], rows[level]),
+            xytext=(own[level], rows[level]),
+            zorder=2,
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": COLOURS["none"],
+                "lw": 1.1,
+                "shrinkA": 3,
+                "shrinkB": 3,
+                "mutation_scale": 9,
+            },
+        )
+    at = rows[own.index]
+    ax.scatter(
+        own,
+        at,
+        s=38,
+        facecolors="white",
+        edgecolors=COLOURS["none"],
+        linewidths=1.4,
+        zorder=3,
+        label="no pooling (each group alone)",
+    )
+    if partial == "Bayes":
+        reml = _estimates(pooling, "REML", term)
+        ax.scatter(
+            reml, rows[reml.index], s=26, marker="D", color=COLOURS["REML"], zorder=4, label="partial pooling, REML"
+        )
+    ax.scatter(pooled, rows[pooled.index], s=38, color=COLOURS[partial], zorder=5, label=f"partial pooling, {partial}")
+    ax.axvline(_population(pooling, partial, term), color=COLOURS["population"], lw=1.4, zorder=1, label="population")
+    named = order if len(order) <= 40 else (pooled - own).abs().sort_values(ascending=False).index[: max(0, label)]
+    ax.set_yticks(rows[named].to_numpy(), [str(level) for level in named])
+    ax.set_ylabel(pooling.group)
+    ax.set_xlabel(_axis_name(pooling, term))
+    ax.set_title(_title(pooling, int((~known).sum())), loc="left")
+    ax.legend(loc="best", fontsize="small")
+    return ax
+
+
+def _axis_name(pooling: Pooling, term: str) -> str:
+    return (
+        f"{term} ({pooling.design.response})"
+        if term == "Intercept"
+        else f"{term} (change in {pooling.design.response})"
+    )
+
+
+def _title(pooling: Pooling, unknown: int) -> str:
+    title = f"Shrinkage of {' and '.join(pooling.terms[:2])} by {pooling.group}"
+    return title + (f" ({unknown} cannot be estimated alone)" if unknown else "")

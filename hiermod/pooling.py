@@ -1,0 +1,173 @@
+"""Complete, no and partial pooling of one grouping factor's coefficients, side by side.
+
+Complete pooling: one linear model, the same line for everyone.  No pooling: one linear model in which every level has
+its own coefficients, with one residual sd.  Partial pooling: the hierarchical model, by REML and by Bayes.
+Gelman and Hill (2007), Data Analysis Using Regression and Multilevel/Hierarchical Models, section 12.2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hiermod.errors import ArgumentTypeError, UnsupportedError
+from hiermod.formula.design import Block, Design
+from hiermod.formula.rank import TOLERANCE, estimable_columns
+from hiermod.results.bayesian import BayesianFit
+from hiermod.results.frequentist import FrequentistFit
+from hiermod.results.tables import EFFECT_COLUMNS, LEVEL, check_group, coef_terms, effects_frame, quantile
+
+if TYPE_CHECKING:
+    from hiermod.model import Model
+
+METHODS = ("complete", "none", "REML", "Bayes")
+
+
+@dataclass(frozen=True, eq=False)
+class Pooling:
+    """What ``Model.pooling()`` returns.  group: the factor; terms: its coefficients; reml, bayes: the partial fits."""
+
+    design: Design
+    group: str
+    terms: tuple[str, ...]
+    reml: FrequentistFit
+    bayes: BayesianFit | None
+    estimates: pd.DataFrame  # method, group, level, term, estimate, std_error, lower, upper
+
+    def table(self, term: str | None = None) -> pd.DataFrame:
+        """Every estimate, tidy: method ("complete", "none", "REML", "Bayes"), group, level, term, estimate, std_error,
+        lower, upper.  What a level's own rows cannot estimate is nan under "none"."""
+        chosen = self.estimates if term is None else self.estimates[self.estimates["term"] == term]
+        return chosen.reset_index(drop=True).copy()
+
+    def wide(self) -> pd.DataFrame:
+        """Estimates only: one row per level and term, one column per method."""
+        wide = self.estimates.pivot_table(
+            index=["level", "term"], columns="method", values="estimate", sort=False, dropna=False
+        )
+        methods = [method for method in METHODS if method in wide.columns]
+        return wide[methods].rename_axis(columns=None)
+
+    def plot_shrinkage(self, **options: Any) -> Any:
+        """Arrows from no-pooling to partial-pooling estimates; see ``hiermod.plots.shrinkage``."""
+        from hiermod.plots import shrinkage
+
+        return shrinkage(self, **options)
+
+    def __repr__(self) -> str:
+        table = self.wide().to_string(float_format="{:.4g}".format)
+        return f"Pooling of {', '.join(self.terms)} by {self.group}\n\n{table}"
+
+    def _repr_html_(self) -> str:
+        return self.wide().to_html(float_format="{:.4g}".format, border=0)
+
+
+def pool(model: Model, bayes: BayesianFit | bool = True, group: str | None = None, **fit: Any) -> Pooling:
+    """The work behind ``Model.pooling``.  Raises UnsupportedError without group effects or for other families."""
+    design = model.design
+    if not design.blocks:
+        raise UnsupportedError(f"{design.formula!r} has no group effects to pool: add a term such as (1 | g)")
+    if model.family != "gaussian" or model.link != "identity":
+        raise UnsupportedError(f"pooling compares linear models; this model has family {model.family!r}")
+    factor = design.blocks[0].factor if group is None else check_group(design, group)[0].factor
+    blocks = check_group(design, factor)
+    reml = model.reml()
+    partial: dict[str, Any] = {"REML": reml}
+    if isinstance(bayes, BayesianFit):
+        if bayes.formula != model.formula or not np.array_equal(bayes.design.y, design.y):
+            raise ArgumentTypeError(f"bayes= is a fit of another model ({bayes.formula!r})")
+        partial["Bayes"] = bayes
+    elif bayes is True:
+        partial["Bayes"] = model.fit(**fit)
+    elif bayes is not False:
+        raise ArgumentTypeError(
+            f"bayes must be a Bayesian fit of this model, True or False, got {type(bayes).__name__}"
+        )
+    effects = [label for block in blocks for label in block.labels]
+    terms = [term for term in coef_terms(design, blocks) if term in effects]
+    pieces = {"complete": _complete(model, factor, blocks[0], terms), "none": no_pooling(design, blocks, terms)}
+    for name, one in partial.items():
+        table = one.coef(factor)
+        pieces[name] = table[table["term"].isin(terms)]
+    tables = [table.assign(method=name)[["method", *EFFECT_COLUMNS]] for name, table in pieces.items()]
+    return Pooling(design, factor, tuple(terms), reml, partial.get("Bayes"), pd.concat(tables, ignore_index=True))
+
+
+def _complete(model: Model, factor: str, block: Block, terms: list[str]) -> pd.DataFrame:
+    """The linear model of the common part, repeated for every level; a term it lacks is 0 for everyone."""
+    from dataclasses import replace
+
+    from hiermod.frequentist.linear import fit_linear
+
+    fixed = FrequentistFit(replace(model.design, blocks=()), fit_linear(replace(model.design, blocks=()))).fixef()
+    zero = pd.Series({"estimate": 0.0, "std_error": 0.0, "lower": 0.0, "upper": 0.0})
+    rows = [fixed.loc[term] if term in fixed.index else zero for term in terms]
+    J = len(block.levels)
+    values = {name: np.tile([float(row[name]) for row in rows], (J, 1)) for name in zero.index}
+    return effects_frame(factor, block.levels, terms, **values)
+
+
+def no_pooling(design: Design, blocks: tuple[Block, ...], terms: list[str]) -> pd.DataFrame:
+    """One linear model with every level's own ``terms``, the rest of X common, and one residual sd.
+
+    Each level is regressed on its own columns first, the common rest on what that leaves (Frisch and Waugh), so that no
+    matrix with levels x terms columns is formed.  A level's columns that its rows cannot tell apart give nan."""
+    y = design.y - (0.0 if design.offset is None else design.offset)
+    root_w = np.ones(design.nobs)
+    if design.weights is not None or design.se is not None:
+        root_w = np.sqrt(design.weights) if design.weights is not None else 1 / np.asarray(design.se)
+    own = np.column_stack([_column(design, blocks, term) for term in terms]) * root_w[:, None]
+    rest = design.X[:, [label not in terms for label in design.common]] * root_w[:, None]
+    target = np.column_stack([y * root_w, rest])
+    codes, J, k = blocks[0].codes, len(blocks[0].levels), len(terms)
+    order = np.argsort(codes, kind="stable")
+    edges = np.searchsorted(codes[order], np.arange(J + 1))
+    solved = np.full((J, k, target.shape[1]), np.nan)
+    unscaled = np.zeros((J, k, k))
+    kept = np.zeros((J, k), dtype=bool)
+    residual = np.empty_like(target)
+    for j in range(J):
+        rows = order[edges[j] : edges[j + 1]]
+        keep = estimable_columns(own[rows], np.zeros(k))
+        Q, R = np.linalg.qr(own[rows][:, keep])
+        inside = Q.T @ target[rows]
+        residual[rows] = target[rows] - Q @ inside
+        kept[j] = keep
+        inverse = np.linalg.inv(R) if keep.any() else np.empty((0, 0))
+        solved[j, keep] = inverse @ inside
+        unscaled[j][np.ix_(keep, keep)] = inverse @ inverse.T
+    gamma, rest_cov, rank = _common_rest(residual, np.linalg.norm(rest, axis=0))
+    estimate = solved[..., 0] - np.nan_to_num(solved[..., 1:]) @ gamma
+    spare = residual[:, 0] - residual[:, 1:] @ gamma
+    df = design.nobs - int(kept.sum()) - rank
+    sigma = 1.0 if design.se is not None else (np.sqrt(spare @ spare / df) if df > 0 else np.nan)
+    through = np.nan_to_num(solved[..., 1:])
+    variance = np.einsum("jkk->jk", unscaled) + np.einsum("jka,ab,jkb->jk", through, rest_cov, through)
+    se = np.where(kept, sigma * np.sqrt(variance), np.nan)
+    half = quantile(LEVEL, np.inf if design.se is not None else max(df, 1)) * se
+    return effects_frame(blocks[0].factor, blocks[0].levels, terms, estimate, se, estimate - half, estimate + half)
+
+
+def _common_rest(residual: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Coefficients of the common columns after the levels' own, their unscaled covariance, and how many there are.
+
+    A column that the levels' own columns explain (its residual is below 1e-7 of its norm) has coefficient 0."""
+    y, X = residual[:, 0], residual[:, 1:]
+    keep = np.linalg.norm(X, axis=0) > TOLERANCE * norms
+    keep[keep] = estimable_columns(X[:, keep], np.zeros(int(keep.sum())))
+    gamma, cov = np.zeros(len(norms)), np.zeros((len(norms), len(norms)))
+    if keep.any():
+        Q, R = np.linalg.qr(X[:, keep])
+        inverse = np.linalg.inv(R)
+        gamma[keep] = inverse @ (Q.T @ y)
+        cov[np.ix_(keep, keep)] = inverse @ inverse.T
+    return gamma, cov, int(keep.sum())
+
+
+def _column(design: Design, blocks: tuple[Block, ...], term: str) -> np.ndarray:
+    for block in blocks:
+        if term in block.labels:
+            return block.values[:, block.labels.index(term)]
+    return design.X[:, design.common.index(term)]

@@ -1,0 +1,1 @@
+"""What every fit returns: the engines' records behind one vocabulary of tables."""

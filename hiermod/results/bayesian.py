@@ -1,0 +1,382 @@
+"""BayesianFit: draws from the posterior in the common vocabulary.
+
+Estimates are posterior means, std_error posterior standard deviations, intervals equal-tailed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hiermod._versions import ess_bulk, ess_tail, mcse, r_hat
+from hiermod.bayes.posterior import Inference, Posterior
+from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.formula.design import Block, Design
+from hiermod.results import bayesian_text
+from hiermod.results.links import inverse_link, response_draws
+from hiermod.results.summary import Summary
+from hiermod.results.tables import (
+    LEVEL,
+    check_group,
+    check_level,
+    coef_terms,
+    corr_names,
+    effects_frame,
+    sd_names,
+    stack_effects,
+    tidy_effects,
+)
+from hiermod.results.targets import Request, choice, read_request
+
+ROWS_AT_A_TIME = 4_000_000  # draws x rows held at once when predicting: 32 MB
+
+
+class BayesianFit:
+    """What ``Model.fit()`` returns.  Immutable; pickles.
+
+    ``record`` holds the draws as arrays, (chain, draw, ...); ``design`` the data."""
+
+    def __init__(self, design: Design, record: Posterior, family: str = "gaussian", link: str = "identity") -> None:
+        self.design, self.record, self.family, self.link = design, record, family, link
+
+    # --- the fit as a whole -------------------------------------------------------------------------------------
+    @property
+    def formula(self) -> str:
+        """The formula as typed."""
+        return self.design.formula
+
+    @property
+    def idata(self) -> Any:
+        """The draws for ArviZ: InferenceData (ArviZ 0.x) or DataTree (1.x), Bambi's variable names."""
+        return self.record.idata
+
+    @property
+    def inference(self) -> Inference:
+        """Which engine ran, why, for how long, and how well."""
+        return self.record.inference
+
+    @property
+    def nobs(self) -> int:
+        """Rows used."""
+        return self.design.nobs
+
+    @property
+    def ngroups(self) -> dict[str, int]:
+        """Levels per grouping factor."""
+        return self.design.ngroups
+
+    @property
+    def sigma(self) -> float:
+        """Posterior mean of the residual standard deviation; nan when there is none to estimate."""
+        return float("nan") if self.record.sigma is None else float(self.record.sigma.mean())
+
+    # --- estimates ----------------------------------------------------------------------------------------------
+    def vcov(self) -> pd.DataFrame:
+        """Posterior covariance of the common coefficients, (p, p)."""
+        draws = self.record.beta.reshape(-1, self.record.beta.shape[-1])
+        cov = np.atleast_2d(np.cov(draws, rowvar=False)) if draws.shape[1] else np.empty((0, 0))
+        return pd.DataFrame(cov, index=self.design.common, columns=self.design.common)
+
+    def fixef(self, level: float = LEVEL) -> pd.DataFrame:
+        """Common effects: estimate, std_error, lower, upper, mcse, ess_bulk, ess_tail, r_hat; index term."""
+        table = self._draw_table(self.record.beta, list(self.design.common), check_level(level))
+        return table.rename_axis("term")
+
+    @staticmethod
+    def _draw_table(draws: np.ndarray, names: list[str], level: float) -> pd.DataFrame:
+        """Summaries of (c, d, t) draws, one row per name, with their diagnostics."""
+        lower, upper = _interval(draws, level)
+        columns = {
+            "estimate": draws.mean(axis=(0, 1)),
+            "std_error": draws.std(axis=(0, 1), ddof=1),
+            "lower": lower,
+            "upper": upper,
+            "mcse": mcse(draws),
+            "ess_bulk": ess_bulk(draws),
+            "ess_tail": ess_tail(draws),
+            "r_hat": r_hat(draws),
+        }
+        return pd.DataFrame(columns, index=names)
+
+    def ranef(self, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:
+        """Group effects: group, level, term, estimate, std_error, lower, upper."""
+        check_level(level)
+        pieces = []
+        for block in check_group(self.design, group):
+            draws = self.record.b[self.design.blocks.index(block)]
+            pieces.append(_effects(block.factor, block.levels, block.labels, draws, level))
+        return stack_effects(pieces)
+
+    def coef(self, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:
+        """Coefficients per level, fixef + ranef draw by draw: the columns of ``ranef``."""
+        check_level(level)
+        check_group(self.design, group)
+        factors = [group] if group is not None else list(dict.fromkeys(block.factor for block in self.design.blocks))
+        pieces = []
+        for factor in factors:
+            blocks = [block for block in self.design.blocks if block.factor == factor]
+            terms = coef_terms(self.design, blocks)
+            draws = np.stack([self._coef_draws(blocks, term) for term in terms], axis=-1)
+            pieces.append(_effects(factor, blocks[0].levels, terms, draws, level))
+        return stack_effects(pieces)
+
+    def _coef_draws(self, blocks: list[Block], term: str) -> np.ndarray:
+        """(c, d, J) draws of one coefficient per level."""
+        c, d, _ = self.record.beta.shape
+        total = np.zeros((c, d, len(blocks[0].levels)))
+        if term in self.design.common:
+            total += self.record.beta[..., self.design.common.index(term)][..., None]
+        for block in blocks:
+            if term in block.labels:
+                total += self.record.b[self.design.blocks.index(block)][..., block.labels.index(term)]
+        return total
+
+    def varcorr(self, level: float = LEVEL) -> pd.DataFrame:
+        """Variances and correlations: group, term1, term2, sdcor, vcov, lower, upper.
+
+        sdcor and vcov are each their own posterior mean; lower and upper belong to sdcor."""
+        check_level(level)
+        rows: list[dict[str, object]] = []
+
+        def add(group: str, term1: str | None, term2: str | None, sdcor: np.ndarray, vcov: np.ndarray) -> None:
+            lower, upper = np.quantile(sdcor, [(1 - level) / 2, (1 + level) / 2])
+            rows.append(
+                {
+                    "group": group,
+                    "term1": term1,
+                    "term2": term2,
+                    "sdcor": sdcor.mean(),
+                    "vcov": vcov.mean(),
+                    "lower": lower,
+                    "upper": upper,
+                }
+            )
+
+        for block, sd, corr in zip(self.design.blocks, self.record.sd, self.record.corr, strict=True):
+            for i, label in enumerate(block.labels):
+                add(block.factor, label, None, sd[..., i], np.square(sd[..., i]))
+            for i in range(block.size):
+                for j in range(i + 1, block.size):
+                    if corr is not None:
+                        r = corr[..., i, j]
+                        add(block.factor, block.labels[i], block.labels[j], r, r * sd[..., i] * sd[..., j])
+        if self.record.sigma is not None:
+            add("Residual", None, None, self.record.sigma, np.square(self.record.sigma))
+        return pd.DataFrame(rows, columns=["group", "term1", "term2", "sdcor", "vcov", "lower", "upper"])
+
+    def parameters(self, level: float = LEVEL) -> pd.DataFrame:
+        """Every parameter under its name in the posterior, with the columns of ``fixef``; index parameter."""
+        pieces, names = [self.record.beta], list(self.design.common)
+        for block, sd, corr in zip(self.design.blocks, self.record.sd, self.record.corr, strict=True):
+            pieces.append(sd)
+            names += sd_names(block)
+            if corr is not None:
+                upper = np.triu_indices(block.size, 1)
+                pieces.append(corr[..., upper[0], upper[1]])
+                names += corr_names(block)
+        if self.record.sigma is not None:
+            pieces.append(self.record.sigma[..., None])
+            names.append("sigma")
+        for name, draws in self.record.auxiliary.items():
+            flat = draws.reshape(*draws.shape[:2], -1)
+            pieces.append(flat)
+            names += [name] if flat.shape[-1] == 1 else [f"{name}[{i}]" for i in range(flat.shape[-1])]
+        return self._draw_table(np.concatenate(pieces, axis=-1), names, check_level(level)).rename_axis("parameter")
+
+    # --- fitted values and predictions --------------------------------------------------------------------------
+    def fitted(self) -> pd.Series:
+        """Posterior mean of the expected response of the rows used."""
+        return self.predict()["estimate"].rename("fitted")
+
+    def residuals(self, kind: str = "response") -> pd.Series:
+        """response: y - fitted; pearson: divided by the sd of the response up to sigma; scaled: and by sigma."""
+        kind = choice("kind", kind, ("response", "pearson", "scaled"))
+        design = self.design
+        if kind != "response" and self.family != "gaussian":
+            raise UnsupportedError(f"kind={kind!r} is for Gaussian models; family {self.family!r} has kind='response'")
+        y = design.y / design.trials if design.trials is not None else design.y
+        values = y - self.fitted().to_numpy()
+        if kind != "response" and design.weights is not None:
+            values = values * np.sqrt(design.weights)
+        if kind == "scaled":
+            values = values / (self.sigma if design.se is None else design.se)
+        return pd.Series(values, index=design.index, name="residual")
+
+    def predict(
+        self,
+        newdata: pd.DataFrame | None = None,
+        target: str = "conditional",
+        interval: float | None = None,
+        kind: str = "mean",
+        new_levels: str = "raise",
+        random_seed: int | np.random.Generator | None = None,
+    ) -> pd.DataFrame:
+        """Predictions: estimate (+ lower, upper), indexed like ``newdata`` (default: the rows of the fit).
+
+        target: "conditional", "population" (group effects 0) or "new_group" (integrates over a new level of every
+        factor).  interval: equal-tailed, of the expected response, or with ``kind="response"`` of new observations.
+        new_levels: "raise", "zero" or "sample".  ``random_seed`` matters where new groups or responses are drawn."""
+        request = read_request(self.design, newdata, target, interval, kind, new_levels)
+        rng = np.random.default_rng(random_seed)
+        count = self.record.beta.shape[0] * self.record.beta.shape[1]
+        step = max(1, ROWS_AT_A_TIME // count)
+        estimate, bounds = [], []
+        for start in range(0, len(request.rows), step):
+            part = slice(start, start + step)
+            if self.link == "identity":  # new groups average out exactly: no need to draw them for the estimate
+                estimate.append(self._linear_draws(request, part, rng, spread=False).mean(axis=0))
+                if request.level is None:
+                    continue
+            mean = inverse_link(self.link, self._linear_draws(request, part, rng))
+            if self.link != "identity":
+                estimate.append(mean.mean(axis=0))
+                if request.level is None:
+                    continue
+            if request.kind == "response":
+                mean = response_draws(self.family, mean, self._noise(request, part), self._trials(request, part), rng)
+            bounds.append(np.quantile(mean, [(1 - request.level) / 2, (1 + request.level) / 2], axis=0))
+        table = pd.DataFrame({"estimate": np.concatenate(estimate) if estimate else []}, index=request.rows.index)
+        if request.level is None:
+            return table
+        lower, upper = np.concatenate(bounds, axis=1)
+        return table.assign(lower=lower, upper=upper)
+
+    def _linear_draws(
+        self, request: Request, part: slice, rng: np.random.Generator, chosen: Any = slice(None), spread: bool = True
+    ) -> np.ndarray:
+        """Linear predictor of some rows at the chosen draws, (draws, rows); without ``spread`` new groups are at 0."""
+        rows, record = request.rows, self.record
+        beta = _flat(record.beta)[chosen]
+        eta = beta @ rows.X[part].T + rows.offset[part]
+        if request.target == "population":
+            return eta
+        for i, (codes, values) in enumerate(zip(rows.codes, rows.values, strict=True)):
+            code, value = codes[part], values[part]
+            if request.target == "conditional":
+                known = code >= 0
+                if known.any():
+                    b = _flat(record.b[i])[chosen]
+                    eta[:, known] += np.einsum("smk,mk->sm", b[:, code[known]], value[known])
+            new = np.ones(len(code), dtype=bool) if request.target == "new_group" else code < 0
+            if spread and new.any() and (request.target == "new_group" or request.new_levels == "sample"):
+                b = self._new_effects(i, rows.labels[i][part][new], rng, chosen)
+                eta[:, new] += np.einsum("smk,mk->sm", b, value[new])
+        return eta
+
+    def _new_effects(self, i: int, labels: np.ndarray, rng: np.random.Generator, chosen: Any) -> np.ndarray:
+        """Effects of unseen levels, (draws, rows, k): rows of one new level share theirs within a draw."""
+        sd, corr = _flat(self.record.sd[i])[chosen], self.record.corr[i]
+        L = None if corr is None else np.linalg.cholesky(_nudged(_flat(corr)[chosen]))
+        names, which = np.unique(labels.astype(str), return_inverse=True)
+        z = rng.standard_normal((len(sd), len(names), sd.shape[1]))
+        b = (z if L is None else np.einsum("sij,smj->smi", L, z)) * sd[:, None, :]
+        return b[:, which]
+
+    def _noise(self, request: Request, part: slice, chosen: Any = slice(None)) -> np.ndarray | None:
+        """Residual sd per draw and row, None for families without one."""
+        scale = request.noise_scale[part]
+        if self.design.se is not None:
+            return scale[None, :]
+        return None if self.record.sigma is None else _flat(self.record.sigma)[chosen][:, None] * scale[None, :]
+
+    def _trials(self, request: Request, part: slice) -> np.ndarray | None:
+        if self.design.trials is None:
+            return None
+        if not request.in_sample:
+            raise ArgumentError(
+                "kind='response' for counts needs the number of trials, known only for the rows of the fit"
+            )
+        return self.design.trials[part]
+
+    def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
+        """New responses, group effects drawn anew, one posterior draw per column: (n, draws), sim_1, sim_2, ..."""
+        if not isinstance(draws, (int, np.integer)) or draws < 1:
+            raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
+        rng = np.random.default_rng(random_seed)
+        request = read_request(self.design, None, "new_group", LEVEL, "response", "raise")
+        count = self.record.beta.shape[0] * self.record.beta.shape[1]
+        chosen = rng.choice(count, size=draws, replace=draws > count)
+        mean = inverse_link(self.link, self._linear_draws(request, slice(None), rng, chosen))
+        noise = self._noise(request, slice(None), chosen)
+        y = response_draws(self.family, mean, noise, self.design.trials, rng, counts=True)
+        return pd.DataFrame(y.T, index=self.design.index, columns=[f"sim_{d + 1}" for d in range(draws)])
+
+    def confint(self, level: float = LEVEL, method: str = "equal-tailed") -> pd.DataFrame:
+        """Equal-tailed credible intervals of every parameter: lower, upper."""
+        choice("method", method, ("equal-tailed",))
+        return self.parameters(level)[["lower", "upper"]]
+
+    # --- tables and text ----------------------------------------------------------------------------------------
+    @cached_property
+    def _summary(self) -> Summary:
+        return bayesian_text.summary(self)
+
+    def summary(self) -> Summary:
+        """The sections of a mixed model's summary with posterior means, and how the sampling went."""
+        return self._summary
+
+    def tidy(self) -> pd.DataFrame:
+        """broom's tidy(): effect, group, term, estimate, std_error, lower, upper, ess_bulk, r_hat."""
+        return tidy_effects(
+            self.fixef(), self.varcorr(), ["estimate", "std_error", "lower", "upper", "ess_bulk", "r_hat"]
+        )
+
+    def glance(self) -> pd.DataFrame:
+        """One row about the whole fit: nobs, sigma, engine, draws, divergences, max_r_hat, min_ess_bulk, ..."""
+        i = self.inference
+        row = {
+            "nobs": self.nobs,
+            "sigma": self.sigma,
+            "engine": i.method,
+            "chains": i.chains,
+            "draws": i.draws,
+            "divergences": i.divergences,
+            "max_r_hat": i.max_r_hat,
+            "min_ess_bulk": i.min_ess_bulk,
+            "min_ess_tail": i.min_ess_tail,
+            "seconds": i.seconds,
+            "seed": i.seed,
+        }
+        return pd.DataFrame([row])
+
+    def augment(self) -> pd.DataFrame:
+        """The rows used with fitted values, population predictions and residuals beside them (broom's augment())."""
+        fitted = self.fitted()
+        columns = {
+            ".fitted": fitted,
+            ".fixed": self.predict(target="population")["estimate"],
+            ".resid": self.residuals(),
+        }
+        return self.design.frame.assign(**columns)
+
+    def check(self) -> Summary:
+        """Divergences, R-hat and effective sample sizes in words."""
+        return bayesian_text.check(self)
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+
+def _flat(draws: np.ndarray) -> np.ndarray:
+    """(chain, draw, ...) as (chain * draw, ...)."""
+    return draws.reshape(-1, *draws.shape[2:])
+
+
+def _interval(draws: np.ndarray, level: float) -> np.ndarray:
+    return np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=(0, 1))
+
+
+def _effects(factor: str, levels: Any, terms: Any, draws: np.ndarray, level: float) -> pd.DataFrame:
+    """A table of (c, d, J, t) draws."""
+    lower, upper = _interval(draws, level)
+    return effects_frame(factor, levels, terms, draws.mean(axis=(0, 1)), draws.std(axis=(0, 1), ddof=1), lower, upper)
+
+
+def _nudged(corr: np.ndarray) -> np.ndarray:
+    """Correlation matrices kept positive definite where rounding made them singular."""
+    return corr + 1e-12 * np.eye(corr.shape[-1])

@@ -1,0 +1,61 @@
+"""The words and layout of a Bayesian fit's summary and check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from hiermod.results.summary import Section, Summary, number_column, varcorr_section
+
+if TYPE_CHECKING:
+    from hiermod.results.bayesian import BayesianFit
+
+
+def summary(fit: BayesianFit) -> Summary:
+    """Group effects, parameters with their diagnostics, and how the sampling went."""
+    inference = fit.inference
+    family = "" if fit.family == "gaussian" else f" ({fit.family}, {fit.link} link)"
+    title = f"Bayesian {'hierarchical' if fit.design.blocks else 'linear'} model{family} fit by {inference.method}"
+    run = (
+        f"Formula: {fit.formula}\n{inference.chains} chains of {inference.draws} draws"
+        + (f" after {inference.tune} of tuning" if inference.tune else "")
+        + f" in {inference.seconds:.1f} s; seed {inference.seed}"
+    )
+    sections = [Section("", run)]
+    if fit.design.missing:
+        left_out = fit.design.n_rows_data - fit.nobs
+        sections.append(Section("", f"{left_out} of {fit.design.n_rows_data} rows left out for missing values"))
+    if fit.design.blocks:
+        sections.append(varcorr_section(fit.varcorr(), fit.nobs, fit.ngroups))
+    sections.append(Section("Parameters (posterior mean, sd, 95 % interval):", _parameters(fit)))
+    sections.append(Section("", "\n".join(inference.messages) if inference.messages else ALL_WELL))
+    return Summary(title, tuple(sections))
+
+
+ALL_WELL = "No divergences, R-hat and effective sample sizes in order."
+
+
+def _parameters(fit: BayesianFit) -> pd.DataFrame:
+    table = fit.parameters()
+    columns = {
+        "mean": "estimate",
+        "sd": "std_error",
+        "2.5%": "lower",
+        "97.5%": "upper",
+    }
+    shown = {name: [] for name in columns}
+    for _, row in table.iterrows():  # each parameter has its own unit, so its own decimals
+        cells = number_column(row[list(columns.values())].to_numpy(dtype=float), 3)
+        for name, cell in zip(columns, cells, strict=True):
+            shown[name].append(cell)
+    shown["ess bulk"] = [f"{value:.0f}" for value in table["ess_bulk"]]
+    shown["ess tail"] = [f"{value:.0f}" for value in table["ess_tail"]]
+    shown["r_hat"] = [f"{value:.3f}" for value in table["r_hat"]]
+    return pd.DataFrame(shown, index=table.index.to_list())
+
+
+def check(fit: BayesianFit) -> Summary:
+    """How the sampling went, as sentences."""
+    messages = fit.inference.messages or (ALL_WELL,)
+    return Summary("Check", tuple(Section("", message) for message in messages))

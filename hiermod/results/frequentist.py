@@ -1,0 +1,412 @@
+"""FrequentistFit: a REML, ML or least-squares fit in the common vocabulary, with lme4's meanings.
+
+Bates et al. (2015), J. Stat. Softw. 67(1), section 5 defines the accessors."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.formula.design import Block, Design
+from hiermod.frequentist.linear import LinearFit
+from hiermod.frequentist.mixed import MixedFit, joint_variance
+from hiermod.results import frequentist_text
+from hiermod.results.summary import Summary
+from hiermod.results.tables import (
+    LEVEL,
+    check_group,
+    check_level,
+    coef_terms,
+    corr_names,
+    effects_frame,
+    quantile,
+    sd_names,
+    stack_effects,
+    tidy_effects,
+    varcorr_rows,
+)
+from hiermod.results.targets import Request, choice, read_request
+
+
+class FrequentistFit:
+    """What ``Model.reml()`` and ``Model.ml()`` return.  Immutable; pickles.
+
+    ``record`` is the engine's own result (theta, Lambda, modes), ``design`` the data it was fitted to."""
+
+    def __init__(self, design: Design, record: MixedFit | LinearFit, family: str = "gaussian") -> None:
+        self.design, self.record, self.family = design, record, family
+
+    # --- the fit as a whole -------------------------------------------------------------------------------------
+    @property
+    def formula(self) -> str:
+        """The formula as typed."""
+        return self.design.formula
+
+    @property
+    def reml(self) -> bool:
+        """True for REML estimates, False for maximum likelihood."""
+        return self.record.reml
+
+    @property
+    def is_mixed(self) -> bool:
+        """False for a formula without a bar: an ordinary linear model."""
+        return isinstance(self.record, MixedFit)
+
+    @property
+    def nobs(self) -> int:
+        """Rows used."""
+        return self.design.nobs
+
+    @property
+    def ngroups(self) -> dict[str, int]:
+        """Levels per grouping factor."""
+        return self.design.ngroups
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation, unit of the response; nan when ``se=`` gave one for every row."""
+        return float("nan") if self.design.se is not None else float(self.record.sigma)
+
+    @property
+    def npar(self) -> int:
+        """Parameters estimated: coefficients, covariance parameters, sigma."""
+        return int(self.record.npar)
+
+    @property
+    def criterion(self) -> float:
+        """REML criterion, or -2 log likelihood for ML: what the fit minimised."""
+        return float(self.record.criterion)
+
+    @property
+    def loglik(self) -> float:
+        """Log likelihood with its constants; the REML log likelihood for a REML fit, as R's logLik."""
+        return float(self.record.loglik)
+
+    @property
+    def deviance(self) -> float:
+        """-2 log likelihood of an ML fit.  Raises UnsupportedError for a REML fit: its criterion is no deviance."""
+        if self.reml:
+            raise UnsupportedError(
+                "a REML fit has no deviance: .criterion is its REML criterion, and m.ml().deviance is -2 log likelihood"
+            )
+        return -2 * self.loglik
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, -2 loglik + 2 npar, from the REML likelihood for a REML fit, as R's."""
+        return -2 * self.loglik + 2 * self.npar
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion, -2 loglik + log(rows) npar, as R's."""
+        return -2 * self.loglik + np.log(self.nobs) * self.npar
+
+    @property
+    def theta(self) -> pd.Series:
+        """Covariance parameters relative to sigma, lme4's names and order (Cholesky factors by column)."""
+        if not isinstance(self.record, MixedFit):
+            return pd.Series(dtype=float, name="theta")
+        return pd.Series(self.record.theta, index=list(self.record.theta_names), name="theta")
+
+    @property
+    def converged(self) -> bool:
+        """The gradient is zero within tolerance and the curvature is not negative; True for least squares."""
+        return bool(getattr(self.record, "converged", True))
+
+    @property
+    def singular(self) -> bool:
+        """The estimated covariance of the group effects is rank deficient (lme4: isSingular)."""
+        return bool(getattr(self.record, "singular", False))
+
+    # --- estimates ----------------------------------------------------------------------------------------------
+    def vcov(self) -> pd.DataFrame:
+        """Covariance of the common coefficients, (p, p); nan for a coefficient that could not be estimated."""
+        return pd.DataFrame(np.array(self.record.vcov_beta), index=self.design.common, columns=self.design.common)
+
+    def fixef(self, ddf: str | None = None, level: float = LEVEL) -> pd.DataFrame:
+        """Common ("fixed") effects: estimate, std_error, lower, upper, df, t, p; index term.
+
+        A formula without bars has the t distribution with n - p degrees of freedom.  For a mixed model ``ddf=None``
+        computes none: df and p are nan and the interval is normal (Wald), as in lme4's own summary.
+
+        >>> import hiermod as hm
+        >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+        >>> m.reml().fixef()[["estimate", "std_error"]].round(3)
+                   estimate  std_error
+        term
+        Intercept   251.405      6.825
+        Days         10.467      1.546
+        """
+        if ddf is not None:
+            raise UnsupportedError(f"ddf={ddf!r} is not available; ddf=None gives estimates with normal intervals")
+        level = check_level(level)
+        estimate = np.array(self.record.beta)
+        se = np.sqrt(np.diag(self.record.vcov_beta))
+        df = np.full(len(estimate), np.nan)
+        if isinstance(self.record, LinearFit) and self.design.se is None:
+            df = np.where(np.isfinite(estimate), float(self.record.df_residual), np.nan)
+        half = quantile(level, np.where(np.isfinite(df), df, np.inf)) * se
+        with np.errstate(invalid="ignore", divide="ignore"):
+            t = estimate / se
+        p = np.where(np.isfinite(df), 2 * stats.t.sf(np.abs(t), np.where(np.isfinite(df), df, 1.0)), np.nan)
+        table = pd.DataFrame(
+            {
+                "estimate": estimate,
+                "std_error": se,
+                "lower": estimate - half,
+                "upper": estimate + half,
+                "df": df,
+                "t": t,
+                "p": p,
+            },
+            index=pd.Index(self.design.common, name="term"),
+        )
+        return table
+
+    def ranef(self, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:
+        """Group ("random") effects, their conditional modes: group, level, term, estimate, std_error, lower, upper.
+
+        std_error is lme4's condsd: given theta, sigma and the common coefficients."""
+        check_level(level)
+        pieces = []
+        for block in check_group(self.design, group):
+            i = self.design.blocks.index(block)
+            modes = np.array(self._mixed.modes[i])
+            sd = np.sqrt(np.einsum("jkk->jk", self._mixed.cond_cov[i]))
+            half = quantile(level) * sd
+            pieces.append(
+                effects_frame(block.factor, block.levels, block.labels, modes, sd, modes - half, modes + half)
+            )
+        return stack_effects(pieces)
+
+    def coef(self, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:
+        """Coefficients per level, fixef + ranef, ``ranef``'s columns; std_error from their joint law given theta."""
+        check_level(level)
+        check_group(self.design, group)
+        factors = dict.fromkeys(block.factor for block in self.design.blocks)
+        return stack_effects([self._coef(f, level) for f in ([group] if group is not None else factors)])
+
+    def _coef(self, factor: str, level: float) -> pd.DataFrame:
+        blocks = [block for block in self.design.blocks if block.factor == factor]
+        terms = coef_terms(self.design, blocks)
+        J, p = len(blocks[0].levels), len(self.design.common)
+        estimate, se = np.empty((J, len(terms))), np.empty((J, len(terms)))
+        for t, term in enumerate(terms):
+            X = np.zeros((J, p))
+            if term in self.design.common:
+                X[:, self.design.common.index(term)] = 1.0
+            rows = [self._effect_rows(block, factor, term, J) for block in self.design.blocks]
+            estimate[:, t] = self._linear(X, rows)
+            se[:, t] = np.sqrt(joint_variance(self._mixed, X, rows))
+        half = quantile(level) * se
+        return effects_frame(factor, blocks[0].levels, terms, estimate, se, estimate - half, estimate + half)
+
+    @staticmethod
+    def _effect_rows(block: Block, factor: str, term: str, J: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that pick ``term``'s effect of each level, or nothing from another factor's block."""
+        values = np.zeros((J, block.size))
+        if block.factor != factor or term not in block.labels:
+            return np.full(J, -1), values
+        values[:, block.labels.index(term)] = 1.0
+        return np.arange(J), values
+
+    def varcorr(self) -> pd.DataFrame:
+        """Variances and correlations: group, term1, term2, sdcor, vcov, as lme4's as.data.frame(VarCorr(fit)).
+
+        term2 missing: sdcor is a standard deviation; else a correlation.  Last row: Residual (absent with ``se=``)."""
+        rows: list[dict[str, object]] = []
+        if isinstance(self.record, MixedFit):
+            for block, Lambda in zip(self.design.blocks, self.record.Lambda, strict=True):
+                rows += varcorr_rows(block, self.record.sigma**2 * Lambda @ Lambda.T)
+        if self.design.se is None:
+            rows.append({"group": "Residual", "term1": None, "term2": None, "sdcor": self.sigma, "vcov": self.sigma**2})
+        return pd.DataFrame(rows, columns=["group", "term1", "term2", "sdcor", "vcov"])
+
+    def parameters(self) -> pd.DataFrame:
+        """Every parameter under its name in the posterior: estimate, std_error, lower, upper; index parameter."""
+        fixed = self.fixef()[["estimate", "std_error", "lower", "upper"]]
+        names = [name for block in self.design.blocks for name in (*sd_names(block), *corr_names(block))]
+        varcorr = self.varcorr()
+        if self.design.se is None:
+            names.append("sigma")
+        rest = pd.DataFrame({"estimate": varcorr["sdcor"].to_numpy()}, index=names)
+        return pd.concat([fixed, rest.reindex(columns=fixed.columns)]).rename_axis("parameter")
+
+    # --- fitted values and predictions --------------------------------------------------------------------------
+    def fitted(self) -> pd.Series:
+        """X beta + Z b + offset for the rows used, unit of the response."""
+        return pd.Series(np.array(self.record.fitted), index=self.design.index, name="fitted")
+
+    def residuals(self, kind: str = "response") -> pd.Series:
+        """response: y - fitted; pearson: times sqrt(w); scaled: pearson / sigma (lme4's "scaled residuals")."""
+        kind = choice("kind", kind, ("response", "pearson", "scaled"))
+        values = self.design.y - np.array(self.record.fitted)
+        if kind != "response" and self.design.weights is not None:
+            values = values * np.sqrt(self.design.weights)
+        if kind == "scaled":
+            values = values / (self.record.sigma if self.design.se is None else self.design.se)
+        return pd.Series(values, index=self.design.index, name="residual")
+
+    def predict(
+        self,
+        newdata: pd.DataFrame | None = None,
+        target: str = "conditional",
+        interval: float | None = None,
+        kind: str = "mean",
+        new_levels: str = "raise",
+    ) -> pd.DataFrame:
+        """Predictions: estimate (+ lower, upper), indexed like ``newdata`` (default: the rows of the fit).
+
+        target: "conditional" (group effects as estimated), "population" (group effects 0), "new_group" (a new level of
+        every factor).  interval: a probability such as 0.95; normal, given theta, from the joint law of (beta, b).
+        kind: "mean", or "response" to add residual noise.  new_levels: "raise", "zero", or "sample" (adds the spread of
+        groups).  Raises UnknownNameError, ArgumentError, DataError."""
+        request = read_request(self.design, newdata, target, interval, kind, new_levels)
+        rows, codes = request.rows, self._codes(request)
+        estimate = self._linear(rows.X, list(zip(codes, rows.values, strict=False)), rows.offset)
+        table = pd.DataFrame({"estimate": estimate}, index=rows.index)
+        if request.level is None:
+            return table
+        variance = self._variance(request, codes)
+        half = quantile(request.level, self._prediction_df()) * np.sqrt(variance)
+        return table.assign(lower=estimate - half, upper=estimate + half)
+
+    def _codes(self, request: Request) -> list[np.ndarray]:
+        """Level codes that the target uses: none for population and new groups."""
+        if request.target == "conditional":
+            return list(request.rows.codes)
+        return [np.full(len(request.rows), -1) for _ in request.rows.values]
+
+    def _variance(self, request: Request, codes: list[np.ndarray]) -> np.ndarray:
+        rows = request.rows
+        if isinstance(self.record, MixedFit):
+            groups = [
+                (c, v)
+                for c, v in zip(
+                    codes or [np.full(len(rows), -1)] * len(self.design.blocks),
+                    rows.values or [np.zeros((len(rows), b.size)) for b in self.design.blocks],
+                    strict=True,
+                )
+            ]
+            variance = joint_variance(self.record, rows.X, groups)
+            adds_spread = request.target == "new_group" or request.new_levels == "sample"
+            if adds_spread:
+                for (code, values), Lambda in zip(groups, self.record.Lambda, strict=True):
+                    spread = self.record.sigma**2 * np.square(values @ Lambda).sum(axis=1)
+                    variance = variance + np.where(code < 0, spread, 0.0)
+        else:
+            cov = np.nan_to_num(self.record.vcov_beta)
+            variance = np.einsum("mi,ij,mj->m", rows.X, cov, rows.X)
+        if request.kind == "response":
+            scale = 1.0 if self.design.se is not None else self.record.sigma
+            variance = variance + (scale * request.noise_scale) ** 2
+        return variance
+
+    def _prediction_df(self) -> float:
+        if isinstance(self.record, LinearFit) and self.design.se is None:
+            return float(self.record.df_residual)
+        return np.inf
+
+    def _linear(
+        self, X: np.ndarray, rows: list[tuple[np.ndarray, np.ndarray]], offset: np.ndarray | float = 0.0
+    ) -> np.ndarray:
+        total = X @ np.nan_to_num(np.array(self.record.beta)) + offset
+        if isinstance(self.record, MixedFit):
+            for (codes, values), modes in zip(rows, self.record.modes, strict=False):
+                effects = np.where((codes >= 0)[:, None], np.array(modes)[np.maximum(codes, 0)], 0.0)
+                total = total + (effects * values).sum(axis=1)
+        return total
+
+    @property
+    def _mixed(self) -> MixedFit:
+        if not isinstance(self.record, MixedFit):
+            raise UnsupportedError(f"{self.formula!r} has no group effects: add a term such as (1 | g) to the formula")
+        return self.record
+
+    # --- uncertainty and simulation -----------------------------------------------------------------------------
+    def confint(self, level: float = LEVEL, method: str = "wald") -> pd.DataFrame:
+        """Confidence intervals of the common coefficients: lower, upper.  "wald": normal quantiles (lm: t), as R's."""
+        choice("method", method, ("wald",))
+        return self.fixef(level=level)[["lower", "upper"]]
+
+    def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
+        """New responses from the fitted model, group effects drawn anew: (n, draws), columns sim_1, sim_2, ..."""
+        if not isinstance(draws, (int, np.integer)) or draws < 1:
+            raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
+        rng = np.random.default_rng(random_seed)
+        mean = self._linear(self.design.X, [], 0.0 if self.design.offset is None else self.design.offset)
+        noise = self.design.se if self.design.se is not None else np.full(self.nobs, self.record.sigma)
+        if self.design.weights is not None:
+            noise = noise / np.sqrt(self.design.weights)
+        simulated = np.empty((self.nobs, draws))
+        for d in range(draws):
+            y = mean + noise * rng.standard_normal(self.nobs)
+            if isinstance(self.record, MixedFit):
+                for block, Lambda in zip(self.design.blocks, self.record.Lambda, strict=True):
+                    b = self.record.sigma * rng.standard_normal((len(block.levels), block.size)) @ Lambda.T
+                    y = y + (block.values * b[block.codes]).sum(axis=1)
+            simulated[:, d] = y
+        return pd.DataFrame(simulated, index=self.design.index, columns=[f"sim_{d + 1}" for d in range(draws)])
+
+    # --- tables and text ----------------------------------------------------------------------------------------
+    @cached_property
+    def _summary(self) -> Summary:
+        return frequentist_text.summary(self)
+
+    def summary(self) -> Summary:
+        """lme4's summary: criterion, scaled residuals, random effects, fixed effects, their correlations."""
+        return self._summary
+
+    def tidy(self) -> pd.DataFrame:
+        """broom's tidy(): effect, group, term, estimate, std_error, lower, upper, df, t, p."""
+        columns = ["estimate", "std_error", "lower", "upper", "df", "t", "p"]
+        return tidy_effects(self.fixef(), self.varcorr(), columns)
+
+    def glance(self) -> pd.DataFrame:
+        """One row about the whole fit: nobs, sigma, loglik, aic, bic, criterion, npar, ..."""
+        row: dict[str, object] = {
+            "nobs": self.nobs,
+            "sigma": self.sigma,
+            "loglik": self.loglik,
+            "aic": self.aic,
+            "bic": self.bic,
+            "criterion": self.criterion,
+            "npar": self.npar,
+            "reml": self.reml,
+            "converged": self.converged,
+            "singular": self.singular,
+        }
+        if isinstance(self.record, LinearFit):
+            F, df1, df2 = self.record.F
+            row |= {
+                "r_squared": self.record.r_squared,
+                "adj_r_squared": self.record.adj_r_squared,
+                "F": F,
+                "df": df1,
+                "df_residual": df2,
+            }
+        return pd.DataFrame([row])
+
+    def augment(self) -> pd.DataFrame:
+        """The rows used with fitted values, population predictions and residuals beside them (broom's augment())."""
+        columns = {
+            ".fitted": self.fitted(),
+            ".fixed": self.predict(target="population")["estimate"],
+            ".resid": self.residuals(),
+            ".scaled_resid": self.residuals("scaled"),
+        }
+        return self.design.frame.assign(**columns)
+
+    def check(self) -> Summary:
+        """Convergence and singularity in words."""
+        return frequentist_text.check(self)
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()

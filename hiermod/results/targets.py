@@ -1,0 +1,92 @@
+"""What a prediction is about: the arguments of ``predict``, checked once for every kind of fit.
+
+conditional: the group effects as estimated; population: group effects at 0; new_group: a new level of every factor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hiermod.errors import ArgumentError, UnknownNameError, listing, nearest
+from hiermod.formula.design import Design
+from hiermod.formula.newdata import NewRows, fitted_rows, new_rows
+from hiermod.results.tables import check_level
+
+TARGETS = ("conditional", "population", "new_group")
+KINDS = ("mean", "response")
+NEW_LEVELS = ("raise", "zero", "sample")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A checked prediction request.  ``noise_scale`` (m,): residual sd of each row relative to sigma (nan: unknown)."""
+
+    rows: NewRows
+    target: str
+    level: float | None
+    kind: str
+    new_levels: str
+    noise_scale: np.ndarray
+    in_sample: bool
+
+
+def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """``value`` when it is one of ``allowed``, else ArgumentError with the nearest."""
+    if value not in allowed:
+        raise ArgumentError(
+            f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.{nearest(str(value), allowed)}"
+        )
+    return str(value)
+
+
+def read_request(
+    design: Design, newdata: Any, target: str, interval: float | None, kind: str, new_levels: str
+) -> Request:
+    """Check ``predict``'s arguments and evaluate the rows.
+
+    Raises UnknownNameError for levels the fit has not seen, unless ``new_levels`` or ``target`` say what to do."""
+    target = choice("target", target, TARGETS)
+    kind = choice("kind", kind, KINDS)
+    new_levels = choice("new_levels", new_levels, NEW_LEVELS)
+    level = None if interval is None else check_level(interval, "interval")
+    if newdata is None:
+        rows = fitted_rows(design)
+        noise = design.se if design.se is not None else np.ones(design.nobs)
+        if design.weights is not None:
+            noise = 1 / np.sqrt(design.weights)
+        return Request(rows, target, level, kind, new_levels, noise, True)
+    rows = new_rows(design, newdata, groups=target == "conditional" or _group_columns_present(design, newdata))
+    if target == "new_group" and design.blocks and not rows.values:
+        rows = new_rows(design, _with_placeholder_groups(design, newdata))
+    if target == "conditional" and new_levels == "raise":
+        unknown = rows.unknown(design)
+        if unknown:
+            told = "; ".join(f"{factor}: {listing(map(repr, levels), 5)}" for factor, levels in unknown.items())
+            raise UnknownNameError(
+                f"newdata has levels that the fit has not seen ({told}). new_levels='zero' gives them an effect of 0, "
+                "new_levels='sample' adds the spread between groups, target='population' leaves group effects out"
+            )
+    noise = np.full(len(rows), np.nan) if design.se is not None else np.ones(len(rows))
+    if kind == "response" and design.se is not None:
+        raise ArgumentError(
+            "kind='response' needs the residual sd of each new row, and with se= it is known only for the rows of "
+            "the fit: use kind='mean', or newdata=None"
+        )
+    return Request(rows, target, level, kind, new_levels, noise, False)
+
+
+def _group_columns_present(design: Design, newdata: Any) -> bool:
+    columns = getattr(newdata, "columns", ())
+    return all(name in columns for block in design.blocks for name in block.factor_columns)
+
+
+def _with_placeholder_groups(design: Design, newdata: Any) -> Any:
+    """A new group has no name: any level does where only the left side of the bar matters."""
+    filled = newdata.copy()
+    for block in design.blocks:
+        for name in block.factor_columns:
+            if name not in filled.columns:
+                filled[name] = design.frame[name].iloc[0]
+    return filled
