@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+import tempfile
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from hiermod.errors import DataError, HiermodError, HiermodWarning
+from hiermod.errors import (
+    ConvergenceWarning,
+    FileError,
+    HiermodError,
+    HiermodWarning,
+    SingularFitWarning,
+    UnknownNameError,
+    nearest,
+)
 from hiermod.model import FAMILIES, Model
 
 EXIT_INTERRUPTED = 130  # what a shell reports for a command ended by Ctrl-C
@@ -21,6 +32,9 @@ EXIT_INTERRUPTED = 130  # what a shell reports for a command ended by Ctrl-C
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without Greek letters shows "?", and no traceback
     logging.getLogger("hiermod").setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -30,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HiermodError as error:
         print(f"hiermod: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, such as "head", has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("hiermod: interrupted; nothing more was written", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -81,7 +98,7 @@ def _demo(options: argparse.Namespace) -> None:
 
     data = load_dataset("sleepstudy")
     model = Model("Reaction ~ Days + (Days | Subject)", data)
-    print(f"{data.attrs['description']}\nSource: {data.attrs['source']}\n")
+    print(f"{data.attrs['description']}\n{textwrap.fill('Source: ' + data.attrs['source'], 80)}\n")
     _run(model, "both", options, options.out, "hiermod demo: sleepstudy")
 
 
@@ -89,8 +106,9 @@ def _fit(options: argparse.Namespace) -> None:
     data = read_table(options.data)
     for column in options.factor:
         if column not in data.columns:
-            raise DataError(
-                f"--factor {column}: the file has no such column; it has {', '.join(map(str, data.columns))}"
+            raise UnknownNameError(
+                f"--factor {column}: the file has no such column.{nearest(column, data.columns)} "
+                f"Its columns are: {', '.join(map(str, data.columns))}."
             )
         data[column] = data[column].astype("category")
     model = Model(
@@ -99,6 +117,7 @@ def _fit(options: argparse.Namespace) -> None:
     method = options.method
     if method == "both" and not _can_reml(model):
         method = "bayes"
+        print("REML is for Gaussian models with identity link: this one is fitted by Bayes alone.\n")
     _run(model, method, options, options.out, f"hiermod: {model.formula}")
 
 
@@ -108,14 +127,16 @@ def _can_reml(model: Model) -> bool:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table from a text file; DataError when it is not there or not a table."""
+    """A table from a text file; FileError when it is not there or not a table."""
     if not path.is_file():
-        raise DataError(f"there is no file {str(path)!r}")
+        what = "a folder, not a file" if path.is_dir() else "not there"
+        raise FileError(f"{str(path)!r} is {what}: DATA must be a CSV file with a header")
     separator = "\t" if ".tsv" in path.suffixes or ".tab" in path.suffixes else ","
     try:
         return pd.read_csv(path, sep=separator)
-    except (ValueError, OSError, pd.errors.ParserError) as error:
-        raise DataError(f"{str(path)!r} cannot be read as a table with commas (or tabs, for .tsv): {error}") from error
+    except (ValueError, OSError, EOFError) as error:  # pandas' own errors are ValueErrors
+        reason = str(error).strip().rstrip(".")
+        raise FileError(f"{str(path)!r} cannot be read as a table with commas (or tabs, for .tsv): {reason}") from error
 
 
 def _run(model: Model, method: str, options: argparse.Namespace, out: Path | None, title: str) -> None:
@@ -131,23 +152,16 @@ def _run(model: Model, method: str, options: argparse.Namespace, out: Path | Non
         print(f"\n{fits['Bayes'].summary()}\n")
     comparison = None
     if len(fits) == 2:
-        from hiermod.comparison.estimates import compare_estimates
+        from hiermod.comparison.estimates import compare_estimates, printable
 
         comparison = compare_estimates({"Bayes": fits["Bayes"], "REML": fits["REML"]})
-        print("Side by side (difference in standard errors of REML):\n")
-        print(f"{_flat(comparison).to_string(na_rep='', float_format=_number)}\n")
+        print(f"Side by side (difference in standard errors of REML):\n\n{printable(comparison).to_string()}\n")
     if out is not None:
         _write(model, fits, comparison, out, title)
 
 
-def _number(value: float) -> str:
-    from hiermod.report import number
-
-    return number(value)
-
-
 def _flat(comparison: pd.DataFrame) -> pd.DataFrame:
-    """Two-level columns on one line for the terminal: "Bayes", "Bayes se", ..., "difference"."""
+    """Two-level columns on one line for a file: "Bayes", "Bayes se", "Bayes lower", ..., "difference"."""
     names = {"estimate": "", "std_error": " se", "lower": " lower", "upper": " upper"}
     flat = comparison.copy()
     flat.columns = pd.Index([top if top == "difference" else top + names[sub] for top, sub in comparison.columns])
@@ -155,51 +169,57 @@ def _flat(comparison: pd.DataFrame) -> pd.DataFrame:
 
 
 def _make_folder(out: Path) -> None:
+    """Make the folder and try it before anything is computed: nobody should wait for results that cannot be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
     except OSError as error:
-        raise DataError(f"the folder {str(out)!r} cannot be made: {error}") from error
+        raise FileError(f"--out {str(out)!r} is not a folder that can be written to ({error.strerror})") from error
 
 
 def _write(model: Model, fits: dict[str, Any], comparison: pd.DataFrame | None, out: Path, title: str) -> None:
-    from hiermod.report import Part, write_report
+    from hiermod.comparison.estimates import printable
+    from hiermod.report import Part, whole, write_report
 
     parts: list[Part] = []
     written = []
+
+    def write_csv(table: pd.DataFrame, name: str, **options: Any) -> None:
+        with whole(out / name) as unfinished:
+            table.to_csv(unfinished, **options)
+        written.append(name)
+
     if comparison is not None:
-        _flat(comparison).to_csv(out / "estimates.csv", index_label="parameter")
-        written.append("estimates.csv")
-        parts.append(
-            Part("Side by side", "Differences are in standard errors of the REML estimate.", table=_flat(comparison))
-        )
+        write_csv(_flat(comparison), "estimates.csv", index_label="parameter")
+        text = "se: standard error (REML) or posterior sd (Bayes). Differences are in standard errors of REML."
+        parts.append(Part("Side by side", text, table=printable(comparison)))
     if model.design.blocks and "REML" in fits:
-        figure_parts, names = _figures(model, fits, out)
-        parts += figure_parts
-        written += names
+        pooling = model.pooling(bayes=fits.get("Bayes", False))
+        figure = pooling.plot_shrinkage().figure
+        with whole(out / "shrinkage.png") as unfinished:
+            figure.savefig(unfinished, dpi=150)
+        written.append("shrinkage.png")
+        write_csv(pooling.table(), "pooling.csv", index=False)
+        text = (
+            f"The estimate of each {pooling.group} from its own rows (no pooling), and where partial pooling moves it. "
+            "What one has few rows for, or lies far from the rest, moves most."
+        )
+        parts.append(Part("Shrinkage", text, figure=figure))
     for name, fit in fits.items():
-        fit.tidy().to_csv(out / f"{name.lower()}.csv", index=False)
-        written.append(f"{name.lower()}.csv")
+        write_csv(fit.tidy(), f"{name.lower()}.csv", index=False)
         parts.append(Part(f"Summary: {name}", verbatim=str(fit.summary())))
     for name, fit in fits.items():
         if model.design.blocks:
-            parts.append(Part(f"Coefficients by group: {name}", table=fit.coef().set_index(["group", "level", "term"])))
+            table = fit.coef().set_index(["group", "level", "term"])
+            parts.append(Part(f"Coefficients by group: {name}", table=table, long=True))
     write_report(out / "report.html", title, parts)
-    print(f"Written to {out}/: {', '.join([*written, 'report.html'])}")
-
-
-def _figures(model: Model, fits: dict[str, Any], out: Path) -> tuple[list[Any], list[str]]:
-    from hiermod.report import Part
-
-    pooling = model.pooling(bayes=fits.get("Bayes", False))
-    axes = pooling.plot_shrinkage()
-    axes.figure.savefig(out / "shrinkage.png", dpi=150)
-    pooling.table().to_csv(out / "pooling.csv", index=False)
-    text = "Each group's own estimate (no pooling) and where partial pooling moves it."
-    return [Part("Shrinkage", text, figure=axes.figure)], ["shrinkage.png", "pooling.csv"]
+    print(f"Written to {out}{os.sep}: {', '.join([*written, 'report.html'])}")
 
 
 def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
-    if issubclass(category, HiermodWarning):
+    told = (ConvergenceWarning, SingularFitWarning)  # the summary says these in full
+    if issubclass(category, HiermodWarning) and not issubclass(category, told):
         print(f"hiermod: note: {message}", file=sys.stderr)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 
 if TYPE_CHECKING:
+    from hiermod.bayes.marginal_density import MarginalDensity
     from hiermod.pooling import Pooling
     from hiermod.results.bayesian import BayesianFit
     from hiermod.results.frequentist import FrequentistFit
@@ -36,19 +38,18 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "laplace": ("identity", "log", "inverse"),
     "bernoulli": ("logit", "probit", "cloglog", "identity"),
     "binomial": ("logit", "probit", "cloglog", "identity"),
-    "beta": ("logit", "probit", "cloglog", "identity"),
+    "beta": ("logit", "probit", "cloglog"),
     "gamma": ("inverse", "log", "identity"),
     "wald": ("inverse_squared", "inverse", "log", "identity"),
-    "exponential": ("log", "identity"),
-    "weibull": ("log", "identity"),
+    "exponential": ("log", "identity", "inverse"),
+    "weibull": ("log", "identity", "inverse"),
     "poisson": ("log", "identity"),
     "negativebinomial": ("log", "identity", "cloglog"),
-    "geometric": ("log", "identity"),
     "zero_inflated_poisson": ("log", "identity"),
-    "zero_inflated_negativebinomial": ("log", "identity"),
+    "zero_inflated_negativebinomial": ("log", "identity", "cloglog"),
     "hurdle_poisson": ("log", "identity"),
-    "hurdle_negativebinomial": ("log", "identity"),
-    "hurdle_gamma": ("log", "identity"),
+    "hurdle_negativebinomial": ("log", "identity", "cloglog"),
+    "hurdle_gamma": ("log", "identity", "inverse"),
     "cumulative": ("logit", "probit", "cloglog"),
     "sratio": ("logit", "probit", "cloglog"),
 }
@@ -172,7 +173,7 @@ class Model:
         if self.design.special is not None:
             raise UnsupportedError(
                 f"{self.design.response!r} weighs or censors the log likelihood of each row, another model than "
-                f"REML's: {name}() cannot fit it, fit() can. For lme4's prior weights, var(e) = sigma^2 / w, use weights="
+                f"REML's: {name}() cannot fit it, fit() can. lme4's prior weights, var(e) = sigma^2 / w, are weights="
             )
         from hiermod.frequentist.linear import fit_linear
         from hiermod.frequentist.mixed import fit_mixed
@@ -249,31 +250,58 @@ class Model:
         target_accept: float | None = None,
         **sampler: Any,
     ) -> BayesianFit:
-        """Sample the posterior with NUTS on the PyMC graph.
+        """Draw from the posterior: exactly where the model allows it, else with NUTS on the PyMC graph.
 
-        inference_method: "auto" (nutpie), "nutpie", "pymc", "numpyro" or "blackjax".  The same ``random_seed`` gives
-        the same draws whatever ``cores``.  The progress bar shows only on a terminal or in a notebook.  ``sampler``
-        goes to the sampler.  Warns ConvergenceWarning with what to do when divergences, R-hat or effective sample sizes
-        call for it.  Raises ArgumentError, UnsupportedError (engine not installed)."""
-        from hiermod.bayes.nuts import sample
+        inference_method: "marginal" integrates common and group effects out (Gaussian models with Normal or flat priors
+        on common effects) and samples the variance parameters only; "nutpie", "pymc", "numpyro" and "blackjax" are NUTS
+        on the graph.  "auto" is "marginal" where it applies, else "nutpie"; ``fit.inference`` says which ran and why.
+        The same ``random_seed`` gives the same draws whatever ``cores``.  tune, cores, target_accept and ``sampler``
+        matter to NUTS only.  The progress bar shows only on a terminal or in a notebook.  Warns ConvergenceWarning with
+        what to do when divergences, R-hat or effective sample sizes call for it.  Raises ArgumentError, UnsupportedError
+        (engine not installed, or not for this model).
+
+        >>> import hiermod as hm
+        >>> m = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff"))
+        >>> m.fit(random_seed=1).inference.method
+        'marginal'
+        """
         from hiermod.results.bayesian import BayesianFit
 
-        record = sample(
-            self.bambi,
-            self.design,
-            draws=draws,
-            tune=tune,
-            chains=chains,
-            inference_method=inference_method,
-            random_seed=random_seed,
-            progressbar=progressbar,
-            cores=cores,
-            target_accept=target_accept,
-            **sampler,
-        )
+        settings = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "target_accept": target_accept}
+        density, obstacle = None, ""
+        if inference_method in ("auto", "marginal"):
+            try:
+                density = self._marginal_density()
+            except UnsupportedError as error:
+                if inference_method == "marginal":
+                    raise
+                obstacle = str(error)
+        if density is not None:
+            from hiermod.bayes.marginal import sample_marginal
+
+            record = sample_marginal(density, self.design, random_seed=random_seed, **settings)
+        else:
+            from hiermod.bayes.nuts import sample
+
+            options = {"inference_method": inference_method, "random_seed": random_seed, "progressbar": progressbar}
+            record = sample(self.bambi, self.design, **settings, **options, **sampler)
+            if obstacle:
+                reason = f"{record.inference.reason}, since the effects cannot be integrated out: {obstacle}"
+                record = replace(record, inference=replace(record.inference, reason=reason))
         if record.inference.messages:
             warnings.warn(" ".join(record.inference.messages), ConvergenceWarning, stacklevel=2)
         return BayesianFit(self.design, record, self.family, self.link)
+
+    def _marginal_density(self) -> MarginalDensity:
+        """The density of the variance parameters; UnsupportedError, saying why, where there is no closed form."""
+        from hiermod.bayes.default_priors import gaussian_priors
+        from hiermod.bayes.marginal_density import marginal_density
+
+        if self.family != "gaussian" or self.link != "identity":
+            raise UnsupportedError(f"family {self.family!r} with link {self.link!r} is not Gaussian with identity link")
+        if self.design.special is not None:
+            raise UnsupportedError(f"the response {self.design.response!r} has a likelihood of its own")
+        return marginal_density(self.design, gaussian_priors(self.design, self._priors, self.center_predictors))
 
     def pooling(self, bayes: BayesianFit | bool = True, group: str | None = None, **fit: Any) -> Pooling:
         """Complete, no and partial pooling (by REML and by Bayes) of one grouping factor's effects.

@@ -87,7 +87,10 @@ def pool(model: Model, bayes: BayesianFit | bool = True, group: str | None = Non
         )
     effects = [label for block in blocks for label in block.labels]
     terms = [term for term in coef_terms(design, blocks) if term in effects]
-    pieces = {"complete": _complete(model, factor, blocks[0], terms), "none": no_pooling(design, blocks, terms)}
+    pieces = {
+        "complete": _complete(model, factor, blocks[0], terms),
+        "none": no_pooling(design, blocks, terms, reml.record.beta),
+    }
     for name, one in partial.items():
         table = one.coef(factor)
         pieces[name] = table[table["term"].isin(terms)]
@@ -109,17 +112,20 @@ def _complete(model: Model, factor: str, block: Block, terms: list[str]) -> pd.D
     return effects_frame(factor, block.levels, terms, **values)
 
 
-def no_pooling(design: Design, blocks: tuple[Block, ...], terms: list[str]) -> pd.DataFrame:
+def no_pooling(design: Design, blocks: tuple[Block, ...], terms: list[str], beta: np.ndarray) -> pd.DataFrame:
     """One linear model with every level's own ``terms``, the rest of X common, and one residual sd.
 
     Each level is regressed on its own columns first, the common rest on what that leaves (Frisch and Waugh), so that no
-    matrix with levels x terms columns is formed.  A level's columns that its rows cannot tell apart give nan."""
+    matrix with levels x terms columns is formed.  A level's columns that its rows cannot tell apart give nan.
+    A common column that is constant within levels cannot be told from their own coefficients: its coefficient is taken
+    from ``beta`` (p,), the partially pooled fit, so that "Intercept" means the same under every method."""
     y = design.y - (0.0 if design.offset is None else design.offset)
     root_w = np.ones(design.nobs)
     if design.weights is not None or design.se is not None:
         root_w = np.sqrt(design.weights) if design.weights is not None else 1 / np.asarray(design.se)
     own = np.column_stack([_column(design, blocks, term) for term in terms]) * root_w[:, None]
-    rest = design.X[:, [label not in terms for label in design.common]] * root_w[:, None]
+    others = np.array([label not in terms for label in design.common], dtype=bool)
+    rest = design.X[:, others] * root_w[:, None]
     target = np.column_stack([y * root_w, rest])
     codes, J, k = blocks[0].codes, len(blocks[0].levels), len(terms)
     order = np.argsort(codes, kind="stable")
@@ -138,7 +144,7 @@ def no_pooling(design: Design, blocks: tuple[Block, ...], terms: list[str]) -> p
         inverse = np.linalg.inv(R) if keep.any() else np.empty((0, 0))
         solved[j, keep] = inverse @ inside
         unscaled[j][np.ix_(keep, keep)] = inverse @ inverse.T
-    gamma, rest_cov, rank = _common_rest(residual, np.linalg.norm(rest, axis=0))
+    gamma, rest_cov, rank = _common_rest(residual, np.linalg.norm(rest, axis=0), np.nan_to_num(beta[others]))
     estimate = solved[..., 0] - np.nan_to_num(solved[..., 1:]) @ gamma
     spare = residual[:, 0] - residual[:, 1:] @ gamma
     df = design.nobs - int(kept.sum()) - rank
@@ -150,14 +156,15 @@ def no_pooling(design: Design, blocks: tuple[Block, ...], terms: list[str]) -> p
     return effects_frame(blocks[0].factor, blocks[0].levels, terms, estimate, se, estimate - half, estimate + half)
 
 
-def _common_rest(residual: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def _common_rest(residual: np.ndarray, norms: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Coefficients of the common columns after the levels' own, their unscaled covariance, and how many there are.
 
-    A column that the levels' own columns explain (its residual is below 1e-7 of its norm) has coefficient 0."""
+    A column that the levels' own columns explain (its residual is below 1e-7 of its norm) keeps its ``known`` one."""
     y, X = residual[:, 0], residual[:, 1:]
     keep = np.linalg.norm(X, axis=0) > TOLERANCE * norms
     keep[keep] = estimable_columns(X[:, keep], np.zeros(int(keep.sum())))
-    gamma, cov = np.zeros(len(norms)), np.zeros((len(norms), len(norms)))
+    gamma, cov = np.where(keep, 0.0, known), np.zeros((len(norms), len(norms)))
+    y = y - X @ gamma
     if keep.any():
         Q, R = np.linalg.qr(X[:, keep])
         inverse = np.linalg.inv(R)

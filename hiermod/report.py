@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,19 +21,22 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; display: block; overflow-x: auto; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap; }
+tbody th { text-align: left; vertical-align: top; font-weight: normal; } thead th { border-bottom-color: #888; }
 pre { background: #f7f7f7; padding: 1rem; overflow-x: auto; font-size: .85rem; } img { max-width: 100%; height: auto; }
+summary { cursor: pointer; font-size: 1.2rem; font-weight: bold; margin-top: 2.2rem; }
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A headed part of the report: a sentence, then a table, preformatted text or a figure."""
+    """A headed part of the report: a sentence, then a table, preformatted text or a figure.  long: folded at first."""
 
     title: str
     text: str = ""
     table: pd.DataFrame | None = None
     verbatim: str = ""
     figure: Figure | None = None
+    long: bool = False
 
 
 def write_report(path: Path, title: str, parts: Sequence[Part]) -> None:
@@ -43,13 +47,23 @@ def write_report(path: Path, title: str, parts: Sequence[Part]) -> None:
         f"<meta name='viewport' content='width=device-width, initial-scale=1'><title>{html.escape(title)}</title>"
         f"<style>{CSS}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
     )
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    with whole(path) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write to; ``path`` gets its content when the block ends well, and nothing is left when it does not."""
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _part(part: Part) -> str:
-    pieces = [f"<h2>{html.escape(part.title)}</h2>"]
+    pieces = []
     if part.text:
         pieces.append(f"<p>{html.escape(part.text)}</p>")
     if part.table is not None:
@@ -58,7 +72,10 @@ def _part(part: Part) -> str:
         pieces.append(f"<pre>{html.escape(part.verbatim)}</pre>")
     if part.figure is not None:
         pieces.append(f"<img alt='{html.escape(part.title)}' src='data:image/png;base64,{_png(part.figure)}'>")
-    return "\n".join(pieces)
+    body = "\n".join(pieces)
+    if part.long:
+        return f"<details><summary>{html.escape(part.title)}</summary>\n{body}\n</details>"
+    return f"<h2>{html.escape(part.title)}</h2>\n{body}"
 
 
 def number(value: Any) -> str:

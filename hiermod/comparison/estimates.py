@@ -12,6 +12,7 @@ import pandas as pd
 from hiermod.errors import ArgumentError, ArgumentTypeError
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
+from hiermod.results.summary import number_column
 
 Fit = BayesianFit | FrequentistFit
 
@@ -55,6 +56,22 @@ def compare_estimates(fits: Mapping[str, Fit], reference: str | None = None) -> 
     return frame
 
 
+def printable(comparison: pd.DataFrame) -> pd.DataFrame:
+    """The comparison as text for a page or an 80-column terminal: per fit the estimate and its se, then differences.
+
+    Each row has its own unit, so its own decimals."""
+    names = list(dict.fromkeys(top for top, _ in comparison.columns if top != "difference"))
+    columns = [(name, statistic) for name in names for statistic in ("estimate", "std_error")]
+    cells = [number_column(row.to_numpy(dtype=float), 3) for _, row in comparison[columns].iterrows()]
+    heads = [name if statistic == "estimate" else f"{name} se" for name, statistic in columns]
+    table = pd.DataFrame(cells, index=comparison.index.to_list(), columns=heads)
+    others = [sub for top, sub in comparison.columns if top == "difference"]
+    for other in others:
+        head = "difference" if len(others) == 1 else f"difference {other}"
+        table[head] = ["" if np.isnan(gap) else f"{gap:.2f}" for gap in comparison["difference", other]]
+    return table
+
+
 def _check(fits: Mapping[str, Fit]) -> None:
     if not isinstance(fits, Mapping):
         raise ArgumentTypeError(
@@ -62,6 +79,8 @@ def _check(fits: Mapping[str, Fit]) -> None:
         )
     if not fits:
         raise ArgumentError("compare_estimates needs at least one fit, got an empty dict")
+    if "difference" in fits:
+        raise ArgumentError("a fit cannot be called 'difference': the table's own columns are. Give it another name")
     for name, fit in fits.items():
         if not isinstance(fit, BayesianFit | FrequentistFit):
             raise ArgumentTypeError(f"{name!r} is not a fit of hiermod but {type(fit).__name__}")

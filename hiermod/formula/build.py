@@ -20,7 +20,7 @@ from hiermod.formula.data import (
     used_columns,
 )
 from hiermod.formula.design import Block, Column, Design
-from hiermod.formula.evaluate import Evaluator, Term, base_namespace
+from hiermod.formula.evaluate import KNOWN_CALLS, Evaluator, Term, base_namespace, separate_terms
 from hiermod.formula.groups import group_codes
 from hiermod.formula.parse import Bar, ParsedFormula, parse_formula
 from hiermod.formula.rank import estimable_columns
@@ -54,7 +54,7 @@ def build_design(
         )
     parsed = parse_formula(formula)
     data = check_frame(data)
-    used = used_columns(parsed, data, base_namespace() | dict(extra_namespace or {}))
+    used = used_columns(parsed, data, base_namespace() | dict(extra_namespace or {}), KNOWN_CALLS)
     rows = {"weights": row_vector("weights", weights, data), "se": row_vector("se", se, data)}
     _check_group_columns(parsed, used)
     keep, missing = missing_rows(_columns_to_check(data, used, rows, {"weights": weights, "se": se}), dropna)
@@ -93,7 +93,7 @@ def build_design(
         evaluator=evaluator,
         bambi_formula=_bambi_formula(parsed, response),
         trials=response.trials,
-        offset=sum(term.values[:, 0] for term in offsets) if offsets else None,
+        offset=np.sum([term.values[:, 0] for term in offsets], axis=0) if offsets else None,
         weights=numbers["weights"],
         se=numbers["se"],
         special=response.special,
@@ -160,8 +160,9 @@ def _blocks(parsed: ParsedFormula, evaluator: Evaluator, frame: pd.DataFrame) ->
             key = (bar.name, column.label)
             if key in seen:
                 raise FormulaError(
-                    f"the group effect {column.label!r} of {bar.name!r} stands in the formula twice, in ({seen[key]}) and in "
-                    f"({bar.text}), so its two variances cannot be told apart. (x | g) already includes (1 | g): write (0 + x | g) to leave it out"
+                    f"the group effect {column.label!r} of {bar.name!r} stands in the formula twice, in ({seen[key]}) "
+                    f"and in ({bar.text}), so its two variances cannot be told apart. (x | g) includes (1 | g): "
+                    "write (0 + x | g) to leave it out"
                 )
             if not values.any():
                 raise DesignError(f"the group effect {column.label!r} in ({bar.text}) is 0 in every row: leave it out")
@@ -193,7 +194,7 @@ def _columns(term: Term, bar: Bar) -> list[Column]:
 
 
 def _bambi_formula(parsed: ParsedFormula, response: Response) -> str:
-    pieces = [parsed.common]
+    pieces = [separate_terms(parsed.common)]
     for bar in parsed.bars:
         name = bar.name if bar.name.isidentifier() else f"`{bar.name}`"
         pieces.append(f"({bar.left}|{name})")

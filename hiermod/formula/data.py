@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentTypeError, DataError, HiermodError, UnknownNameError, listing, nearest
-from hiermod.formula.parse import ParsedFormula, marked
+from hiermod.formula.parse import ParsedFormula
+from hiermod.formula.scan import marked
 
 
 def check_frame(data: Any) -> pd.DataFrame:
@@ -21,24 +22,40 @@ def check_frame(data: Any) -> pd.DataFrame:
             f"data must be a pandas DataFrame with one row per observation, got {type(data).__name__}: "
             "pandas.DataFrame(...) makes one from a dict or a list of records, pandas.read_csv(...) from a file"
         )
+    if data.columns.nlevels > 1:
+        raise DataError(
+            f"the data's columns have {data.columns.nlevels} levels (the first: {data.columns[0]}), and a formula "
+            "needs one name per column: data.columns = data.columns.map('_'.join) makes one of text levels"
+        )
     if len(data) == 0:
         raise DataError(f"the data frame has no rows (columns: {listing(data.columns)}): there is nothing to fit")
     return data
 
 
-def used_columns(parsed: ParsedFormula, data: pd.DataFrame, namespace: Mapping[str, Any]) -> list[str]:
+def used_columns(
+    parsed: ParsedFormula, data: pd.DataFrame, namespace: Mapping[str, Any], known_calls: frozenset[str]
+) -> list[str]:
     """Columns the formula uses, in order of mention.
 
-    Raises UnknownNameError, the place marked and the nearest column named, for a name that is neither a column nor known."""
+    namespace: what the formula may use besides columns.  known_calls: formulae's own functions.  Raises
+    UnknownNameError, the place marked and the nearest name told, for what is neither."""
+    for token in parsed.functions:
+        whole_response = token.start == 0 and token.text == parsed.response_call
+        if not whole_response and token.text not in known_calls and token.text.split(".")[0] not in namespace:
+            raise UnknownNameError(
+                f"the formula calls {token.text!r}, and no such function is known."
+                f"{nearest(token.text, [*known_calls, *namespace])}\n{marked(parsed.text, token.start, token.stop)}\n"
+                f"Functions of your own go in extra_namespace={{{token.text.split('.')[0]!r}: ...}}."
+            )
     used: dict[str, None] = {}
     for token in parsed.names:
         if token.text in data.columns:
             used[token.text] = None
-        elif token.text.split(".")[0] not in namespace:
+        elif token.text not in namespace:
             raise UnknownNameError(
                 f"the formula uses {token.text!r}, and the data have no such column."
-                f"{nearest(token.text, data.columns)}\n{marked(parsed.text, token.start, token.stop)}\n"
-                f"The columns are: {listing(data.columns, 20)}."
+                f"{_near_column(token.text, data)}\n{marked(parsed.text, token.start, token.stop)}\n"
+                f"The columns are: {listing(data.columns, 20) or 'none'}."
             )
     repeated = [name for name in used if isinstance(data[name], pd.DataFrame)]
     if repeated:
@@ -49,6 +66,16 @@ def used_columns(parsed: ParsedFormula, data: pd.DataFrame, namespace: Mapping[s
     return list(used)
 
 
+def _near_column(name: str, data: pd.DataFrame) -> str:
+    """Why ``name`` is no column: a column named by a number, a name from outside, a misspelling."""
+    for column in data.columns:
+        if not isinstance(column, str) and str(column) == name:
+            return f" The column {column!r} is not named by text: data.columns = data.columns.astype(str) changes that."
+    if name.startswith("np."):
+        return " Only functions are taken from numpy; a number of your own goes in extra_namespace={'name': ...}."
+    return nearest(name, data.columns)
+
+
 def row_vector(what: str, given: Any, data: pd.DataFrame) -> pd.Series | None:
     """``weights`` or ``se``, given as a column's name or an array with one number per row of the data."""
     if given is None:
@@ -56,7 +83,7 @@ def row_vector(what: str, given: Any, data: pd.DataFrame) -> pd.Series | None:
     if isinstance(given, str):
         if given not in data.columns:
             raise UnknownNameError(
-                f"{what}={given!r}: the data have no such column.{nearest(given, data.columns)} "
+                f"{what}={given!r}: the data have no such column.{_near_column(given, data)} "
                 f"The columns are: {listing(data.columns, 20)}."
             )
         values = data[given]
@@ -69,12 +96,13 @@ def row_vector(what: str, given: Any, data: pd.DataFrame) -> pd.Series | None:
                 f"{what} must have one number per row of the data, {len(data)}, got an array of shape {array.shape}"
             )
         values = pd.Series(array, index=data.index)
-    if not pd.api.types.is_numeric_dtype(values.dtype):
+    if not pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_complex_dtype(values.dtype):
         raise DataError(f"{what} must be numbers, got values of type {values.dtype}")
     return values
 
 
 def check_positive(what: str, values: np.ndarray) -> None:
+    """DataError unless every one of ``values`` (n,) is positive and finite."""
     bad = ~(np.isfinite(values) & (values > 0))
     if bad.any():
         raise DataError(
@@ -132,7 +160,7 @@ def plain_column(name: str, values: pd.Series, *, grouping_only: bool) -> pd.Ser
         return plain_column(name, pd.to_numeric(values), grouping_only=grouping_only)
     if inferred not in ("string", "empty"):
         raise DataError(
-            f"column {name!r} mixes kinds of values ({inferred}): make it all numbers or all text, "
+            f"column {name!r} holds neither only numbers nor only text ({inferred}): make it one of them, "
             f"for example data[{name!r}].astype(str)"
         )
     return _from_text(name, values)
@@ -181,8 +209,8 @@ def check_finite(what: str, array: np.ndarray) -> None:
     if bad.any():
         rows = int(bad.any(axis=tuple(range(1, array.ndim))).sum())
         raise DataError(
-            f"{what} is infinite or undefined in {rows} of {len(array)} rows (a logarithm of 0 or of a negative number, "
-            "a division by 0, or inf in the data): correct or leave out those rows"
+            f"{what} is infinite or undefined in {rows} of {len(array)} rows (a logarithm of 0 or of a negative "
+            "number, a division by 0, or inf in the data): correct or leave out those rows"
         )
 
 

@@ -73,6 +73,7 @@ class Block(FrozenArrays):
 
     @property
     def labels(self) -> tuple[str, ...]:
+        """The k columns' names as in tables."""
         return tuple(column.label for column in self.columns)
 
 
@@ -103,6 +104,7 @@ class Design(FrozenArrays):
 
     @property
     def nobs(self) -> int:
+        """n, the number of rows used."""
         return len(self.y)
 
     @property
@@ -112,6 +114,7 @@ class Design(FrozenArrays):
 
     @property
     def has_intercept(self) -> bool:
+        """Whether X has a column of ones of that name."""
         return "Intercept" in self.common
 
     @property
@@ -121,4 +124,5 @@ class Design(FrozenArrays):
 
     @property
     def correlated_blocks(self) -> tuple[Block, ...]:
+        """The blocks with more than one column, whose effects correlate."""
         return tuple(block for block in self.blocks if block.size > 1)

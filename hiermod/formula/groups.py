@@ -10,17 +10,17 @@ from hiermod.formula.data import plain_column
 
 
 def group_codes(frame: pd.DataFrame, columns: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Codes (n,) and labels of the levels that occur, for one column or for an interaction such as ``("batch", "cask")``.
+    """Codes (n,) and labels of the levels that occur, for one column or an interaction such as ``("batch", "cask")``.
 
     Levels of an interaction are in lexicographic order of its columns' levels, labelled ``A:a``."""
     first = _as_categorical(frame[columns[0]])
     codes = first.cat.codes.to_numpy().astype(np.int64)
-    labels = np.array([str(level) for level in first.cat.categories], dtype=object)
+    labels = first.cat.categories.to_numpy(dtype=object)
     for column in columns[1:]:
         other = _as_categorical(frame[column])
         size = len(other.cat.categories)
         combined, codes = np.unique(codes * size + other.cat.codes.to_numpy(), return_inverse=True)
-        names = np.array([str(level) for level in other.cat.categories], dtype=object)
+        names = other.cat.categories.to_numpy(dtype=object)
         labels = np.array([f"{labels[i // size]}:{names[i % size]}" for i in combined], dtype=object)
     if len(labels) < 2:
         name = ":".join(columns)

@@ -54,6 +54,8 @@ def new_rows(design: Design, newdata: Any, *, groups: bool = True) -> NewRows:
     and for a categorical predictor's unseen level."""
     if not isinstance(newdata, pd.DataFrame):
         raise ArgumentTypeError(f"newdata must be a pandas DataFrame, got {type(newdata).__name__}")
+    if len(newdata) == 0:
+        raise DataError("newdata has no rows: there is nothing to predict")
     frame = _plain_new_frame(design, newdata, groups)
     X, offset = design.evaluator.new_common(frame)
     check_finite("a predictor in newdata", X)
@@ -78,6 +80,9 @@ def _plain_new_frame(design: Design, newdata: pd.DataFrame, groups: bool) -> pd.
                 f"newdata lacks the column {name!r}, which the formula {design.formula!r} uses."
                 f"{nearest(name, newdata.columns)} Its columns are: {listing(newdata.columns, 20)}."
             )
+    repeated = [name for name in needed if isinstance(newdata[name], pd.DataFrame)]
+    if repeated:
+        raise DataError(f"newdata has more than one column named {listing(map(repr, repeated))}: rename or drop one")
     missing = {name: int(newdata[name].isna().sum()) for name in needed if newdata[name].isna().any()}
     if missing:
         told = ", ".join(f"{name}: {count}" for name, count in missing.items())

@@ -1,7 +1,7 @@
 """The left side of the formula: one number per row, counts out of trials, or a two-level factor as 0 and 1.
 
-``cbind(s, f)`` is R's successes and failures, ``p(s, n)`` Bambi's successes and trials.  For a two-level factor the first
-level is the failure, as in R."""
+``cbind(s, f)`` is R's successes and failures, ``p(s, n)`` Bambi's successes and trials.  For a two-level factor the
+first level is the failure, as in R."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def _counts(parsed: ParsedFormula, frame: pd.DataFrame, extra_namespace: Mapping
         row = int(np.argmax(successes > trials))
         raise DataError(
             f"{parsed.response}: more successes than trials in {int((successes > trials).sum())} rows (the first: "
-            f"{successes[row]:g} of {trials[row]:g}). p(s, n) takes successes and trials, cbind(s, f) successes and failures"
+            f"{successes[row]:g} of {trials[row]:g}). p(s, n) takes successes and trials, cbind(s, f) successes and "
+            "failures"
         )
     if (trials == 0).any():
         raise DataError(f"{parsed.response}: {int((trials == 0).sum())} rows have no trials: leave them out")
@@ -83,10 +84,14 @@ def _single(
 ) -> Response:
     text = parsed.response
     response = evaluate_response(text, frame, extra_namespace)
-    values = np.asarray(response.design_matrix)
-    reference = getattr(response.term.term.components[0], "reference", None)
+    values = np.asarray(response.data)
+    component = response.components[0]
+    reference = getattr(component, "reference", None)
+    if reference is not None and (component.kind != "categoric" or reference not in component.levels):
+        found = f"its levels are {listing(map(repr, component.levels))}" if component.levels else "it is numeric"
+        raise DataError(f"the response {text!r} chooses the level {reference!r} of {component.name!r}, but {found}")
     if response.kind == "categoric" and reference is None:
-        return _factor(text, frame, family, response)
+        return _factor(text, frame, family, component)
     if values.ndim != 1:
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
@@ -99,20 +104,24 @@ def _single(
     return Response(y, None, text, {}, None)
 
 
-def _factor(text: str, frame: pd.DataFrame, family: str, response: Any) -> Response:
-    levels = [str(level) for level in response.term.term.components[0].levels]
+def _factor(text: str, frame: pd.DataFrame, family: str, component: Any) -> Response:
+    levels = [str(level) for level in component.levels]
     if family not in CATEGORICAL and family != "binomial":
         raise DataError(
             f"the response {text!r} is not numeric (its values: {listing(map(repr, levels), 5)}), and family "
-            f"{family!r} needs numbers: convert the column with pandas.to_numeric, or choose family='bernoulli' for two categories"
+            f"{family!r} needs numbers: convert the column with pandas.to_numeric, or choose family='bernoulli' for "
+            "two categories"
         )
     if len(levels) < 2:
         raise DataError(f"the response {text!r} is constant (always {levels[0]!r}): there is no variation to explain")
-    codes = frame[text].cat.codes.to_numpy() if text in frame.columns else np.asarray(response.design_matrix).argmax(1)
+    codes = np.asarray(component.value).argmax(axis=1)  # a response has one column per level
     if family in ("bernoulli", "binomial"):
         if len(levels) != 2:
             raise DataError(
                 f"the response {text!r} has {len(levels)} levels ({listing(levels, 5)}); family {family!r} needs two"
             )
-        return Response(codes.astype(float), None, f"{text}['{levels[1]}']", {}, None)
+        if text.isidentifier() and not set("'\"`") & set(levels[1]):
+            return Response(codes.astype(float), None, f"{text}['{levels[1]}']", {}, None)
+        column = f"{text} {levels[1]}".replace("`", "")  # Bambi's language chooses levels of bare names only
+        return Response(codes.astype(float), None, f"`{column}`", {column: codes}, None)
     return Response(codes.astype(float), None, text, {}, "categorical")

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from hiermod.errors import ArgumentError, UnknownNameError, nearest
+from hiermod.errors import ArgumentError, UnknownNameError, listing, nearest
 from hiermod.plots.style import COLOURS, new_axes, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from hiermod.pooling import Pooling
+
+ARROW = {"arrowstyle": "-|>", "color": COLOURS["none"], "lw": 1.2, "shrinkA": 4, "shrinkB": 6, "mutation_scale": 11}
+OPEN = {"facecolors": "none", "linewidths": 1.5}  # a ring or diamond through which what lies below is seen
 
 
 def shrinkage(
@@ -73,42 +76,35 @@ def _two_terms(pooling: Pooling, x: str, y: str, partial: str, label: int, ax: A
             xy=tuple(pooled.loc[level]),
             xytext=tuple(own.loc[level]),
             zorder=2,
-            arrowprops={
-                "arrowstyle": "-|>",
-                "color": COLOURS["none"],
-                "lw": 1.1,
-                "shrinkA": 3,
-                "shrinkB": 3,
-                "mutation_scale": 9,
-            },
+            arrowprops=ARROW,
         )
     ax.scatter(
         own["x"][known],
         own["y"][known],
-        s=42,
-        facecolors="white",
+        s=48,
         edgecolors=COLOURS["none"],
-        linewidths=1.4,
         zorder=3,
-        label="no pooling (each group alone)",
+        **OPEN,
+        label=f"no pooling (each {pooling.group} alone)",
     )
     if partial == "Bayes":
         ax.scatter(
             _estimates(pooling, "REML", x),
             _estimates(pooling, "REML", y),
-            s=30,
+            s=60,
             marker="D",
-            color=COLOURS["REML"],
-            zorder=4,
+            edgecolors=COLOURS["REML"],
+            zorder=6,
             label="partial pooling, REML",
+            **OPEN,
         )
-    ax.scatter(pooled["x"], pooled["y"], s=42, color=COLOURS[partial], zorder=5, label=f"partial pooling, {partial}")
+    ax.scatter(pooled["x"], pooled["y"], s=36, color=COLOURS[partial], zorder=5, label=f"partial pooling, {partial}")
     centre = (_population(pooling, partial, x), _population(pooling, partial, y))
     ax.scatter(*centre, s=150, marker="+", color=COLOURS["population"], linewidths=2.4, zorder=6, label="population")
     _label_moved(ax, own[known], pooled[known], label)
     ax.set_xlabel(_axis_name(pooling, x))
     ax.set_ylabel(_axis_name(pooling, y))
-    ax.set_title(_title(pooling, int((~known).sum())), loc="left")
+    _title(ax, pooling, [x, y], own.index[~known])
     ax.legend(loc="best", fontsize="small")
     ax.margins(0.08)
     return ax
@@ -135,7 +131,7 @@ def _label_moved(ax: Axes, own: pd.DataFrame, pooled: pd.DataFrame, count: int) 
 def _one_term(pooling: Pooling, term: str, partial: str, label: int, ax: Axes | None) -> Axes:
     own, pooled = _estimates(pooling, "none", term), _estimates(pooling, partial, term)
     order = own.fillna(pooled).sort_values().index
-    ax = ax if ax is not None else new_axes(8.0, float(np.clip(1.6 + 0.26 * len(order), 3.5, 14.0)))
+    ax = ax if ax is not None else new_axes(8.0, float(np.clip(1.8 + 0.22 * len(order), 4.0, 8.0)))
     rows = pd.Series(np.arange(len(order)), index=order)
     known = own.notna()
     for level in order[known[order]]:
@@ -144,38 +140,37 @@ def _one_term(pooling: Pooling, term: str, partial: str, label: int, ax: Axes | 
             xy=(pooled[level], rows[level]),
             xytext=(own[level], rows[level]),
             zorder=2,
-            arrowprops={
-                "arrowstyle": "-|>",
-                "color": COLOURS["none"],
-                "lw": 1.1,
-                "shrinkA": 3,
-                "shrinkB": 3,
-                "mutation_scale": 9,
-            },
+            arrowprops=ARROW,
         )
     at = rows[own.index]
     ax.scatter(
         own,
         at,
-        s=38,
-        facecolors="white",
+        s=44,
         edgecolors=COLOURS["none"],
-        linewidths=1.4,
         zorder=3,
-        label="no pooling (each group alone)",
+        **OPEN,
+        label=f"no pooling (each {pooling.group} alone)",
     )
     if partial == "Bayes":
         reml = _estimates(pooling, "REML", term)
         ax.scatter(
-            reml, rows[reml.index], s=26, marker="D", color=COLOURS["REML"], zorder=4, label="partial pooling, REML"
+            reml,
+            rows[reml.index],
+            s=60,
+            marker="D",
+            edgecolors=COLOURS["REML"],
+            zorder=6,
+            label="partial pooling, REML",
+            **OPEN,
         )
-    ax.scatter(pooled, rows[pooled.index], s=38, color=COLOURS[partial], zorder=5, label=f"partial pooling, {partial}")
+    ax.scatter(pooled, rows[pooled.index], s=34, color=COLOURS[partial], zorder=5, label=f"partial pooling, {partial}")
     ax.axvline(_population(pooling, partial, term), color=COLOURS["population"], lw=1.4, zorder=1, label="population")
     named = order if len(order) <= 40 else (pooled - own).abs().sort_values(ascending=False).index[: max(0, label)]
-    ax.set_yticks(rows[named].to_numpy(), [str(level) for level in named])
+    ax.set_yticks(rows[named].to_numpy(), [str(level) for level in named], fontsize="small")
     ax.set_ylabel(pooling.group)
     ax.set_xlabel(_axis_name(pooling, term))
-    ax.set_title(_title(pooling, int((~known).sum())), loc="left")
+    _title(ax, pooling, [term], own.index[~known])
     ax.legend(loc="best", fontsize="small")
     return ax
 
@@ -188,6 +183,11 @@ def _axis_name(pooling: Pooling, term: str) -> str:
     )
 
 
-def _title(pooling: Pooling, unknown: int) -> str:
-    title = f"Shrinkage of {' and '.join(pooling.terms[:2])} by {pooling.group}"
-    return title + (f" ({unknown} cannot be estimated alone)" if unknown else "")
+def _title(ax: Axes, pooling: Pooling, terms: list[str], alone: pd.Index) -> None:
+    """The title, and under it the levels that have no arrow because their own rows do not suffice."""
+    title = f"Shrinkage of {' and '.join(terms)} by {pooling.group}"
+    ax.set_title(title, loc="left", pad=24 if len(alone) else None)
+    if len(alone):
+        note = f"No arrow, too few rows of their own: {pooling.group} {listing(alone, 5)}"
+        place = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (0, 7), "textcoords": "offset points"}
+        ax.annotate(note, **place, fontsize="small", color="#555555")

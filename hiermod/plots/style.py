@@ -18,7 +18,8 @@ COLOURS = {
     "population": "#000000",
 }
 STYLE: dict[str, Any] = {
-    "font.size": 11,
+    "font.size": 12,
+    "axes.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,

@@ -15,7 +15,7 @@ from hiermod.bayes.posterior import Inference, Posterior
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.design import Block, Design
 from hiermod.results import bayesian_text
-from hiermod.results.links import inverse_link, response_draws
+from hiermod.results.links import check_mean, inverse_link, response_draws
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
     LEVEL,
@@ -50,7 +50,15 @@ class BayesianFit:
     @property
     def idata(self) -> Any:
         """The draws for ArviZ: InferenceData (ArviZ 0.x) or DataTree (1.x), Bambi's variable names."""
-        return self.record.idata
+        return self._idata
+
+    @cached_property
+    def _idata(self) -> Any:
+        if self.record.idata is not None:
+            return self.record.idata
+        from hiermod.bayes.idata import build_idata
+
+        return build_idata(self.record, self.design)
 
     @property
     def inference(self) -> Inference:
@@ -218,27 +226,29 @@ class BayesianFit:
         target: "conditional", "population" (group effects 0) or "new_group" (integrates over a new level of every
         factor).  interval: equal-tailed, of the expected response, or with ``kind="response"`` of new observations.
         new_levels: "raise", "zero" or "sample".  ``random_seed`` matters where new groups or responses are drawn."""
+        check_mean(self.family)
         request = read_request(self.design, newdata, target, interval, kind, new_levels)
         rng = np.random.default_rng(random_seed)
+        level = request.level
         count = self.record.beta.shape[0] * self.record.beta.shape[1]
         step = max(1, ROWS_AT_A_TIME // count)
-        estimate, bounds = [], []
+        estimate, bounds = [np.empty(0)], [np.empty((2, 0))]  # with no rows, a table without rows
         for start in range(0, len(request.rows), step):
             part = slice(start, start + step)
             if self.link == "identity":  # new groups average out exactly: no need to draw them for the estimate
                 estimate.append(self._linear_draws(request, part, rng, spread=False).mean(axis=0))
-                if request.level is None:
+                if level is None:
                     continue
             mean = inverse_link(self.link, self._linear_draws(request, part, rng))
             if self.link != "identity":
                 estimate.append(mean.mean(axis=0))
-                if request.level is None:
-                    continue
+            if level is None:
+                continue
             if request.kind == "response":
                 mean = response_draws(self.family, mean, self._noise(request, part), self._trials(request, part), rng)
-            bounds.append(np.quantile(mean, [(1 - request.level) / 2, (1 + request.level) / 2], axis=0))
-        table = pd.DataFrame({"estimate": np.concatenate(estimate) if estimate else []}, index=request.rows.index)
-        if request.level is None:
+            bounds.append(np.quantile(mean, [(1 - level) / 2, (1 + level) / 2], axis=0))
+        table = pd.DataFrame({"estimate": np.concatenate(estimate)}, index=request.rows.index)
+        if level is None:
             return table
         lower, upper = np.concatenate(bounds, axis=1)
         return table.assign(lower=lower, upper=upper)
@@ -294,6 +304,7 @@ class BayesianFit:
         """New responses, group effects drawn anew, one posterior draw per column: (n, draws), sim_1, sim_2, ..."""
         if not isinstance(draws, (int, np.integer)) or draws < 1:
             raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
+        check_mean(self.family)
         rng = np.random.default_rng(random_seed)
         request = read_request(self.design, None, "new_group", LEVEL, "response", "raise")
         count = self.record.beta.shape[0] * self.record.beta.shape[1]

@@ -44,7 +44,7 @@ def _parameters(fit: BayesianFit) -> pd.DataFrame:
         "2.5%": "lower",
         "97.5%": "upper",
     }
-    shown = {name: [] for name in columns}
+    shown: dict[str, list[str]] = {name: [] for name in columns}
     for _, row in table.iterrows():  # each parameter has its own unit, so its own decimals
         cells = number_column(row[list(columns.values())].to_numpy(dtype=float), 3)
         for name, cell in zip(columns, cells, strict=True):

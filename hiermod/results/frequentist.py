@@ -14,7 +14,7 @@ from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.design import Block, Design
 from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit, joint_variance
-from hiermod.results import frequentist_text
+from hiermod.results import frequentist_predict, frequentist_text
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
     LEVEL,
@@ -29,7 +29,7 @@ from hiermod.results.tables import (
     tidy_effects,
     varcorr_rows,
 )
-from hiermod.results.targets import Request, choice, read_request
+from hiermod.results.targets import choice, read_request
 
 
 class FrequentistFit:
@@ -176,7 +176,7 @@ class FrequentistFit:
         for block in check_group(self.design, group):
             i = self.design.blocks.index(block)
             modes = np.array(self._mixed.modes[i])
-            sd = np.sqrt(np.einsum("jkk->jk", self._mixed.cond_cov[i]))
+            sd = np.array(self._mixed.cond_sd[i])
             half = quantile(level) * sd
             pieces.append(
                 effects_frame(block.factor, block.levels, block.labels, modes, sd, modes - half, modes + half)
@@ -198,9 +198,13 @@ class FrequentistFit:
         for t, term in enumerate(terms):
             X = np.zeros((J, p))
             if term in self.design.common:
-                X[:, self.design.common.index(term)] = 1.0
+                column = self.design.common.index(term)
+                if not self.design.estimable[column]:
+                    estimate[:, t] = se[:, t] = np.nan
+                    continue
+                X[:, column] = 1.0
             rows = [self._effect_rows(block, factor, term, J) for block in self.design.blocks]
-            estimate[:, t] = self._linear(X, rows)
+            estimate[:, t] = frequentist_predict.linear_predictor(self.record, X, rows)
             se[:, t] = np.sqrt(joint_variance(self._mixed, X, rows))
         half = quantile(level) * se
         return effects_frame(factor, blocks[0].levels, terms, estimate, se, estimate - half, estimate + half)
@@ -266,60 +270,7 @@ class FrequentistFit:
         kind: "mean", or "response" to add residual noise.  new_levels: "raise", "zero", or "sample" (adds the spread of
         groups).  Raises UnknownNameError, ArgumentError, DataError."""
         request = read_request(self.design, newdata, target, interval, kind, new_levels)
-        rows, codes = request.rows, self._codes(request)
-        estimate = self._linear(rows.X, list(zip(codes, rows.values, strict=False)), rows.offset)
-        table = pd.DataFrame({"estimate": estimate}, index=rows.index)
-        if request.level is None:
-            return table
-        variance = self._variance(request, codes)
-        half = quantile(request.level, self._prediction_df()) * np.sqrt(variance)
-        return table.assign(lower=estimate - half, upper=estimate + half)
-
-    def _codes(self, request: Request) -> list[np.ndarray]:
-        """Level codes that the target uses: none for population and new groups."""
-        if request.target == "conditional":
-            return list(request.rows.codes)
-        return [np.full(len(request.rows), -1) for _ in request.rows.values]
-
-    def _variance(self, request: Request, codes: list[np.ndarray]) -> np.ndarray:
-        rows = request.rows
-        if isinstance(self.record, MixedFit):
-            groups = [
-                (c, v)
-                for c, v in zip(
-                    codes or [np.full(len(rows), -1)] * len(self.design.blocks),
-                    rows.values or [np.zeros((len(rows), b.size)) for b in self.design.blocks],
-                    strict=True,
-                )
-            ]
-            variance = joint_variance(self.record, rows.X, groups)
-            adds_spread = request.target == "new_group" or request.new_levels == "sample"
-            if adds_spread:
-                for (code, values), Lambda in zip(groups, self.record.Lambda, strict=True):
-                    spread = self.record.sigma**2 * np.square(values @ Lambda).sum(axis=1)
-                    variance = variance + np.where(code < 0, spread, 0.0)
-        else:
-            cov = np.nan_to_num(self.record.vcov_beta)
-            variance = np.einsum("mi,ij,mj->m", rows.X, cov, rows.X)
-        if request.kind == "response":
-            scale = 1.0 if self.design.se is not None else self.record.sigma
-            variance = variance + (scale * request.noise_scale) ** 2
-        return variance
-
-    def _prediction_df(self) -> float:
-        if isinstance(self.record, LinearFit) and self.design.se is None:
-            return float(self.record.df_residual)
-        return np.inf
-
-    def _linear(
-        self, X: np.ndarray, rows: list[tuple[np.ndarray, np.ndarray]], offset: np.ndarray | float = 0.0
-    ) -> np.ndarray:
-        total = X @ np.nan_to_num(np.array(self.record.beta)) + offset
-        if isinstance(self.record, MixedFit):
-            for (codes, values), modes in zip(rows, self.record.modes, strict=False):
-                effects = np.where((codes >= 0)[:, None], np.array(modes)[np.maximum(codes, 0)], 0.0)
-                total = total + (effects * values).sum(axis=1)
-        return total
+        return frequentist_predict.predict(self.design, self.record, request)
 
     @property
     def _mixed(self) -> MixedFit:
@@ -337,20 +288,7 @@ class FrequentistFit:
         """New responses from the fitted model, group effects drawn anew: (n, draws), columns sim_1, sim_2, ..."""
         if not isinstance(draws, (int, np.integer)) or draws < 1:
             raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
-        rng = np.random.default_rng(random_seed)
-        mean = self._linear(self.design.X, [], 0.0 if self.design.offset is None else self.design.offset)
-        noise = self.design.se if self.design.se is not None else np.full(self.nobs, self.record.sigma)
-        if self.design.weights is not None:
-            noise = noise / np.sqrt(self.design.weights)
-        simulated = np.empty((self.nobs, draws))
-        for d in range(draws):
-            y = mean + noise * rng.standard_normal(self.nobs)
-            if isinstance(self.record, MixedFit):
-                for block, Lambda in zip(self.design.blocks, self.record.Lambda, strict=True):
-                    b = self.record.sigma * rng.standard_normal((len(block.levels), block.size)) @ Lambda.T
-                    y = y + (block.values * b[block.codes]).sum(axis=1)
-            simulated[:, d] = y
-        return pd.DataFrame(simulated, index=self.design.index, columns=[f"sim_{d + 1}" for d in range(draws)])
+        return frequentist_predict.simulate(self.design, self.record, draws, np.random.default_rng(random_seed))
 
     # --- tables and text ----------------------------------------------------------------------------------------
     @cached_property
@@ -381,7 +319,7 @@ class FrequentistFit:
             "singular": self.singular,
         }
         if isinstance(self.record, LinearFit):
-            F, df1, df2 = self.record.F
+            F, df1, df2 = self.record.f_statistic
             row |= {
                 "r_squared": self.record.r_squared,
                 "adj_r_squared": self.record.adj_r_squared,

@@ -70,7 +70,10 @@ def _criterion(fit: FrequentistFit) -> str:
 
 def _residual_table(fit: FrequentistFit) -> pd.DataFrame:
     values = fit.residuals("scaled" if fit.is_mixed else "pearson").to_numpy()
-    shown = number_column(np.quantile(values, [0, 0.25, 0.5, 0.75, 1]), 5)
+    quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
+    largest = np.abs(quantiles).max()
+    places = max(0, 5 - int(np.ceil(np.log10(largest)))) if largest > 0 else 4  # R's zapsmall(x, 5)
+    shown = [f"{value:.{places}f}" for value in quantiles]
     return pd.DataFrame([shown], columns=["Min", "1Q", "Median", "3Q", "Max"])
 
 
@@ -90,7 +93,7 @@ def _coefficients(fit: FrequentistFit) -> pd.DataFrame:
 
 def _linear_footer(fit: FrequentistFit) -> str:
     record = fit.record
-    F, df1, df2 = record.F  # type: ignore[union-attr]
+    F, df1, df2 = record.f_statistic  # type: ignore[union-attr]
     lines = [f"Residual standard error: {fit.sigma:.4g} on {df2:g} degrees of freedom"]
     lines.append(f"Multiple R-squared: {record.r_squared:.4f}, adjusted R-squared: {record.adj_r_squared:.4f}")  # type: ignore[union-attr]
     if df1 > 0:

@@ -14,7 +14,19 @@ INVERSE_LINKS = {
     "probit": special.ndtr,
     "cloglog": lambda eta: -np.expm1(-np.exp(eta)),
     "inverse": lambda eta: 1 / eta,
+    "inverse_squared": lambda eta: 1 / np.sqrt(eta),
 }
+# In these the linear predictor is that of one part of the response (positive values, a threshold), not of its mean.
+NOT_THE_MEAN = ("zero_inflated_", "hurdle_", "cumulative", "sratio")
+
+
+def check_mean(family: str) -> None:
+    """UnsupportedError for a family whose expected response is not the inverse link of the linear predictor."""
+    if family.startswith(NOT_THE_MEAN):
+        raise UnsupportedError(
+            f"the expected response of family {family!r} is not a function of the linear predictor alone, so hiermod "
+            "does not predict it: use model.bambi.predict(fit.idata)"
+        )
 
 
 def inverse_link(link: str, eta: np.ndarray) -> np.ndarray:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+WIDTH = 80  # sentences of a printed summary are broken here; tables are as wide as they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,8 @@ class Summary:
     def __str__(self) -> str:
         pieces = [self.title]
         for section in self.sections:
-            body = section.body if isinstance(section.body, str) else _text_table(section.body, section.show_index)
+            body = section.body
+            body = wrapped(body) if isinstance(body, str) else _text_table(body, section.show_index)
             pieces.append("\n".join(part for part in (section.title, body, section.note) if part))
         return "\n\n".join(pieces)
 
@@ -48,6 +52,12 @@ class Summary:
             if section.note:
                 pieces.append(f"<p>{html.escape(section.note)}</p>")
         return f"<div>{''.join(pieces)}</div>"
+
+
+def wrapped(text: str) -> str:
+    """The text with lines of at most ``WIDTH`` characters; line breaks that are there stay."""
+    lines = (textwrap.wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False) for line in text.split("\n"))
+    return "\n".join("\n".join(line) for line in lines)
 
 
 def _text_table(table: pd.DataFrame, show_index: bool) -> str:

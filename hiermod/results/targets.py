@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, listing, nearest
 from hiermod.formula.design import Design
@@ -57,9 +58,12 @@ def read_request(
         if design.weights is not None:
             noise = 1 / np.sqrt(design.weights)
         return Request(rows, target, level, kind, new_levels, noise, True)
-    rows = new_rows(design, newdata, groups=target == "conditional" or _group_columns_present(design, newdata))
-    if target == "new_group" and design.blocks and not rows.values:
-        rows = new_rows(design, _with_placeholder_groups(design, newdata))
+    if isinstance(newdata, pd.DataFrame) and len(newdata) == 0:
+        rows = _no_rows(design, newdata.index)
+    else:
+        rows = new_rows(design, newdata, groups=target == "conditional")
+        if target == "new_group" and design.blocks:
+            rows = new_rows(design, _with_placeholder_groups(design, newdata))
     if target == "conditional" and new_levels == "raise":
         unknown = rows.unknown(design)
         if unknown:
@@ -77,16 +81,25 @@ def read_request(
     return Request(rows, target, level, kind, new_levels, noise, False)
 
 
-def _group_columns_present(design: Design, newdata: Any) -> bool:
-    columns = getattr(newdata, "columns", ())
-    return all(name in columns for block in design.blocks for name in block.factor_columns)
+def _no_rows(design: Design, index: pd.Index) -> NewRows:
+    """What an empty frame asks for: predictions of no rows, as a table that has its columns."""
+    nobody, nothing = np.empty(0, dtype=int), np.empty(0)
+    return NewRows(
+        index=index,
+        X=np.empty((0, len(design.common))),
+        offset=nothing,
+        codes=(nobody,) * len(design.blocks),
+        values=tuple(np.empty((0, block.size)) for block in design.blocks),
+        labels=(np.empty(0, dtype=object),) * len(design.blocks),
+    )
 
 
-def _with_placeholder_groups(design: Design, newdata: Any) -> Any:
+def _with_placeholder_groups(design: Design, newdata: pd.DataFrame) -> pd.DataFrame:
     """A new group has no name: any level does where only the left side of the bar matters."""
     filled = newdata.copy()
-    for block in design.blocks:
-        for name in block.factor_columns:
-            if name not in filled.columns:
-                filled[name] = design.frame[name].iloc[0]
+    for name in {name for block in design.blocks for name in block.factor_columns}:
+        if name not in filled.columns:
+            filled[name] = design.frame[name].iloc[0]
+        elif filled[name].isna().any():
+            filled[name] = filled[name].astype(object).where(filled[name].notna(), design.frame[name].iloc[0])
     return filled

@@ -1,0 +1,1 @@
+"""Bayesian engines: priors, the PyMC graph by way of Bambi, NUTS, and the records they return."""

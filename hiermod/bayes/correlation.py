@@ -1,0 +1,137 @@
+"""Correlated group effects on a PyMC graph: LKJ correlation matrices built from partial correlations.
+
+Lewandowski, Kurowicka and Joe (2009, J. Multivar. Anal. 100, 1989-2001), section 2.4: independent partial correlations
+r = 2 u - 1, u ~ Beta(b, b), with b = eta + (k - 2 - j) / 2 in column j = 0, 1, ..., make a matrix with density
+proportional to det(R)^(eta - 1).  Imports PyMC, so it is itself imported only when a graph is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+
+from hiermod.formula.design import Block
+
+HELPER = "_offset"  # Bambi drops variables whose name ends so, and so does hiermod
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a column of a block lives: a Bambi variable, and the position in its vector (None: it is scalar)."""
+
+    variable: str
+    position: int | None
+    mean: Any = 0.0  # the mu of its prior, when that is a number
+
+    def pick(self, value: Any) -> Any:
+        """This column's part of something with one entry per coefficient of the variable, or one for all."""
+        return value if self.position is None or value.ndim == 0 else value[..., self.position]
+
+
+@dataclass(frozen=True, eq=False)
+class Correlated:
+    """One block to be correlated: its slots in the order of its columns."""
+
+    block: Block
+    eta: float
+    slots: tuple[Slot, ...]
+    noncentered: bool
+
+
+def vine_shape(k: int, eta: float) -> np.ndarray:
+    """The Beta parameter of each partial correlation, row after row below the diagonal: (k (k - 1) / 2,)."""
+    return np.array([eta + (k - 2 - j) / 2 for i in range(k) for j in range(i)])
+
+
+def cholesky_rows(u: Any, k: int) -> list[list[Any]]:
+    """The Cholesky factor of the correlation matrix with partial correlations 2 u - 1, as scalars, row after row.
+
+    ``u``: k (k - 1) / 2 numbers in (0, 1), row after row.  sqrt(1 - r^2) = 2 sqrt(u (1 - u)) keeps its digits near +-1.
+    Scalars, not a matrix: the products then fuse into the rest of the graph, which compiles in two thirds of the time."""
+    partial, rest = 2 * u - 1, 2 * pt.sqrt(u * (1 - u))
+    rows: list[list[Any]] = [[1.0]]
+    for i in range(1, k):
+        row: list[Any] = []
+        left: Any = 1.0  # what earlier columns leave of the row's unit length
+        for j in range(i):
+            at = i * (i - 1) // 2 + j
+            row.append(partial[at] * left)
+            left = rest[at] * left
+        rows.append([*row, left])
+    return rows
+
+
+def correlate(model: Any, work: list[Correlated]) -> Any:
+    """A new PyMC model in which these blocks are correlated; Bambi's priors of the sds are kept.
+
+    In a non-centred block ``<variable> = <variable>_offset * <variable>_sigma`` becomes rows of L z times the same sds,
+    z being Bambi's offsets; in a centred one ``<variable>`` becomes a column of one multivariate Normal."""
+    replacements: dict[str, Any] = {}
+    for one in work:
+        factor = _correlation(model, one.block, one.eta)
+        effects = _noncentered(model, one, factor) if one.noncentered else _centered(model, one, factor)
+        replacements |= _gather(effects, one.slots)
+    return pm.do(model, replacements) if replacements else model
+
+
+def _correlation(model: Any, block: Block, eta: float) -> list[list[Any]]:
+    """Adds the partial correlations and ``<corr_name>``, a (k, k) matrix labelled by the block's terms; returns L."""
+    name, k = block.corr_name, block.size
+    dims = (f"{name}_dim_0", f"{name}_dim_1")
+    with model:
+        model.add_coords({dim: list(block.labels) for dim in dims})  # without coords Bambi's clean-up drops the matrix
+        b = vine_shape(k, eta)
+        u = pm.Beta(f"{name}_partial{HELPER}", alpha=b, beta=b, shape=len(b))
+        rows = cholesky_rows(u, k)
+        matrix = [[pt.as_tensor(1.0)] * k for _ in range(k)]
+        for i in range(k):
+            for j in range(i):
+                dot = sum((rows[i][m] * rows[j][m] for m in range(1, j + 1)), rows[i][0] * rows[j][0])
+                matrix[i][j] = matrix[j][i] = dot
+        pm.Deterministic(name, pt.stack([pt.stack(row) for row in matrix]), dims=dims)
+    return rows
+
+
+def _parameter(model: Any, slot: Slot, kind: str, otherwise: Any = None) -> Any:
+    found = model.named_vars.get(f"{slot.variable}_{kind}")
+    return slot.pick(pt.as_tensor(otherwise) if found is None else found)
+
+
+def _noncentered(model: Any, one: Correlated, rows: list[list[Any]]) -> list[Any]:
+    """The block's effects, one (J,) per column: mu_i + sigma_i (L z)_i."""
+    z = [slot.pick(model[slot.variable + HELPER]) for slot in one.slots]
+    effects = []
+    for slot, row in zip(one.slots, rows, strict=True):
+        mixed = sum((weight * value for weight, value in zip(row[1:], z[1:], strict=False)), row[0] * z[0])
+        # Bambi forgets mu of a non-centred Normal prior (its issue 1003), so it is added here
+        effects.append(_parameter(model, slot, "mu", slot.mean) + mixed * _parameter(model, slot, "sigma"))
+    return effects
+
+
+def _centered(model: Any, one: Correlated, rows: list[list[Any]]) -> list[Any]:
+    k = len(one.slots)
+    with model:
+        tau = pt.stack([_parameter(model, slot, "sigma") for slot in one.slots])
+        mean = pt.stack([_parameter(model, slot, "mu", slot.mean) for slot in one.slots])
+        factor = pt.stack([pt.stack([pt.as_tensor(v) for v in [*row, *[0.0] * (k - len(row))]]) for row in rows])
+        effects = pm.MvNormal(
+            f"{one.block.corr_name}_effects{HELPER}",
+            mu=mean,
+            chol=tau[:, None] * factor,
+            shape=(len(one.block.levels), k),
+        )
+    return [effects[:, i] for i in range(k)]
+
+
+def _gather(effects: list[Any], slots: tuple[Slot, ...]) -> dict[str, Any]:
+    """Effects (J,) sorted into Bambi's variables: (J,) for a scalar one, (J, e) for a vector of e coefficients."""
+    columns: dict[str, dict[int, Any]] = {}
+    for slot, effect in zip(slots, effects, strict=True):
+        columns.setdefault(slot.variable, {})[-1 if slot.position is None else slot.position] = effect
+    return {
+        variable: parts[-1] if -1 in parts else pt.stack([parts[i] for i in sorted(parts)], axis=1)
+        for variable, parts in columns.items()
+    }

@@ -1,0 +1,230 @@
+"""Design -> Bambi model -> PyMC graph with correlated group effects.
+
+Bambi reads ``design.bambi_formula`` with every group effect independent and brings its names, priors and families; the
+blocks of the Design then become correlated (correlation.py).  What Bambi encodes differently is refused, never fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hiermod import _versions
+from hiermod.bayes.priors import PriorSet, resolve_priors
+from hiermod.bayes.quiet import collected
+from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.formula.design import Block, Design
+
+MULTIVARIATE = ("categorical", "multinomial", "dirichlet_multinomial")  # one coefficient per response category
+
+
+def build_bambi(
+    design: Design,
+    family: Any = "gaussian",
+    link: Any = None,
+    priors: PriorSet | Mapping[str, Any] | None = None,
+    *,
+    center_predictors: bool = True,
+    noncentered: bool | str = "auto",
+    extra_namespace: dict[str, Any] | None = None,
+) -> Any:
+    """A built ``bambi.Model``; its ``backend.model`` is the PyMC graph with correlated blocks.  Takes about a second.
+
+    noncentered: "auto" or True samples group effects as sd * standard normal, False as they are.
+    Raises UnsupportedError where Bambi's model would not be the Design's, saying how to write it instead."""
+    if noncentered not in (True, False, "auto"):
+        raise ArgumentError(f"noncentered is {noncentered!r}; it must be True, False or 'auto' (which means True here)")
+    if not isinstance(priors, PriorSet):
+        priors = resolve_priors(priors, design, family)
+    _check_special(design, family)
+    given = priors.to_bambi()
+    chosen = _family(design, family, given)
+    with collected():
+        model = _bambi_model(
+            design,
+            family=chosen,
+            link=link,
+            priors=given or None,
+            noncentered=noncentered is not False,
+            center_predictors=center_predictors,
+            extra_namespace=extra_namespace,
+        )
+        layout = _layout(model, design)
+        _check_group_priors(model)
+        try:
+            model.build()
+        except (ValueError, NotImplementedError, TypeError) as error:
+            raise UnsupportedError(f"PyMC cannot build the graph of {design.formula!r}: {error}") from error
+        _patch(model, design, priors, layout)
+    return model
+
+
+def _check_special(design: Design, family: Any) -> None:
+    name = family if isinstance(family, str) else getattr(family, "name", type(family).__name__)
+    if name in MULTIVARIATE:
+        raise UnsupportedError(
+            f"family {name!r} has a coefficient for every category of the response, which hiermod's tables cannot hold. "
+            "Use bambi.Model directly"
+        )
+    for what, given in (("weights=", design.weights), ("se=", design.se)):
+        if given is None:
+            continue
+        if family != "gaussian":
+            raise UnsupportedError(
+                f"{what} needs family='gaussian' (residual variance by row), got {name!r}. "
+                "For counts write p(successes, trials); to weigh the log likelihood write weighted(y, w) on the left"
+            )
+        if design.special is not None:
+            raise UnsupportedError(
+                f"{what} and {design.special}(...) on the left of the formula both change the likelihood: use one of them"
+            )
+    if design.weights is not None and design.se is not None:
+        raise UnsupportedError("weights= and se= both set the residual sd of each row: use one of them")
+
+
+def _family(design: Design, family: Any, priors: dict[str, Any]) -> Any:
+    """The family for Bambi; a known residual sd fixes sigma at 1 in ``priors``."""
+    if design.weights is None and design.se is None:
+        return family
+    from hiermod.bayes.families import known_sd, prior_weighted
+
+    if design.weights is not None:
+        return prior_weighted(design.weights)
+    priors["sigma"] = 1
+    return known_sd(np.asarray(design.se))
+
+
+def _bambi_model(design: Design, **arguments: Any) -> Any:
+    import bambi
+
+    try:
+        return bambi.Model(design.bambi_formula, design.frame, **arguments)
+    except (ValueError, NotImplementedError, KeyError) as error:
+        raise UnsupportedError(f"Bambi cannot build the model {design.formula!r}: {error}") from error
+
+
+def _layout(model: Any, design: Design) -> dict[str, tuple[str, ...] | None]:
+    """Bambi's group variables -> the coordinates of their vector (None: scalar), once they are seen to be the Design's."""
+    terms = _versions.bambi_parent(model).group_specific_terms
+    wanted = [column.variable for block in design.blocks for column in block.columns]
+    scalar_twice = {
+        column.variable
+        for block in design.blocks
+        for column in block.columns
+        if column.level is None and wanted.count(column.variable) > 1
+    }
+    if scalar_twice:
+        raise UnsupportedError(
+            f"{design.formula!r} has the group effect {sorted(scalar_twice)[0]!r} in two terms, and Bambi keeps one. "
+            "Merge the two terms, or separate them: (1 | g) + (0 + x | g)"
+        )
+    if set(terms) != set(wanted):
+        raise _other_model(design, f"Bambi has the group effects {', '.join(terms)}, the model {', '.join(wanted)}")
+    layout: dict[str, tuple[str, ...] | None] = {}
+    seen: dict[str, tuple[str, ...]] = {}
+    for name, term in terms.items():
+        coords = {dim: tuple(str(one) for one in values) for dim, values in term.coords.items()}
+        expression = next((values for dim, values in coords.items() if dim.endswith("__expr_dim")), None)
+        layout[name] = expression
+        for dim, values in coords.items():
+            if seen.setdefault(dim, values) != values:
+                raise UnsupportedError(
+                    f"{name!r} has the levels {', '.join(values)} where another term of the same left side has "
+                    f"{', '.join(seen[dim])}, and Bambi keeps one set per left side. Write both terms with the "
+                    "intercept, (f | g), or both without, (0 + f | g)"
+                )
+    for block in design.blocks:
+        _check_block(block, terms, layout, design)
+    return layout
+
+
+def _check_block(block: Block, terms: Any, layout: Mapping[str, tuple[str, ...] | None], design: Design) -> None:
+    for i, column in enumerate(block.columns):
+        term, expression = terms[column.variable], layout[column.variable]
+        values = np.asarray(term.predictor, dtype=float).reshape(len(block.codes), -1)
+        position = 0
+        if expression is not None:
+            if column.level is None and len(expression) > 1 or column.level not in (None, *expression):
+                raise _other_model(design, f"Bambi encodes {column.variable!r} as {', '.join(expression)}", block)
+            position = 0 if column.level is None else expression.index(column.level)
+        if not np.allclose(values[:, position], block.values[:, i], rtol=1e-9, atol=1e-12):
+            raise _other_model(design, f"Bambi's columns of {column.variable!r} have other values", block)
+        labels = np.array([str(level) for level in term.groups], dtype=object)
+        mine = np.array(block.levels, dtype=object)
+        if len(labels) != len(mine) or (labels[np.asarray(term.group_index)] != mine[block.codes]).any():
+            raise _other_model(design, f"Bambi numbers the levels of {block.factor!r} differently", block)
+    for variable in {column.variable for column in block.columns}:
+        width = len(layout[variable] or ("",))
+        if block.size > 1 and sum(column.variable == variable for column in block.columns) != width:
+            raise _other_model(design, f"{variable!r} has {width} columns in Bambi", block)
+
+
+def _other_model(design: Design, found: str, block: Block | None = None) -> UnsupportedError:
+    where = f" In ({block.text}):" if block is not None else ""
+    labels = [label for label in (block.labels if block is not None else ()) if label != "Intercept"]
+    advice = "Keep the intercept and the factor in one term, (f | g), if that is what you mean"
+    if labels:
+        advice += f"; else add a numeric column to the data for each of {', '.join(labels)}, and write those instead"
+    return UnsupportedError(
+        f"NUTS on the graph cannot fit {design.formula!r} as written.{where} {found}, so it would fit another model. "
+        f"{advice}"
+    )
+
+
+def _check_group_priors(model: Any) -> None:
+    for name, term in _versions.bambi_parent(model).group_specific_terms.items():
+        if _is_noncentered(model, term) and term.prior.name != "Normal":
+            raise UnsupportedError(
+                f"the prior of {name!r} is {term.prior}, and only Normal group effects can be sampled non-centred. "
+                "Build the model with noncentered=False, or use a Normal"
+            )
+
+
+def _is_noncentered(model: Any, term: Any) -> bool:
+    own = getattr(term.prior, "noncentered", None)  # Bambi 0.21 lets a prior decide for itself
+    return bool(model.noncentered if own is None else own)
+
+
+def _patch(model: Any, design: Design, priors: PriorSet, layout: Mapping[str, tuple[str, ...] | None]) -> None:
+    import pymc as pm
+
+    from hiermod.bayes.correlation import Correlated, Slot, correlate
+
+    terms = _versions.bambi_parent(model).group_specific_terms
+    correlated = {column.variable for block in design.correlated_blocks for column in block.columns}
+    graph = model.backend.model
+    means = _lost_means(graph, model, {name: term for name, term in terms.items() if name not in correlated})
+    if means:
+        graph = pm.do(graph, means)
+    work = []
+    for block in design.correlated_blocks:
+        slots = []
+        for column in block.columns:
+            expression = layout[column.variable]
+            position = None if expression is None else expression.index(column.level or expression[0])
+            mean = terms[column.variable].prior.args.get("mu", 0.0)
+            slots.append(Slot(column.variable, position, mean if _is_number(mean) else 0.0))
+        chosen = {_is_noncentered(model, terms[column.variable]) for column in block.columns}
+        if len(chosen) > 1:
+            raise UnsupportedError(
+                f"the priors of the correlated effects ({block.text}) disagree on noncentered=: give them all the same"
+            )
+        work.append(Correlated(block, priors.eta[block.corr_name], tuple(slots), chosen.pop()))
+    model.backend.model = correlate(graph, work)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.ndarray)
+
+
+def _lost_means(graph: Any, model: Any, terms: Any) -> dict[str, Any]:
+    """Bambi forgets ``mu`` of a non-centred Normal group prior (bambi issue 1003): the variables, with it added."""
+    out = {}
+    for name, term in terms.items():
+        mean = term.prior.args.get("mu", 0)
+        if not _is_noncentered(model, term) or (_is_number(mean) and not np.any(mean)):
+            continue
+        value = mean if _is_number(mean) else graph[f"{name}_mu"]
+        out[name] = value + graph[f"{name}_offset"] * graph[f"{name}_sigma"]
+    return out

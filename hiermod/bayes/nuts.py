@@ -1,0 +1,275 @@
+"""NUTS on the PyMC graph: nutpie by default, or PyMC's own, numpyro and blackjax by name.
+
+The same seed gives the same draws however many cores run; nothing is printed unless a progress bar is wanted."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+from hiermod import _versions
+from hiermod.bayes.posterior import Inference, Posterior, assess, extract
+from hiermod.bayes.quiet import collected
+from hiermod.errors import ArgumentError, ArgumentTypeError, FitError, UnsupportedError, nearest
+from hiermod.formula.design import Design
+
+ENGINES = {"nutpie": ("nutpie",), "pymc": ("pymc",), "numpyro": ("jax", "numpyro"), "blackjax": ("jax", "blackjax")}
+REASONS = {
+    "nutpie": "NUTS on the graph by nutpie, the fastest of the samplers that fit any model",
+    "pymc": "NUTS on the graph by PyMC, as asked",
+    "numpyro": "NUTS on the graph by NumPyro, as asked",
+    "blackjax": "NUTS on the graph by BlackJAX, as asked",
+}
+
+
+def sample(
+    model: Any,
+    design: Design,
+    *,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    inference_method: str = "nutpie",
+    random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = True,
+    cores: int | None = None,
+    target_accept: float | None = None,
+    **sampler: Any,
+) -> Posterior:
+    """Draws from the posterior of ``model``, a Bambi model from ``graph.build_bambi`` of this Design.
+
+    cores: chains that run at the same time (None: as many as there are processors).  target_accept: None for the
+    sampler's own (0.8).  Further arguments go to the sampler.  An interrupt (Ctrl-C) raises KeyboardInterrupt.
+    Raises ArgumentError for impossible numbers, UnsupportedError for a sampler that is not installed."""
+    method = check_method(inference_method)
+    for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1), ("cores", cores, 1)):
+        if not (value is None and name == "cores"):
+            check_count(name, value, least)
+    if target_accept is not None and not 0 < target_accept < 1:
+        raise ArgumentError(f"target_accept is {target_accept!r}; it must lie between 0 and 1, such as 0.9")
+    seed = resolve_seed(random_seed)
+    options = {
+        "draws": int(draws),
+        "tune": int(tune),
+        "chains": int(chains),
+        "cores": min(int(chains), cores or _processors()),
+        "progressbar": bool(progressbar) and _someone_watches(),
+        "target_accept": target_accept,
+    }
+    start = time.perf_counter()
+    with collected() as messages, _calm(method):
+        run = {"nutpie": _nutpie, "pymc": _pymc}.get(method, _jax)
+        names = _kept_names(model, design)
+        idata = run(model.backend.model, names, seed, options, sampler, method)
+        idata = _tidy(model, idata, names)
+        dataset = _versions.posterior_dataset(idata)
+        if dataset.sizes["draw"] < draws:  # PyMC returns what it has when interrupted
+            raise KeyboardInterrupt
+        seconds = time.perf_counter() - start
+        arrays = extract(dataset, design, _fixed(model, design))
+        divergences = _divergences(idata)
+        max_r_hat, bulk, tail, words = assess(arrays, design, divergences)
+    inference = Inference(
+        method=method,
+        reason=REASONS[method],
+        seconds=seconds,
+        draws=int(draws),
+        tune=int(tune),
+        chains=int(chains),
+        seed=seed,
+        divergences=divergences,
+        max_r_hat=max_r_hat,
+        min_ess_bulk=bulk,
+        min_ess_tail=tail,
+        messages=(*words, *messages),
+    )
+    return Posterior(**vars(arrays), inference=inference, idata=idata)
+
+
+def check_method(name: str) -> str:
+    """The engine's name once it is known and installed; "auto" is nutpie."""
+    if name == "auto":
+        name = "nutpie"
+    if name not in ENGINES:
+        raise ArgumentError(
+            f"inference_method is {name!r}.{nearest(name, ENGINES)} Samplers on the graph: {', '.join(ENGINES)}"
+        )
+    missing = [package for package in ENGINES[name] if not _versions.has_package(package)]
+    if missing:
+        extra = 'pip install "hiermod[jax]"' if "jax" in ENGINES[name] else f"pip install {name}"
+        raise UnsupportedError(
+            f"inference_method={name!r} needs {' and '.join(missing)}, which is not installed. Run {extra}, or use "
+            "inference_method='nutpie'"
+        )
+    return name
+
+
+def resolve_seed(random_seed: int | np.random.Generator | None) -> int:
+    """The seed to use and record: the int given, one drawn from the Generator, or a fresh one."""
+    if isinstance(random_seed, np.random.Generator):
+        return int(random_seed.integers(2**31 - 1))
+    if random_seed is None:
+        return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+    if isinstance(random_seed, bool) or not isinstance(random_seed, int | np.integer):
+        raise ArgumentTypeError(
+            f"random_seed must be None, an int or a numpy Generator, got {type(random_seed).__name__}"
+        )
+    if not 0 <= random_seed < 2**32:
+        raise ArgumentError(f"random_seed is {random_seed}; it must lie between 0 and 2**32 - 1")
+    return int(random_seed)
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ArgumentTypeError(f"{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise ArgumentError(f"{name} is {value}; it must be at least {least}")
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _someone_watches() -> bool:
+    """A terminal, or a notebook: only there is a progress bar readable."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None and type(shell).__name__ == "ZMQInteractiveShell":
+        return True
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+@contextmanager
+def _calm(method: str) -> Iterator[None]:
+    """Settings for the time of sampling only.
+
+    One BLAS thread, since chains are the parallel unit.  No "fast math": with it, numba's results differ in the last
+    digit between the first run and those that find its cache, and the same seed gives other draws.  Numba for PyMC's
+    own sampler where PyTensor has no C++ compiler."""
+    import pytensor
+
+    with ExitStack() as stack:
+        if _versions.has_package("threadpoolctl"):
+            from threadpoolctl import threadpool_limits
+
+            stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        stack.enter_context(pytensor.config.change_flags(numba__fastmath=False))
+        if method == "pymc" and not pytensor.config.cxx:
+            stack.enter_context(pytensor.config.change_flags(mode="NUMBA"))
+        yield
+
+
+def _kept_names(model: Any, design: Design) -> list[str]:
+    """Variables that belong in the posterior, in the order of the tables: no helpers, nothing with one value per row."""
+    from hiermod.bayes.correlation import HELPER
+
+    graph = model.backend.model
+    per_row = set(model.family.likelihood.params) & {variable.name for variable in graph.deterministics}
+    there = [variable.name for variable in (*graph.free_RVs, *graph.deterministics)]
+    there = [name for name in there if name not in per_row and not name.endswith(HELPER)]
+    groups = list(dict.fromkeys(column.variable for block in design.blocks for column in block.columns))
+    first = [
+        *dict.fromkeys(design.common_terms),
+        *_versions.bambi_constants(model),
+        *(f"{name}_sigma" for name in groups),
+        *(block.corr_name for block in design.correlated_blocks),
+    ]
+    rest = [name for name in there if name not in first and name not in groups]
+    return [name for name in (*first, *rest, *groups) if name in there]
+
+
+def _nutpie(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampler: dict[str, Any], _: str) -> Any:
+    import nutpie
+
+    compiling = {key: sampler.pop(key) for key in ("backend", "gradient_backend", "freeze_model") if key in sampler}
+    settings = {} if options["target_accept"] is None else {"target_accept": options["target_accept"]}
+    try:
+        running = nutpie.sample(
+            nutpie.compile_pymc_model(graph, var_names=names, **compiling),
+            draws=options["draws"],
+            tune=options["tune"],
+            chains=options["chains"],
+            cores=options["cores"],
+            seed=seed,
+            save_warmup=False,
+            progress_bar=options["progressbar"],
+            blocking=False,  # its own waiting turns an interrupt into a shorter posterior
+            **settings,
+            **sampler,
+        )
+    except (TypeError, AttributeError) as error:
+        raise ArgumentError(f"nutpie does not accept these arguments: {error}") from error
+    try:
+        return running.wait()
+    except KeyboardInterrupt:
+        running.cancel()
+        raise
+    except RuntimeError as error:
+        raise FitError(f"nutpie stopped: {error}. {_START_ADVICE}") from error
+
+
+_START_ADVICE = "Look for huge or tiny columns (rescale them) and for priors far from the data"
+
+
+def _pymc(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampler: dict[str, Any], _: str) -> Any:
+    import pymc as pm
+
+    settings = {key: value for key, value in options.items() if value is not None}
+    arguments = {"compute_convergence_checks": False, **settings, **sampler}
+    try:
+        with graph:
+            return pm.sample(random_seed=seed, var_names=names, nuts_sampler="pymc", **arguments)
+    except (RuntimeError, pm.SamplingError) as error:
+        raise FitError(f"PyMC stopped: {error}. {_START_ADVICE}") from error
+
+
+def _jax(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampler: dict[str, Any], method: str) -> Any:
+    from pymc.sampling.jax import sample_jax_nuts
+
+    settings = {key: value for key, value in options.items() if key != "cores" and value is not None}
+    arguments = {"chain_method": "vectorized", "compute_convergence_checks": False, **settings, **sampler}
+    return sample_jax_nuts(random_seed=seed, var_names=names, model=graph, nuts_sampler=method, **arguments)
+
+
+def _tidy(model: Any, idata: Any, names: list[str]) -> Any:
+    """Bambi's clean-up, then only the wanted variables and groups, with the observed response."""
+    import xarray as xr
+
+    idata = _versions.bambi_clean(model, idata)
+    posterior = _versions.posterior_dataset(idata)
+    posterior = posterior[[name for name in names if name in posterior]]
+    graph = model.backend.model
+    observed = {}
+    for variable in graph.observed_RVs:
+        data = np.asarray(graph.rvs_to_values[variable].eval())
+        dims = graph.named_vars_to_dims.get(variable.name) or tuple(f"{variable.name}_dim_{i}" for i in range(data.ndim))
+        observed[variable.name] = (tuple(dims), data)
+    groups = {"posterior": posterior, "sample_stats": None, "observed_data": xr.Dataset(observed)}
+    if "sample_stats" in _versions.group_names(idata):
+        groups["sample_stats"] = _versions.group_dataset(idata, "sample_stats")
+    return _versions.make_idata({name: dataset for name, dataset in groups.items() if dataset is not None})
+
+
+def _divergences(idata: Any) -> int:
+    if "sample_stats" not in _versions.group_names(idata):
+        return 0
+    stats = _versions.group_dataset(idata, "sample_stats")
+    return int(np.asarray(stats["diverging"]).sum()) if "diverging" in stats else 0
+
+
+def _fixed(model: Any, design: Design) -> dict[str, Any]:
+    """The response's own parameters -> None (sampled) or the number they are fixed at; known sds leave no sigma."""
+    out: dict[str, Any] = {}
+    for name, component in _versions.bambi_constants(model).items():
+        if name == "sigma" and design.se is not None:
+            continue
+        out[name] = float(component.prior) if isinstance(component.prior, int | float) else None
+    return out

@@ -1,0 +1,1 @@
+"""REML, ML and ordinary least squares: engines that return plain records."""

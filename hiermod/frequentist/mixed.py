@@ -1,0 +1,285 @@
+"""Linear mixed models by REML or ML (Bates et al. 2015, J. Stat. Softw. 67(1)): from a Design to a MixedFit.
+
+Numbers only: tables, names of rows and warnings are added by results and model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hiermod.errors import DesignError, FitError, UnsupportedError
+from hiermod.formula.design import Design, read_only
+from hiermod.frequentist.optimise import Convergence, Minimum, minimise
+from hiermod.kernel import conditional
+from hiermod.kernel.conditioning import GroupTerm
+from hiermod.kernel.covariance import null_directions, positive_columns
+from hiermod.kernel.criterion import Problem, build_problem
+from hiermod.kernel.elimination import Factorisation
+from hiermod.kernel.start import curvature_guess, opposed_start, start_x
+
+ZERO = 1e-5  # a diagonal element of the whitened Lambda below this is tried at exactly 0
+
+
+@dataclass(frozen=True, eq=False)
+class MixedFit:
+    """A linear mixed model at its optimum.  Blocks stand in formula order, theta in lme4's.
+
+    Arrays are read-only.  beta and vcov_beta are nan for columns that are not estimable."""
+
+    design: Design
+    problem: Problem
+    reml: bool
+    theta: np.ndarray  # (n_theta,)
+    theta_names: tuple[str, ...]
+    Lambda: tuple[np.ndarray, ...]  # (k, k) per block, relative to sigma
+    beta: np.ndarray  # (p,)
+    vcov_beta: np.ndarray  # (p, p)
+    sigma: float  # 1.0 when sigma_known
+    sigma_known: bool  # residual standard deviations were given (se)
+    criterion: float  # REML criterion, or -2 log likelihood for ML
+    pwrss: float  # penalised weighted residual sum of squares
+    npar: int  # estimable fixed effects, covariance parameters and sigma unless known
+    convergence: Convergence
+    singular: bool
+    null_directions: tuple[np.ndarray, ...]  # (k, r) per block: see kernel.covariance
+    modes: tuple[np.ndarray, ...]  # (J, k) per block: conditional modes b
+    population: np.ndarray  # (n,) offset + X beta
+    fitted: np.ndarray  # (n,) offset + X beta + Z b
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                object.__setattr__(self, name, read_only(value))
+            elif isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
+                object.__setattr__(self, name, tuple(read_only(array) for array in value))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the factor and what is derived from it: both come back when asked for."""
+        return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+        self.__post_init__()
+
+    @property
+    def loglik(self) -> float:
+        """Log likelihood with its constants (the REML one for a REML fit)."""
+        return -0.5 * self.criterion
+
+    @property
+    def converged(self) -> bool:
+        """The gradient is zero and no direction goes down."""
+        return self.convergence.converged
+
+    @property
+    def residuals(self) -> np.ndarray:
+        """(n,) y - fitted."""
+        return self.design.y - self.fitted
+
+    @property
+    def covariance(self) -> tuple[np.ndarray, ...]:
+        """Sigma = sigma^2 Lambda Lambda' of each block, (k, k), units of y squared."""
+        return tuple(self.sigma**2 * Lam @ Lam.T for Lam in self.Lambda)
+
+    @cached_property
+    def factor(self) -> Factorisation:
+        """The blocked Cholesky factor at theta."""
+        factor = self.problem.factorise(self.theta)
+        if factor is None:
+            raise FitError("the penalised normal equations could not be factorised again at the optimum")
+        return factor
+
+    @cached_property
+    def hessian(self) -> np.ndarray:
+        """(n_theta, n_theta) of the criterion with respect to theta, by central differences of the gradient."""
+        rows = []
+        for i, size in enumerate(np.abs(self.theta)):
+            step = np.zeros(len(self.theta))
+            step[i] = 1e-4 * max(float(size), 0.01)
+            up = self.problem.criterion_and_gradient(self.theta + step, self.reml)[1]
+            down = self.problem.criterion_and_gradient(self.theta - step, self.reml)[1]
+            rows.append((up - down) / (2.0 * step[i]))
+        return read_only(0.5 * (np.array(rows) + np.array(rows).T))
+
+    @cached_property
+    def cond_cov(self) -> tuple[np.ndarray, ...]:
+        """(J, k, k) per block: covariance of b given theta, sigma and beta (lme4's condVar)."""
+        return tuple(
+            read_only(self.sigma**2 * block) for block in conditional.covariance_blocks(self.problem, self.factor)
+        )
+
+    @property
+    def cond_sd(self) -> tuple[np.ndarray, ...]:
+        """(J, k) per block: lme4's condsd.  Rounding may leave -1e-17 where a variance is 0."""
+        return tuple(np.sqrt(np.einsum("jaa->ja", block).clip(min=0.0)) for block in self.cond_cov)
+
+
+def fit_mixed(design: Design, reml: bool = True, start: np.ndarray | None = None) -> MixedFit:
+    """Fit by REML (or ML) and return the record.  start: theta in lme4's order, for tests and refits.
+
+    DesignError where the variances cannot be told from the residual's; whether the search succeeded is data, in
+    ``convergence`` and ``singular``."""
+    check_identifiable(design)
+    problem = problem_of(design)
+    if not problem.cross.tail[-1, -1] > 1e-24 * float(design.y @ design.y):
+        raise DesignError(
+            f"the fixed part explains {design.response} exactly in every row: "
+            "nothing is left to estimate variances from"
+        )
+    return fit_problem(design, problem, reml, start)
+
+
+def problem_of(design: Design) -> Problem:
+    """The design's arrays, reduced to cross-products."""
+    terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
+    return build_problem(
+        design.y, design.X[:, design.estimable], terms, weights=design.weights, se=design.se, offset=design.offset
+    )
+
+
+def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray | None = None) -> MixedFit:
+    """Search, then read everything off the factor at the optimum."""
+    best = _search(problem, reml, start)
+    x = _at_the_boundary(problem, reml, best)
+    Lambda = tuple(positive_columns(C @ L) for C, L in zip(problem.whiteners, problem.template.unpack(x), strict=True))
+    theta = problem.template.pack(Lambda)
+    factor = problem.factorise(theta)
+    if factor is None:
+        raise FitError("the penalised normal equations could not be factorised at the optimum")
+    estimated, modes = conditional.coefficients(problem, factor)
+    m = problem.n - problem.p if reml else problem.n
+    sigma = 1.0 if problem.sigma_known else float(np.sqrt(factor.pwrss / m))
+    nulls = tuple(null_directions(Lam, rms) for Lam, rms in zip(Lambda, problem.rms, strict=True))
+    beta = np.full(len(design.common), np.nan)
+    beta[design.estimable] = estimated
+    vcov = np.full((len(beta), len(beta)), np.nan)
+    vcov[np.ix_(design.estimable, design.estimable)] = sigma**2 * conditional.fixed_covariance(problem, factor)
+    population = design.X[:, design.estimable] @ estimated
+    if design.offset is not None:
+        population = population + design.offset
+    fitted = population.copy()
+    for block, b in zip(design.blocks, modes, strict=True):
+        fitted += np.einsum("ik,ik->i", block.values, b[block.codes])
+    return MixedFit(
+        design=design,
+        problem=problem,
+        reml=reml,
+        theta=theta,
+        theta_names=theta_names(design, problem),
+        Lambda=Lambda,
+        beta=beta,
+        vcov_beta=vcov,
+        sigma=sigma,
+        sigma_known=problem.sigma_known,
+        criterion=problem.value(factor, reml),
+        pwrss=factor.pwrss,
+        npar=problem.p + len(theta) + (0 if problem.sigma_known else 1),
+        convergence=best.convergence,
+        singular=any(null.shape[1] > 0 for null in nulls),
+        null_directions=nulls,
+        modes=modes,
+        population=population,
+        fitted=fitted,
+    )
+
+
+def check_identifiable(design: Design) -> None:
+    """lme4's rules: fewer levels, and fewer effects of one term, than rows; fewer fixed effects than rows."""
+    n, p = design.nobs, int(design.estimable.sum())
+    if design.special is not None:
+        raise UnsupportedError(
+            f"{design.special}() in the response is a likelihood of its own, which REML and ML do not have. "
+            "Fit it with Model.fit(); for lme4's prior weights pass weights= to Model instead."
+        )
+    if n <= p:
+        raise DesignError(
+            f"{n} rows for {p} fixed effects: no degree of freedom is left for the residual variance. "
+            "Drop terms or add data."
+        )
+    if design.se is not None:
+        return
+    way_out = (
+        "lme4 refuses this model too. Leave a term out; or give known residual standard deviations with se=; or use "
+        "Model.fit(), where the prior decides how the variance is shared."
+    )
+    for block in design.blocks:
+        J, k = len(block.levels), block.size
+        if n <= J:
+            raise DesignError(
+                f"grouping factor {block.factor!r} of ({block.text}) has {J} levels for {n} rows: its variance "
+                f"cannot be told from the residual variance. {way_out}"
+            )
+        if J * k >= n:
+            raise DesignError(
+                f"({block.text}) asks for as many random effects as there are observations, or more: {J} levels x "
+                f"{k} effects = {J * k}, for {n} rows. Their variances cannot be told from the residual "
+                f"variance. {way_out}"
+            )
+
+
+def theta_names(design: Design, problem: Problem) -> tuple[str, ...]:
+    """lme4's names of theta: "Subject.(Intercept)", "Subject.Days.(Intercept)", "Subject.Days"."""
+    names: list[str] = []
+    for index in problem.template.order:
+        block = design.blocks[index]
+        labels = ["(Intercept)" if label == "Intercept" else label for label in block.labels]
+        for column in range(block.size):
+            names.append(f"{block.factor}.{labels[column]}")
+            names += [f"{block.factor}.{labels[row]}.{labels[column]}" for row in range(column + 1, block.size)]
+    return tuple(names)
+
+
+def joint_variance(fit: MixedFit, X_new: np.ndarray, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """(m,) variances of x'beta + z'b under the joint law of (beta, b) given theta and sigma, units of y squared.
+
+    X_new (m, p), its columns as in ``design.common`` (those that are not estimable are left out); rows: for each
+    block codes (m,), -1 for a level that is absent or unseen, and values (m, k)."""
+    X = np.asarray(X_new, dtype=float)[:, fit.design.estimable]
+    return fit.sigma**2 * conditional.joint_variance(fit.problem, fit.factor, X, rows)
+
+
+def _search(problem: Problem, reml: bool, start: np.ndarray | None) -> Minimum:
+    """A search, and others from elsewhere: where a second minimum is likely, or it ends singular or unconverged."""
+
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        return problem.criterion_and_gradient_x(x, reml)
+
+    def search(x: np.ndarray) -> Minimum:
+        return minimise(objective, x, curvature_guess(problem, x))
+
+    best = search(start_x(problem) if start is None else problem.x_from_theta(np.asarray(start, dtype=float)))
+    diagonal = problem.template.diagonal()
+    further = [opposed_start(problem)]
+    if not best.convergence.converged or np.abs(best.x[diagonal]).min() < 1e-3:
+        further.append(diagonal * 1.0)
+    evaluations = best.convergence.evaluations
+    for x in further:
+        if x is None:
+            continue
+        other = search(x)
+        evaluations += other.convergence.evaluations
+        lower = other.value < best.value - 1e-7
+        rescued = other.convergence.converged and not best.convergence.converged and other.value < best.value + 1e-7
+        if lower or rescued:
+            best = replace(other, convergence=replace(other.convergence, second_start=True))
+    return replace(best, convergence=replace(best.convergence, evaluations=evaluations))
+
+
+def _at_the_boundary(problem: Problem, reml: bool, best: Minimum) -> np.ndarray:
+    """x with columns of Lambda whose diagonal is as good as zero put to zero exactly, if the criterion agrees."""
+    blocks = problem.template.unpack(best.x)
+    changed = False
+    for Lam in blocks:
+        for j in range(len(Lam)):
+            if 0 < abs(Lam[j, j]) < ZERO:
+                Lam[j:, j] = np.where(np.abs(Lam[j:, j]) < ZERO, 0.0, Lam[j:, j])
+                changed = True
+    if not changed:
+        return best.x
+    x = problem.template.pack(blocks)
+    return x if problem.criterion_x(x, reml) <= best.value + 1e-8 else best.x

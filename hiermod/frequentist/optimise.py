@@ -1,0 +1,254 @@
+"""Minimum of the criterion over Lambda: BFGS, then Newton steps that prove it (Nocedal and Wright 2006, ch. 4 and 6).
+
+The criterion is a smooth function of all of Lambda's lower triangle and does not change when a column changes its sign.
+So there are no bounds to handle: the search is free and the diagonal is made non-negative at the end.  For the same
+reason a zero column is always stationary, minimum or saddle; only the curvature can tell, hence the Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+ROUGH = 1e-4  # predicted decrease of the criterion at which BFGS hands over to Newton
+TIGHT = 1e-11  # predicted decrease that counts as zero
+DIFFERENCE = 1e-5  # step of the gradient differences that give the Hessian
+ROUGH_DIFFERENCE = 1e-3  # where those were lost in rounding
+NEGATIVE = 1e-6  # an eigenvalue below -NEGATIVE * largest is negative curvature
+SMALL_GRADIENT = 1e-3  # scaled size that counts as zero: the criterion is then within 5e-7 of its minimum
+LONGEST = 2.0  # longest step of x, whose unit is one residual standard deviation
+
+
+@dataclass(frozen=True, eq=False)
+class Convergence:
+    """How the search ended.  gradient: sqrt(g'H^-1 g), in units of the square root of the criterion."""
+
+    status: Literal["converged", "gradient", "saddle", "evaluations"]
+    gradient: float
+    smallest_eigenvalue: float  # of the Hessian, relative to the largest
+    evaluations: int
+    restarts: int  # after negative curvature
+    second_start: bool  # the answer came from another start than the first
+    message: str
+
+    @property
+    def converged(self) -> bool:
+        """The gradient is zero and no direction goes down."""
+        return self.status == "converged"
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """Where the search ended: x, criterion, gradient and Hessian there."""
+
+    x: np.ndarray
+    value: float
+    gradient: np.ndarray
+    hessian: np.ndarray
+    convergence: Convergence
+
+
+class _Counter:
+    """The objective, counting its evaluations."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective, self.count = objective, 0
+
+    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        self.count += 1
+        return self.objective(x)
+
+
+def minimise(
+    objective: Objective, start: np.ndarray, curvature: np.ndarray, max_evaluations: int = 1000, max_restarts: int = 5
+) -> Minimum:
+    """Minimise a smooth function given with its gradient.
+
+    start (m,); curvature (m,) positive: a guess of the Hessian's diagonal, only for the first steps."""
+    function = _Counter(objective)
+    value, gradient = function(start)
+    x, inverse, restarts = start, np.diag(1.0 / curvature), 0
+    while True:
+        x, value, gradient, inverse = _bfgs(function, x, value, gradient, inverse, max_evaluations)
+        x, value, gradient, hessian = _newton(function, x, value, gradient, max_evaluations)
+        record = _judge(gradient, hessian, function.count, restarts, max_evaluations)
+        if record.status in ("gradient", "saddle"):  # where rounding is large, differences need longer steps
+            x, value, gradient, hessian = _newton(function, x, value, gradient, max_evaluations, ROUGH_DIFFERENCE)
+            record = _judge(gradient, hessian, function.count, restarts, max_evaluations)
+        if record.status != "saddle" or restarts == max_restarts:
+            break
+        eigenvalues, vectors = np.linalg.eigh(hessian)
+        moved = _leave_saddle(function, x, value, vectors[:, 0])
+        if moved is None:
+            break
+        restarts += 1
+        x, value, gradient = moved
+        size = np.abs(eigenvalues)
+        inverse = (vectors / np.maximum(size, 1e-3 * size.max())) @ vectors.T
+    return Minimum(x, value, gradient, hessian, record)
+
+
+def _bfgs(
+    function: _Counter, x: np.ndarray, value: float, gradient: np.ndarray, inverse: np.ndarray, max_evaluations: int
+) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+    """Quasi-Newton steps until the predicted decrease is below ROUGH.  inverse (m, m): inverse Hessian, updated."""
+    while function.count < max_evaluations:
+        direction = -inverse @ gradient
+        slope = float(gradient @ direction)
+        if slope > -2.0 * ROUGH:
+            break
+        longest = float(np.abs(direction).max())
+        scale = min(1.0, LONGEST / longest)
+        found = _line_search(function, x, value, direction * scale, slope * scale)
+        if found is None:
+            break
+        step, new_value, new_gradient = found
+        change = new_gradient - gradient
+        curvature = float(step @ change)
+        if curvature > 1e-10 * np.sqrt(float(step @ step) * float(change @ change)):
+            product = inverse @ change
+            inverse = (
+                inverse
+                + (1.0 + float(change @ product) / curvature) * np.outer(step, step) / curvature
+                - (np.outer(product, step) + np.outer(step, product)) / curvature
+            )
+        else:  # curvature is negative along the step: trust longer steps
+            inverse = inverse * 4.0
+        x, value, gradient = x + step, new_value, new_gradient
+    return x, value, gradient, inverse
+
+
+def _line_search(
+    function: _Counter, x: np.ndarray, value: float, step: np.ndarray, slope: float
+) -> tuple[np.ndarray, float, np.ndarray] | None:
+    """The step, shortened by quadratic interpolation until it keeps a fair part of the promised decrease."""
+    shrink = 1.0
+    for _ in range(30):
+        new_value, new_gradient = function(x + shrink * step)
+        if new_value <= value + 1e-4 * shrink * slope:
+            return shrink * step, new_value, new_gradient
+        if np.isfinite(new_value):
+            best = -0.5 * slope * shrink**2 / (new_value - value - shrink * slope)
+            shrink = min(max(best, 0.1 * shrink), 0.5 * shrink)
+        else:
+            shrink *= 0.1
+    return None
+
+
+def _hessian(function: _Counter, x: np.ndarray, gradient: np.ndarray, difference: float) -> np.ndarray:
+    """Differences of the gradient, made symmetric: forward ones, central ones for a long step."""
+    hessian = np.empty((len(x), len(x)))
+    for i in range(len(x)):
+        up, down, below = x.copy(), x.copy(), gradient
+        up[i] += difference * (1.0 + abs(x[i]))
+        above = function(up)[1]
+        if difference > DIFFERENCE:
+            down[i] -= difference * (1.0 + abs(x[i]))
+            below = function(down)[1]
+        hessian[i] = (above - below) / (up[i] - down[i])
+    return 0.5 * (hessian + hessian.T)
+
+
+def _newton(
+    function: _Counter,
+    x: np.ndarray,
+    value: float,
+    gradient: np.ndarray,
+    max_evaluations: int,
+    difference: float = DIFFERENCE,
+) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+    """Newton's method in a trust region.  The Hessian is kept as long as it predicts the next gradient."""
+    hessian, fresh, radius = _hessian(function, x, gradient, difference), True, LONGEST
+    while function.count < max_evaluations and np.isfinite(hessian).all():
+        eigenvalues, vectors = np.linalg.eigh(hessian)
+        step, predicted = _trust_step(gradient, eigenvalues, vectors, radius)
+        if predicted < TIGHT:
+            if fresh or eigenvalues[0] > 0.01 * eigenvalues[-1]:
+                break
+            hessian, fresh = _hessian(function, x, gradient, difference), True
+            continue
+        new_value, new_gradient = function(x + step)
+        size = float(np.linalg.norm(step))
+        rounding = 1e-12 * max(1.0, abs(value))
+        ratio = (value - new_value) / predicted
+        shrinks = float(np.linalg.norm(new_gradient)) < 0.5 * float(np.linalg.norm(gradient))
+        if ratio < 1e-3 and not (shrinks and new_value <= value + rounding):
+            if radius < 1e-9 or predicted < rounding:
+                break  # nothing left but rounding
+            radius = 0.25 * min(size, radius)
+            if not fresh:
+                hessian, fresh = _hessian(function, x, gradient, difference), True
+            continue
+        surprise = np.linalg.norm(new_gradient - gradient - hessian @ step)
+        good = surprise < 0.1 * np.linalg.norm(gradient)
+        radius = 0.5 * size if ratio < 0.25 and predicted > rounding else max(radius, 2.0 * size)
+        x, value, gradient, fresh = x + step, new_value, new_gradient, False
+        if not good:
+            hessian, fresh = _hessian(function, x, gradient, difference), True
+    return x, value, gradient, hessian
+
+
+def _trust_step(
+    gradient: np.ndarray, eigenvalues: np.ndarray, vectors: np.ndarray, radius: float
+) -> tuple[np.ndarray, float]:
+    """The minimiser of the quadratic model within a radius, and the decrease it promises (Nocedal and Wright, 4.3)."""
+    along = vectors.T @ gradient
+    floor = 1e-10 * max(float(np.abs(eigenvalues).max()), 1e-300)
+    low = max(0.0, floor - float(eigenvalues[0]))
+    part = -along / (eigenvalues + low)
+    if float(np.linalg.norm(part)) > radius:
+        high = low + float(np.linalg.norm(along)) / radius
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            part = -along / (eigenvalues + middle)
+            if float(np.linalg.norm(part)) > radius:
+                low = middle
+            else:
+                high = middle
+            if high - low < 1e-3 * high:
+                break
+        part = -along / (eigenvalues + high)
+    return vectors @ part, -float(along @ part + 0.5 * (eigenvalues * part) @ part)
+
+
+def _leave_saddle(
+    function: _Counter, x: np.ndarray, value: float, direction: np.ndarray
+) -> tuple[np.ndarray, float, np.ndarray] | None:
+    """The best of a few steps along a direction of negative curvature, both ways; None when none goes down."""
+    best = None
+    for sign in (1.0, -1.0):
+        for length in (0.03, 0.1, 0.3, 1.0):
+            moved = x + sign * length * direction
+            new_value, new_gradient = function(moved)
+            if new_value < (value if best is None else best[1]):
+                best = (moved, new_value, new_gradient)
+            elif best is not None:
+                break
+    return best
+
+
+def _judge(gradient: np.ndarray, hessian: np.ndarray, evaluations: int, restarts: int, most: int) -> Convergence:
+    """What gradient and Hessian say about the place where the search stopped."""
+    if not (np.isfinite(hessian).all() and np.isfinite(gradient).all()):
+        message = "the criterion could not be computed near the place where the search stopped"
+        return Convergence("gradient", np.nan, np.nan, evaluations, restarts, False, message)
+    eigenvalues, vectors = np.linalg.eigh(hessian)
+    largest = max(float(np.abs(eigenvalues).max()), 1e-300)
+    along = (vectors.T @ gradient) ** 2
+    predicted = 0.5 * float((along / np.maximum(np.abs(eigenvalues), 1e-8 * largest)).sum())
+    smallest = float(eigenvalues[0]) / largest
+    size = float(np.sqrt(2.0 * predicted))
+    status: Literal["converged", "gradient", "saddle", "evaluations"]
+    if evaluations >= most:
+        status, message = "evaluations", f"the search stopped at its limit of {most} evaluations"
+    elif not size < SMALL_GRADIENT:
+        status, message = "gradient", f"the gradient is not zero where the search stopped (scaled size {size:.2g})"
+    elif smallest < -NEGATIVE:
+        status, message = "saddle", "the search stopped at a saddle: the criterion still falls in some direction"
+    else:
+        status, message = "converged", "the gradient is zero and the criterion curves upwards in every direction"
+    return Convergence(status, size, smallest, evaluations, restarts, False, message)

@@ -1,0 +1,133 @@
+"""The pre-pass that makes any linear mixed model well scaled (Golub and Van Loan, Matrix Computations, section 5.3).
+
+Rows are multiplied by sqrt(w); X becomes the Q of its thin QR and y its least-squares residual; the columns of each
+block become orthonormal up to sqrt(n).  A block's covariance is unstructured, so an invertible change of its columns
+changes nothing but the coordinates of Lambda: Lambda = whitener @ Lambda~.  The whitener is lower triangular, so both
+are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from hiermod.errors import DataError, DesignError
+
+COLLINEAR = (
+    1e-9  # a column whose part not explained by its neighbours is smaller than this (relative) counts as explained
+)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class GroupTerm:
+    """One covariance block as it comes from the formula: codes (n,), values (n, k), levels 0..n_levels-1."""
+
+    factor: str
+    text: str  # as typed, for messages
+    codes: np.ndarray
+    n_levels: int
+    values: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class WhitenedTerm:
+    """A block with rows scaled and columns orthonormal: values'values = n I, values = sqrt(w) * raw @ whitener."""
+
+    factor: str
+    codes: np.ndarray  # (n,) intp
+    n_levels: int
+    values: np.ndarray  # (n, k)
+    whitener: np.ndarray  # (k, k) lower triangular, positive diagonal
+    rms: np.ndarray  # (k,) root mean square of the row-scaled raw columns
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Conditioned:
+    """The same least-squares problem in coordinates of order one.  beta = R^-1 (gamma_ols + gamma)."""
+
+    residual: np.ndarray  # (n,) sqrt(w) (y - offset) less its projection on X
+    Q: np.ndarray  # (n, p)
+    R: np.ndarray  # (p, p) upper triangular
+    gamma_ols: np.ndarray  # (p,) Q'y
+    sqrt_w: np.ndarray | None  # (n,)
+    sum_log_w: float
+    terms: tuple[WhitenedTerm, ...]
+
+
+def condition(
+    y: np.ndarray,
+    X: np.ndarray,
+    terms: Sequence[GroupTerm] = (),
+    weights: np.ndarray | None = None,
+    offset: np.ndarray | None = None,
+) -> Conditioned:
+    """Scale and orthogonalise.  y, weights, offset (n,); X (n, p) of full column rank; weights are precisions, > 0.
+
+    DataError for weights that are not positive; DesignError for columns of X or of a block that explain each other."""
+    response = np.asarray(y, dtype=float)
+    if offset is not None:
+        response = response - offset
+    X = np.asarray(X, dtype=float)
+    sqrt_w, sum_log_w = None, 0.0
+    if weights is not None:
+        weights = np.asarray(weights, dtype=float)
+        if not (weights > 0).all() or not np.isfinite(weights).all():
+            raise DataError(
+                "weights must be positive and finite: a row of weight 0 carries no information and makes the "
+                "likelihood infinite. Leave such rows out."
+            )
+        sqrt_w, sum_log_w = np.sqrt(weights), float(np.log(weights).sum())
+        response = response * sqrt_w
+        X = X * sqrt_w[:, None]
+    Q, R = _thin_qr(X)
+    gamma = Q.T @ response
+    residual = response - Q @ gamma
+    correction = Q.T @ residual  # a second pass: y of huge mean leaves rounding of that size behind
+    residual = residual - Q @ correction
+    whitened = tuple(_whiten(term, sqrt_w) for term in terms)
+    return Conditioned(residual, Q, R, gamma + correction, sqrt_w, sum_log_w, whitened)
+
+
+def _thin_qr(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """QR with columns first scaled to unit norm, so that the rank test does not depend on units."""
+    n, p = X.shape
+    if p == 0:
+        return X, np.zeros((0, 0))
+    norms = np.sqrt(np.einsum("ij,ij->j", X, X))
+    if not norms.all():
+        raise DesignError("a column of the model matrix is zero in every row: leave that term out")
+    Q, R = np.linalg.qr(X / norms)
+    if n < p or np.abs(np.diag(R)).min() < 1e-12:
+        raise DesignError(
+            f"the model matrix ({n} rows, {p} columns) has columns that others explain exactly: leave one of them out"
+        )
+    return Q, R * norms
+
+
+def _whiten(term: GroupTerm, sqrt_w: np.ndarray | None) -> WhitenedTerm:
+    """Reversed QR: V J = Q R gives V (J R^-1 J) orthonormal, and J R^-1 J is lower triangular."""
+    values = np.asarray(term.values, dtype=float)
+    if sqrt_w is not None:
+        values = values * sqrt_w[:, None]
+    n, k = values.shape
+    rms = np.sqrt(np.einsum("ij,ij->j", values, values) / n)
+    if not rms.all():
+        raise DesignError(
+            f"({term.text}): a column left of the bar is zero in every row, so its variance has no meaning"
+        )
+    if k == 1:
+        whitener = np.array([[1.0 / rms[0]]])
+    else:
+        R = np.linalg.qr(values[:, ::-1] / rms[::-1], mode="r") / np.sqrt(n)
+        if n < k or np.abs(np.diag(R)).min() < COLLINEAR:
+            raise DesignError(
+                f"({term.text}): the columns left of the bar explain each other exactly, so their variances cannot be "
+                "told apart. Leave one of them out."
+            )
+        R *= np.sign(np.diag(R))[:, None]
+        whitener = solve_triangular(R, np.eye(k))[::-1, ::-1] / rms[:, None]
+    codes = np.asarray(term.codes, dtype=np.intp)
+    whitened = values if k == 1 and rms[0] == 1.0 else values @ whitener
+    return WhitenedTerm(term.factor, codes, int(term.n_levels), whitened, whitener, rms)

@@ -1,0 +1,166 @@
+"""The profiled criterion and its gradient (Bates et al. 2015, equations 34 and 41), as functions of theta.
+
+ML:   log|L_Z|^2 + n (1 + log(2 pi r^2 / n)) - sum log w
+REML: log|L_Z|^2 + log|R_X|^2 + (n - p)(1 + log(2 pi r^2 / (n - p))) - sum log w
+With known residual standard deviations sigma = 1, w = 1/se^2: the middle term is r^2 + (n or n - p) log(2 pi)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hiermod.kernel.adjoint import lambda_gradients
+from hiermod.kernel.conditioning import GroupTerm, condition
+from hiermod.kernel.covariance import Template, block_order
+from hiermod.kernel.crossproducts import CrossProducts, cross_products
+from hiermod.kernel.elimination import Factorisation, factorise
+from hiermod.kernel.structure import Factor, merge
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class FactorLayout:
+    """A grouping factor without its rows: which blocks it holds, and where."""
+
+    blocks: tuple[int, ...]
+    columns: tuple[slice, ...]
+    n_levels: int
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A model and its data, reduced to cross-products.  Methods named *_x work in whitened coordinates.
+
+    theta is lme4's; x holds the same elements of Lambda~ = whitener^-1 Lambda, where every column has unit size."""
+
+    cross: CrossProducts
+    factors: tuple[FactorLayout, ...]
+    template: Template
+    whiteners: tuple[np.ndarray, ...]  # (k, k) per block, formula order
+    rms: tuple[np.ndarray, ...]  # (k,) per block, of the row-scaled raw columns
+    R: np.ndarray  # (p, p) of X = QR
+    gamma_ols: np.ndarray  # (p,)
+    n: int
+    sum_log_w: float
+    sigma_known: bool
+
+    @property
+    def p(self) -> int:
+        """Fixed effects, all estimable."""
+        return len(self.R)
+
+    @property
+    def logdet_R(self) -> float:
+        """log|R'R|, what the conditioned X leaves out of log|R_X|^2."""
+        return 2.0 * float(np.log(np.abs(np.diag(self.R))).sum())
+
+    def lambdas(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Lambda (k, k) of each block, formula order, in the columns as typed."""
+        return self.template.unpack(theta)
+
+    def theta_from_x(self, x: np.ndarray) -> np.ndarray:
+        """lme4's theta, its signs left as they are."""
+        return self.template.pack([C @ L for C, L in zip(self.whiteners, self.template.unpack(x), strict=True)])
+
+    def x_from_theta(self, theta: np.ndarray) -> np.ndarray:
+        """The inverse of ``theta_from_x``."""
+        pairs = zip(self.whiteners, self.template.unpack(theta), strict=True)
+        return self.template.pack([np.linalg.solve(C, L) for C, L in pairs])
+
+    def factor_lambdas(self, x: np.ndarray) -> list[np.ndarray]:
+        """One whitened (K, K) Lambda for each grouping factor, block diagonal over its blocks."""
+        blocks = self.template.unpack(x)
+        matrices = []
+        for factor in self.factors:
+            if len(factor.blocks) == 1:
+                matrices.append(blocks[factor.blocks[0]])
+                continue
+            Lam = np.zeros((factor.size, factor.size))
+            for block, where in zip(factor.blocks, factor.columns, strict=True):
+                Lam[where, where] = blocks[block]
+            matrices.append(Lam)
+        return matrices
+
+    def factorise_x(self, x: np.ndarray) -> Factorisation | None:
+        """The factor at x; None when rounding leaves no positive pivot."""
+        return factorise(self.cross, self.factor_lambdas(x))
+
+    def factorise(self, theta: np.ndarray) -> Factorisation | None:
+        """The factor at lme4's theta; None when it cannot be had in floating point."""
+        return self.factorise_x(self.x_from_theta(theta))
+
+    def value(self, factor: Factorisation, reml: bool) -> float:
+        """The criterion at a factor."""
+        m = self.n - self.p if reml else self.n
+        total = factor.logdet_random - self.sum_log_w
+        if reml:
+            total += factor.logdet_fixed + self.logdet_R
+        if self.sigma_known:
+            return total + factor.pwrss + m * float(np.log(2 * np.pi))
+        return total + m * (1.0 + float(np.log(2 * np.pi * factor.pwrss / m)))
+
+    def criterion_x(self, x: np.ndarray, reml: bool) -> float:
+        """inf where the factor does not exist."""
+        factor = self.factorise_x(x)
+        return np.inf if factor is None else self.value(factor, reml)
+
+    def criterion_and_gradient_x(self, x: np.ndarray, reml: bool) -> tuple[float, np.ndarray]:
+        """Criterion and its gradient (n_theta,) with respect to x.  (inf, nan) where the factor does not exist."""
+        factor = self.factorise_x(x)
+        if factor is None:
+            return np.inf, np.full(len(x), np.nan)
+        m = self.n - self.p if reml else self.n
+        weight = 1.0 if self.sigma_known else m / factor.pwrss
+        by_factor = lambda_gradients(factor, reml, weight)
+        by_block: list[np.ndarray] = [np.zeros((0, 0))] * len(self.template.sizes)
+        for layout, gradient in zip(self.factors, by_factor, strict=True):
+            for block, where in zip(layout.blocks, layout.columns, strict=True):
+                by_block[block] = gradient[where, where]
+        return self.value(factor, reml), self.template.pack(by_block)
+
+    def criterion(self, theta: np.ndarray, reml: bool) -> float:
+        """The criterion at lme4's theta."""
+        return self.criterion_x(self.x_from_theta(theta), reml)
+
+    def criterion_and_gradient(self, theta: np.ndarray, reml: bool) -> tuple[float, np.ndarray]:
+        """The criterion and its gradient with respect to lme4's theta."""
+        value, gradient = self.criterion_and_gradient_x(self.x_from_theta(theta), reml)
+        pairs = zip(self.whiteners, self.template.unpack(gradient), strict=True)
+        return value, self.template.pack([np.linalg.solve(C.T, g) for C, g in pairs])
+
+
+def build_problem(
+    y: np.ndarray,
+    X: np.ndarray,
+    terms: Sequence[GroupTerm],
+    weights: np.ndarray | None = None,
+    se: np.ndarray | None = None,
+    offset: np.ndarray | None = None,
+) -> Problem:
+    """Condition the data and sum the cross-products.
+
+    y (n,), X (n, p) of full column rank, weights (n,) precisions or se (n,) known residual standard deviations."""
+    precision = weights if se is None else 1.0 / np.asarray(se, dtype=float) ** 2
+    conditioned = condition(y, X, terms, precision, offset)
+    factors = merge(conditioned.terms)
+    return Problem(
+        cross=cross_products(conditioned, factors),
+        factors=tuple(_layout(factor) for factor in factors),
+        template=Template(
+            tuple(term.values.shape[1] for term in conditioned.terms),
+            block_order([t.n_levels for t in conditioned.terms]),
+        ),
+        whiteners=tuple(term.whitener for term in conditioned.terms),
+        rms=tuple(term.rms for term in conditioned.terms),
+        R=conditioned.R,
+        gamma_ols=conditioned.gamma_ols,
+        n=len(conditioned.residual),
+        sum_log_w=conditioned.sum_log_w,
+        sigma_known=se is not None,
+    )
+
+
+def _layout(factor: Factor) -> FactorLayout:
+    return FactorLayout(factor.blocks, factor.columns, factor.n_levels, factor.size)
