@@ -147,7 +147,7 @@ def _run(model: Model, method: str, options: argparse.Namespace, out: Path | Non
         fits["REML"] = model.reml()
         print(f"{fits['REML'].summary()}\n")
     if method in ("both", "bayes"):
-        print("Sampling the posterior (the first fit on a machine also compiles) ...", flush=True)
+        print("Computing the posterior ...", flush=True)
         fits["Bayes"] = model.fit(draws=options.draws, random_seed=options.seed)
         print(f"\n{fits['Bayes'].summary()}\n")
     comparison = None

@@ -1,4 +1,4 @@
-"""Posteriors made by hand: draws from known laws in the arrays an engine returns, so that results are tested unsampled."""
+"""Posteriors made by hand: draws from known laws in an engine's arrays, so that results are tested without sampling."""
 
 from __future__ import annotations
 

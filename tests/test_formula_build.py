@@ -260,7 +260,7 @@ def test_common_names_are_bambis(data):
 def test_sizes_are_lme4s(reference, reference_data, case):
     """n, the fixed effects and the levels of every grouping factor, as lme4 counts them (tests/reference)."""
     told = reference(case)
-    family = "gaussian" if "cbpp" != case and "verbagg" != case else "binomial" if case == "cbpp" else "bernoulli"
+    family = {"cbpp": "binomial", "verbagg": "bernoulli"}.get(case, "gaussian")
     design = build_design(told["formula"], reference_data(case), family=family)
     assert design.X.shape[1] == len(told["fixef"])
     assert design.nobs == told["n"]

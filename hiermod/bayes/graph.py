@@ -50,6 +50,7 @@ def build_bambi(
             center_predictors=center_predictors,
             extra_namespace=extra_namespace,
         )
+        _check_common(model, design)
         layout = _layout(model, design)
         _check_group_priors(model)
         try:
@@ -102,6 +103,24 @@ def _bambi_model(design: Design, **arguments: Any) -> Any:
         return bambi.Model(design.bambi_formula, design.frame, **arguments)
     except (ValueError, NotImplementedError, KeyError) as error:
         raise UnsupportedError(f"Bambi cannot build the model {design.formula!r}: {error}") from error
+
+
+def _check_common(model: Any, design: Design) -> None:
+    """Bambi's common columns are the Design's, term by term and in the same order."""
+    component = _versions.bambi_parent(model)
+    terms = dict(component.common_terms)
+    if component.intercept_term is not None:
+        terms["Intercept"] = component.intercept_term
+    for term in dict.fromkeys(design.common_terms):
+        if term not in terms:
+            continue  # ordinal families keep the intercept in their thresholds
+        mine = design.X[:, [owner == term for owner in design.common_terms]]
+        theirs = np.asarray(terms[term].data, dtype=float).reshape(design.nobs, -1)
+        if mine.shape != theirs.shape or not np.allclose(mine, theirs, rtol=1e-9, atol=1e-12):
+            raise _other_model(design, f"Bambi's columns of {term!r} have other values")
+    extra = set(terms) - set(design.common_terms)
+    if extra:
+        raise _other_model(design, f"Bambi has the common terms {', '.join(sorted(extra))} besides")
 
 
 def _layout(model: Any, design: Design) -> dict[str, tuple[str, ...] | None]:

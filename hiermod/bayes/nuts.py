@@ -20,6 +20,7 @@ from hiermod.errors import ArgumentError, ArgumentTypeError, FitError, Unsupport
 from hiermod.formula.design import Design
 
 ENGINES = {"nutpie": ("nutpie",), "pymc": ("pymc",), "numpyro": ("jax", "numpyro"), "blackjax": ("jax", "blackjax")}
+TARGET_ACCEPT = 0.9
 REASONS = {
     "nutpie": "NUTS on the graph by nutpie, the fastest of the samplers that fit any model",
     "pymc": "NUTS on the graph by PyMC, as asked",
@@ -44,8 +45,9 @@ def sample(
 ) -> Posterior:
     """Draws from the posterior of ``model``, a Bambi model from ``graph.build_bambi`` of this Design.
 
-    cores: chains that run at the same time (None: as many as there are processors).  target_accept: None for the
-    sampler's own (0.8).  Further arguments go to the sampler.  An interrupt (Ctrl-C) raises KeyboardInterrupt.
+    cores: chains that run at the same time (None: as many as there are processors).  target_accept: None for 0.9,
+    which near a boundary (a group sd that may be 0) spares most of the divergences that 0.8 brings, for a tenth more
+    time.  Further arguments go to the sampler.  An interrupt (Ctrl-C) raises KeyboardInterrupt.
     Raises ArgumentError for impossible numbers, UnsupportedError for a sampler that is not installed."""
     method = check_method(inference_method)
     for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1), ("cores", cores, 1)):
@@ -60,7 +62,7 @@ def sample(
         "chains": int(chains),
         "cores": min(int(chains), cores or _processors()),
         "progressbar": bool(progressbar) and _someone_watches(),
-        "target_accept": target_accept,
+        "target_accept": TARGET_ACCEPT if target_accept is None else float(target_accept),
     }
     start = time.perf_counter()
     with collected() as messages, _calm(method):
@@ -190,7 +192,6 @@ def _nutpie(graph: Any, names: list[str], seed: int, options: dict[str, Any], sa
     import nutpie
 
     compiling = {key: sampler.pop(key) for key in ("backend", "gradient_backend", "freeze_model") if key in sampler}
-    settings = {} if options["target_accept"] is None else {"target_accept": options["target_accept"]}
     try:
         running = nutpie.sample(
             nutpie.compile_pymc_model(graph, var_names=names, **compiling),
@@ -201,8 +202,8 @@ def _nutpie(graph: Any, names: list[str], seed: int, options: dict[str, Any], sa
             seed=seed,
             save_warmup=False,
             progress_bar=options["progressbar"],
+            target_accept=options["target_accept"],
             blocking=False,  # its own waiting turns an interrupt into a shorter posterior
-            **settings,
             **sampler,
         )
     except (TypeError, AttributeError) as error:
@@ -222,8 +223,7 @@ _START_ADVICE = "Look for huge or tiny columns (rescale them) and for priors far
 def _pymc(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampler: dict[str, Any], _: str) -> Any:
     import pymc as pm
 
-    settings = {key: value for key, value in options.items() if value is not None}
-    arguments = {"compute_convergence_checks": False, **settings, **sampler}
+    arguments = {"compute_convergence_checks": False, **options, **sampler}
     try:
         with graph:
             return pm.sample(random_seed=seed, var_names=names, nuts_sampler="pymc", **arguments)
@@ -234,7 +234,7 @@ def _pymc(graph: Any, names: list[str], seed: int, options: dict[str, Any], samp
 def _jax(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampler: dict[str, Any], method: str) -> Any:
     from pymc.sampling.jax import sample_jax_nuts
 
-    settings = {key: value for key, value in options.items() if key != "cores" and value is not None}
+    settings = {key: value for key, value in options.items() if key != "cores"}
     arguments = {"chain_method": "vectorized", "compute_convergence_checks": False, **settings, **sampler}
     return sample_jax_nuts(random_seed=seed, var_names=names, model=graph, nuts_sampler=method, **arguments)
 

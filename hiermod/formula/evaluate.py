@@ -105,8 +105,8 @@ def _evaluated(text: str, what: str, frame: pd.DataFrame, extra_namespace: Mappi
     except Exception as error:  # formulae raises many kinds
         if "'callee'" in str(error):  # its comparison of two calls fails in one of the two orders
             raise FormulaError(
-                f"{what}: two calls of one function, the first with a call inside, cannot be compared. Write the plain one "
-                "first, as in scale(x) + scale(log(x))"
+                f"{what}: two calls of one function, the first with a call inside, cannot be compared. Write the plain "
+                "one first, as in scale(x) + scale(log(x))"
             ) from error
         raise FormulaError(
             f"{what} means no set of terms: {error}. Terms are joined by + - : * / and **; arithmetic goes inside I()"
@@ -137,7 +137,7 @@ def _evaluated(text: str, what: str, frame: pd.DataFrame, extra_namespace: Mappi
 def separate_terms(text: str) -> str:
     """``text`` for Bambi: terms written out one by one where formulae would let two of them share a component.
 
-    In ``f/x`` the factor of ``f`` and of ``f:x`` is one object, coded for the last: Bambi's columns and names disagree."""
+    In ``f/x`` the factor of ``f`` and of ``f:x`` is one object, coded for the last: Bambi's columns and names part."""
     terms = model_description(text).common_terms
     components = [component for term in terms for component in getattr(term, "components", ())]
     if len({id(component) for component in components}) == len(components):
@@ -165,6 +165,10 @@ def _check_types(model: Any, n: int) -> None:
     for term in model.common_terms:
         for component in getattr(term, "components", ()):
             _check_component(component, n)
+            if component.kind == "categoric" and len(_levels(component._intermediate_data)) < 2:
+                raise DataError(
+                    f"the predictor {component.name!r} has one level in the rows used and explains nothing: leave it out"
+                )
             if component.kind == "proportion":
                 raise FormulaError(f"{component.name}: counts out of trials are a response, left of '~'")
             if component.kind == "offset" and len(term.components) > 1:
@@ -177,7 +181,7 @@ def _check_component(component: Any, n: int) -> None:
     """A contrast names known levels, and a function gives one value per row."""
     values = component._intermediate_data
     if isinstance(values, CategoricalBox):
-        levels = list(dict.fromkeys(values.data)) if values.levels is None else list(values.levels)
+        levels = _levels(values)
         chosen = {Treatment: "reference", Sum: "omit"}.get(type(values.contrast))
         named = None if chosen is None else getattr(values.contrast, chosen)
         unknown = [named] if named is not None and named not in levels else sorted(set(values.data) - set(levels))
@@ -189,6 +193,15 @@ def _check_component(component: Any, n: int) -> None:
         isinstance(values, np.ndarray | pd.Series | pd.Categorical) and len(values) == n
     ):
         raise DataError(f"{component.name} does not give one value per row of the data ({n} rows)")
+
+
+def _levels(values: Any) -> list[Any]:
+    """The levels formulae will use for a factor, in no particular order where it sorts them."""
+    if isinstance(values, CategoricalBox):
+        return list(dict.fromkeys(values.data)) if values.levels is None else list(values.levels)
+    if isinstance(values.dtype, pd.CategoricalDtype) and values.dtype.ordered:
+        return list(values.dtype.categories)
+    return list(pd.unique(values))
 
 
 def evaluate_response(text: str, frame: pd.DataFrame, extra_namespace: Mapping[str, Any] | None) -> Any:
@@ -222,10 +235,6 @@ def _terms(model: Any, n: int) -> list[Term]:
         if isinstance(term, Intercept):
             found.append(Term("Intercept", ("Intercept",), None, 0, values, False))
             continue
-        if values.shape[1] == 0:
-            raise DataError(
-                f"the predictor {name!r} has one level in the rows used, so it explains nothing: leave it out"
-            )
         labels = (name,) if is_offset else tuple(term.labels)
         found.append(Term(name, labels, _coordinates(term, values), len(term.components), values, is_offset))
     return found

@@ -66,7 +66,7 @@ def new_rows(design: Design, newdata: Any, *, groups: bool = True) -> NewRows:
     labels = []
     codes = []
     for block in design.blocks:
-        parts = [level_labels(newdata[column]) for column in block.factor_columns]
+        parts = [level_labels(frame[column]) for column in block.factor_columns]
         codes.append(match_levels(parts, block.levels))
         labels.append(np.array([":".join(row) for row in zip(*parts, strict=True)], dtype=object))
     return NewRows(newdata.index, X, offset, tuple(codes), values, tuple(labels))

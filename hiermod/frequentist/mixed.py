@@ -20,6 +20,7 @@ from hiermod.kernel.covariance import null_directions, positive_columns
 from hiermod.kernel.criterion import Problem, build_problem
 from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.start import curvature_guess, opposed_start, start_x
+from hiermod.kernel.threads import suitable_threads
 
 ZERO = 1e-5  # a diagonal element of the whitened Lambda below this is tried at exactly 0
 
@@ -131,7 +132,8 @@ def fit_mixed(design: Design, reml: bool = True, start: np.ndarray | None = None
             f"the fixed part explains {design.response} exactly in every row: "
             "nothing is left to estimate variances from"
         )
-    return fit_problem(design, problem, reml, start)
+    with suitable_threads(len(problem.cross.tail)):
+        return fit_problem(design, problem, reml, start)
 
 
 def problem_of(design: Design) -> Problem:

@@ -8,7 +8,6 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 COLOURS = {
     "none": "#8c8c8c",
@@ -40,9 +39,7 @@ def styled() -> Iterator[None]:
 
 
 def new_axes(width: float, height: float) -> Axes:
-    """A figure of its own that pyplot does not keep alive."""
-    figure = Figure(figsize=(width, height))
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """A pyplot figure's axes, so that notebooks show it and ``plt.close`` ends it."""
+    import matplotlib.pyplot as plt
 
-    FigureCanvasAgg(figure)
-    return figure.subplots()
+    return plt.subplots(figsize=(width, height))[1]

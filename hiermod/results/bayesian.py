@@ -330,9 +330,10 @@ class BayesianFit:
 
     def tidy(self) -> pd.DataFrame:
         """broom's tidy(): effect, group, term, estimate, std_error, lower, upper, ess_bulk, r_hat."""
-        return tidy_effects(
-            self.fixef(), self.varcorr(), ["estimate", "std_error", "lower", "upper", "ess_bulk", "r_hat"]
-        )
+        varcorr, p = self.varcorr(), len(self.design.common)
+        columns = ["std_error", "ess_bulk", "r_hat"]
+        varcorr[columns] = self.parameters()[columns].to_numpy()[p : p + len(varcorr)]  # the same order as varcorr
+        return tidy_effects(self.fixef(), varcorr, ["estimate", "std_error", "lower", "upper", "ess_bulk", "r_hat"])
 
     def glance(self) -> pd.DataFrame:
         """One row about the whole fit: nobs, sigma, engine, draws, divergences, max_r_hat, min_ess_bulk, ..."""

@@ -12,11 +12,22 @@ if TYPE_CHECKING:
     from hiermod.results.bayesian import BayesianFit
 
 
+ENGINES = {
+    "marginal": "marginal posterior",
+    "marginal-nuts": "NUTS on the marginal posterior",
+    "nutpie": "NUTS by nutpie",
+    "pymc": "NUTS by PyMC",
+    "numpyro": "NUTS by NumPyro",
+    "blackjax": "NUTS by BlackJAX",
+}
+
+
 def summary(fit: BayesianFit) -> Summary:
     """Group effects, parameters with their diagnostics, and how the sampling went."""
     inference = fit.inference
     family = "" if fit.family == "gaussian" else f" ({fit.family}, {fit.link} link)"
-    title = f"Bayesian {'hierarchical' if fit.design.blocks else 'linear'} model{family} fit by {inference.method}"
+    kind = "hierarchical" if fit.design.blocks else "linear"
+    title = f"Bayesian {kind} model{family}, {ENGINES.get(inference.method, inference.method)}"
     run = (
         f"Formula: {fit.formula}\n{inference.chains} chains of {inference.draws} draws"
         + (f" after {inference.tune} of tuning" if inference.tune else "")
@@ -29,11 +40,15 @@ def summary(fit: BayesianFit) -> Summary:
     if fit.design.blocks:
         sections.append(varcorr_section(fit.varcorr(), fit.nobs, fit.ngroups))
     sections.append(Section("Parameters (posterior mean, sd, 95 % interval):", _parameters(fit)))
-    sections.append(Section("", "\n".join(inference.messages) if inference.messages else ALL_WELL))
+    sections.append(Section("", "\n".join(_health(fit))))
     return Summary(title, tuple(sections))
 
 
-ALL_WELL = "No divergences, R-hat and effective sample sizes in order."
+def _health(fit: BayesianFit) -> tuple[str, ...]:
+    """What deserves attention, or that nothing does."""
+    divergences = "" if fit.inference.method == "marginal" else "no divergences, "  # a word that belongs to NUTS
+    all_well = f"{divergences}R-hat and effective sample sizes in order."
+    return fit.inference.messages or (all_well[0].upper() + all_well[1:],)
 
 
 def _parameters(fit: BayesianFit) -> pd.DataFrame:
@@ -56,6 +71,6 @@ def _parameters(fit: BayesianFit) -> pd.DataFrame:
 
 
 def check(fit: BayesianFit) -> Summary:
-    """How the sampling went, as sentences."""
-    messages = fit.inference.messages or (ALL_WELL,)
-    return Summary("Check", tuple(Section("", message) for message in messages))
+    """Which engine and why, and how it went, as sentences."""
+    sentences = (f"Engine: {fit.inference.reason}.", *_health(fit))
+    return Summary("Check", tuple(Section("", sentence) for sentence in sentences))

@@ -1,0 +1,236 @@
+"""The PyMC graph is the model that the formula says: names, densities, and refusals where Bambi means another model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bayes_density import correlation_from_partials, hand_logp, random_point
+from hiermod.bayes.graph import build_bambi
+from hiermod.bayes.quiet import collected
+from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.formula.build import build_design
+from hiermod.formula.design import Design
+
+PRIORS = {
+    "Intercept": stats.norm(300, 150),
+    "common": stats.norm(0, 5),
+    "sd": stats.halfnorm(scale=50),
+    "sigma": stats.t(4, scale=60),  # half of it, below
+}
+TEXTS = {
+    "Intercept": "Normal(300, 150)",
+    "common": "Normal(0, 5)",
+    "group_specific": "HalfNormal(50)",
+    "sigma": "HalfStudentT(nu=4, sigma=60)",
+}
+
+
+class _Half:
+    """A distribution folded at 0: scipy has no half-Student-t."""
+
+    def __init__(self, full: Any) -> None:
+        self.full = full
+
+    def logpdf(self, x: float) -> float:
+        return self.full.logpdf(x) + np.log(2)
+
+
+PRIORS["sigma"] = _Half(PRIORS["sigma"])
+
+
+@pytest.fixture(scope="module")
+def data() -> pd.DataFrame:
+    rng = np.random.default_rng(20261)
+    n = 90
+    frame = pd.DataFrame(
+        {
+            "g": rng.choice(list("abcdef"), n),
+            "h": rng.choice(list("uvw"), n),
+            "f": rng.choice(list("ABC"), n),
+            "x": rng.normal(2, 1, n),
+            "v": rng.normal(size=n),
+            "t": rng.normal(size=n),
+            "w": rng.uniform(0.3, 3, n),
+            "s": rng.uniform(0.5, 2, n),
+        }
+    )
+    return frame.assign(y=rng.normal(250, 40, n), n=rng.poisson(3, n))
+
+
+def build(design: Design, **options: Any) -> Any:
+    texts = {key: text for key, text in TEXTS.items() if key != "sigma" or design.se is None}
+    if not design.blocks:
+        texts.pop("group_specific")
+    priors = texts | {block.corr_name: "LKJ(1.5)" for block in design.correlated_blocks} | options.pop("priors", {})
+    return build_bambi(design, priors=priors, **options)
+
+
+def log_density(graph: Any, point: dict[str, np.ndarray]) -> float:
+    with collected():  # PyTensor speaks of BLAS and compilers
+        parts = graph.compile_logp(sum=False, mode="FAST_COMPILE")(point)  # summed, it trips over numpy's 32 operands
+    return float(sum(np.sum(part) for part in parts))
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(
+    ("formula", "extra", "center"),
+    [
+        ("y ~ x + (x | g)", {}, False),
+        ("y ~ x + (x | g)", {}, True),
+        ("y ~ x * f + (x | g) + (1 | h)", {}, True),
+        ("y ~ f + (x + f | g)", {}, False),  # a scalar and a vector variable in one block of four
+        ("y ~ f + (0 + f | g)", {}, False),
+        ("y ~ x + (x | g) + (0 + v + t | g) + (x | h)", {}, False),
+        ("y ~ x + (x || g)", {}, False),
+        ("y ~ x + (x | g)", {"weights": "w"}, False),
+        ("y ~ x + (x | g)", {"se": "s"}, False),
+        ("y ~ x + (1 | g:h)", {}, True),
+        ("y ~ poly(x, 2) + (poly(x, 2) | g)", {}, False),
+    ],
+)
+def test_joint_density_is_the_hand_written_one(data, formula, extra, center):
+    design = build_design(formula, data, **extra)
+    graph = build(design, center_predictors=center).backend.model
+    rng = np.random.default_rng(5)
+    for _ in range(3):
+        point = random_point(graph, rng)
+        expected = hand_logp(point, design, PRIORS, eta=1.5, center=center)
+        # both sum the same few hundred terms in double precision, in another order
+        assert log_density(graph, point) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_partial_correlations_give_the_lkj_density(k):
+    """p(R) = prod p(u) / |dR/du| is proportional to det(R)^(eta - 1), eta 1.5 (Lewandowski et al. 2009, equation 10)."""
+    from hiermod.bayes.correlation import vine_shape
+
+    rng, eta, step = np.random.default_rng(k), 1.5, 1e-6
+    lower, size = np.tril_indices(k, -1), k * (k - 1) // 2
+    constants = []
+    for _ in range(6):
+        u = rng.uniform(0.1, 0.9, size)
+        jacobian = np.empty((size, size))
+        for i in range(size):
+            ahead, behind = u.copy(), u.copy()
+            ahead[i] += step
+            behind[i] -= step
+            change = correlation_from_partials(ahead, k) - correlation_from_partials(behind, k)
+            jacobian[:, i] = change[lower] / (2 * step)
+        b = vine_shape(k, eta)
+        log_density = stats.beta(b, b).logpdf(u).sum() - np.log(abs(np.linalg.det(jacobian)))
+        constants.append(log_density - (eta - 1) * np.linalg.slogdet(correlation_from_partials(u, k))[1])
+    assert np.ptp(constants) < 1e-6  # central differences of step 1e-6 are good to about 1e-9
+
+
+def test_graph_correlation_matrix_has_unit_diagonal_and_labels(data):
+    import pymc as pm
+
+    design = build_design("y ~ f + (x + f | g)", data)
+    graph = build(design).backend.model
+    with collected():
+        matrix = pm.draw(graph["g_corr"], draws=50, random_seed=1, mode="FAST_COMPILE")
+    np.testing.assert_allclose(np.diagonal(matrix, axis1=1, axis2=2), 1, rtol=1e-12)
+    assert np.linalg.eigvalsh(matrix).min() > 0
+    dims = graph.named_vars_to_dims["g_corr"]
+    assert tuple(dims) == ("g_corr_dim_0", "g_corr_dim_1")
+    assert tuple(graph.coords["g_corr_dim_0"]) == design.blocks[0].labels == ("Intercept", "x", "f[B]", "f[C]")
+
+
+@pytest.mark.stack
+def test_centred_blocks_have_the_same_density_up_to_the_change_of_variables(data):
+    design = build_design("y ~ x + (x | g)", data)
+    graph = build(design, center_predictors=False, noncentered=False).backend.model
+    free = {variable.name for variable in graph.free_RVs}
+    assert "g_corr_effects_offset" in free and "1|g_offset" not in free
+    rng = np.random.default_rng(8)
+    point = random_point(graph, rng)
+    R = correlation_from_partials(1 / (1 + np.exp(-point["g_corr_partial_offset_logodds__"])), 2)
+    sds = np.exp([point["1|g_sigma_log__"], point["x|g_sigma_log__"]])
+    z = np.linalg.solve(sds[:, None] * np.linalg.cholesky(R), point["g_corr_effects_offset"].T)
+    moved = {**point, "1|g_offset": z[0], "x|g_offset": z[1]}
+    jacobian = len(design.blocks[0].levels) * np.log(np.prod(sds) * np.sqrt(np.linalg.det(R)))
+    expected = hand_logp(moved, design, PRIORS, eta=1.5, center=False) - jacobian
+    assert log_density(graph, point) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("formula", ["y ~ 0 + x + (1 | g)", "y ~ 0 + x + (1 + v | g)"])
+def test_mean_of_a_group_prior_reaches_the_likelihood(data, formula):
+    """bambi issue 1003: a non-centred Normal group prior loses its mu without a word."""
+    design = build_design(formula, data)
+    priors = {"1|g": "Normal(Normal(0, 7), HalfNormal(50))"}
+    texts = {"common": "Normal(0, 5)", "group_specific": "HalfNormal(50)", "sigma": TEXTS["sigma"]}
+    graph = build_bambi(design, priors=texts | priors).backend.model
+    point = random_point(graph, np.random.default_rng(2))
+    zero = {key: np.zeros_like(value) for key, value in point.items()}  # all effects 0: every row's mean is mu
+    rest = []
+    for mu in (0.0, 3.0, 100.0):
+        known = stats.norm(0, 7).logpdf(mu) + stats.norm(mu, 1).logpdf(design.y).sum()  # sigma = exp(0)
+        rest.append(log_density(graph, zero | {"1|g_mu": np.array(mu)}) - known)
+    # the rest of the density does not depend on mu; the sums are of order 1e6
+    assert np.ptp(rest) < 1e-6
+
+
+def test_helpers_are_named_so_that_nobody_keeps_them(data):
+    design = build_design("y ~ x + (x | g)", data)
+    graph = build(design).backend.model
+    helpers = {v.name for v in graph.free_RVs} - {"Intercept", "x", "sigma", "1|g_sigma", "x|g_sigma"}
+    assert helpers == {"1|g_offset", "x|g_offset", "g_corr_partial_offset"}
+
+
+def test_known_sds_leave_no_sigma(data):
+    graph = build(build_design("y ~ x + (1 | g)", data, se="s")).backend.model
+    assert "sigma" not in graph.named_vars
+
+
+def test_what_bambi_encodes_differently_is_refused(data):
+    with pytest.raises(UnsupportedError, match=r"\(0 \+ f \| g\).*another model.*f\[A\], f\[B\], f\[C\]"):
+        build(build_design("y ~ f + (1 | g) + (0 + f | g)", data))
+    with pytest.raises(UnsupportedError, match="another term of the same left side"):
+        build(build_design("y ~ f + (f | g) + (0 + f | h)", data))
+
+
+def test_a_changed_column_is_noticed(data):
+    """The check compares values, so it also sees a Design and a frame that have drifted apart."""
+    from dataclasses import replace
+
+    design = build_design("y ~ x + (x | g)", data)
+    other = replace(design, frame=design.frame.assign(x=design.frame["x"] + 1))
+    with pytest.raises(UnsupportedError, match="columns of 'x' have other values"):
+        build(other)
+    block = replace(design.blocks[0], values=design.blocks[0].values + 1)
+    with pytest.raises(UnsupportedError, match=r"columns of '1\|g' have other values"):
+        build(replace(design, blocks=(block,)))
+    block = replace(design.blocks[0], codes=np.roll(design.blocks[0].codes, 1))
+    with pytest.raises(UnsupportedError, match="levels of 'g' differently"):
+        build(replace(design, blocks=(block,)))
+
+
+def test_weights_and_known_sds_belong_to_gaussian_models(data):
+    design = build_design("n ~ x + (1 | g)", data, weights="w")
+    with pytest.raises(UnsupportedError, match="weights= needs family='gaussian'.*'poisson'"):
+        build_bambi(design, family="poisson")
+    with pytest.raises(UnsupportedError, match="category of the response"):
+        build_bambi(build_design("y ~ x", data), family="categorical")
+
+
+def test_group_priors_that_cannot_be_sampled_noncentred_are_refused(data):
+    design = build_design("y ~ x + (1 | g)", data)
+    priors = {"1|g": "Laplace(0, HalfNormal(5))"}
+    with pytest.raises((UnsupportedError, ArgumentError)):
+        build_bambi(design, priors=priors)
+    with pytest.raises(ArgumentError, match="noncentered"):
+        build_bambi(design, noncentered="sometimes")
+
+
+@pytest.mark.parametrize("family", ["poisson", "negativebinomial", "t"])
+def test_other_families_get_correlated_blocks_too(data, family):
+    design = build_design("n ~ x + (x | g)", data, family=family)
+    graph = build_bambi(design, family=family).backend.model
+    assert np.isfinite(log_density(graph, random_point(graph, np.random.default_rng(4))))
+    assert "g_corr" in graph.named_vars

@@ -1,0 +1,159 @@
+"""Imports point one way, wherever in a file they stand, and ``import hiermod`` stays light."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hiermod
+
+ROOT = Path(hiermod.__file__).parent
+
+# From the bottom up; a file may import what stands on a line above its own, and its own layer. A name is a folder or a
+# file of hiermod/. Files of no line (a new one) fail test_every_file_has_a_layer.
+LAYERS = [
+    {"errors", "_versions"},
+    {"formula", "kernel", "datasets"},
+    {"frequentist", "bayes"},
+    {"scores"},
+    {"results"},
+    {"comparison", "plots"},
+    {"pooling", "simulation"},
+    {"model"},
+    {"batch"},
+    {"report", "cli", "app"},
+]
+SIDE_BY_SIDE = {"report", "cli", "errors"}  # these may import others of their own line
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py" and "_datasets" not in path.parts)
+
+# Packages that only these places may import, at the top of a file or inside a function.
+ONLY_IN = {
+    "formulae": {"formula"},
+    "bambi": {"bayes", "_versions"},
+    "pymc": {"bayes", "_versions"},
+    "pytensor": {"bayes", "_versions"},
+    "nutpie": {"bayes", "_versions"},
+    "matplotlib": {"plots", "report", "cli", "app"},
+}
+NOT_IN_KERNEL = {"pandas", "formulae", "bambi", "pymc", "arviz", "arviz_stats", "xarray", "matplotlib"}
+HEAVY = ("pymc", "pytensor", "bambi", "arviz", "arviz_stats", "matplotlib", "nutpie", "numba", "formulae", "xarray")
+
+
+def layer(path: Path) -> str:
+    """``"formula"`` for hiermod/formula/data.py, ``"model"`` for hiermod/model.py."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(source: str) -> set[str]:
+    """Every module that running a source text can import, in functions too; ``from a import b`` gives a.b.
+
+    What stands under ``if TYPE_CHECKING`` is for type checkers and never runs."""
+    found = set()
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            assert node.level == 0, "relative import"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "import_module":
+            found |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+    return found
+
+
+def upwards(own: str, names: set[str]) -> set[str]:
+    """Those of the hiermod modules ``names`` that a file of layer ``own`` must not import."""
+    bad = set()
+    for name in names:
+        if name.split(".")[0] != "hiermod" or name == "hiermod":
+            continue
+        other = name.split(".")[1]
+        higher = LEVEL.get(other, -1) > LEVEL[own]
+        beside = LEVEL.get(other) == LEVEL[own] and other != own and own not in SIDE_BY_SIDE
+        if higher or beside:
+            bad.add(name)
+    return bad
+
+
+def test_every_file_has_a_layer():
+    assert {layer(path) for path in FILES} <= set(LEVEL)
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+def test_imports_point_down(path):
+    names = imported(path.read_text(encoding="utf-8"))
+    own = layer(path)
+    assert upwards(own, names) == set()
+    packages = {name.split(".")[0] for name in names}
+    for package, homes in ONLY_IN.items():
+        assert package not in packages or own in homes, f"{own} imports {package}"
+    if own == "kernel":
+        assert packages.isdisjoint(NOT_IN_KERNEL)
+        assert {name.split(".")[1] for name in names if name.startswith("hiermod.")} <= {"kernel", "errors"}
+
+
+def test_the_check_sees_imports_wherever_they_stand():
+    source = "def f():\n    from hiermod.model import Model\n    import pymc.math\nif TYPE_CHECKING:\n    import x"
+    assert imported(source) == {"hiermod.model.Model", "pymc.math"}
+    assert upwards("formula", imported(source)) == {"hiermod.model.Model"}
+    assert upwards("formula", {"hiermod.kernel.start"}) == {"hiermod.kernel.start"}
+    assert upwards("model", {"hiermod.formula.build", "hiermod.bayes.nuts", "numpy"}) == set()
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level packages in sys.modules after ``code`` ran in a fresh interpreter."""
+    program = f"{code}\nimport sys\nprint(' '.join({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT.parent
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_hiermod_is_light():
+    assert loaded_by("import hiermod, numpy").isdisjoint(HEAVY)
+
+
+def test_the_kernel_loads_numpy_and_scipy_only():
+    names = [f"hiermod.kernel.{path.stem}" for path in (ROOT / "kernel").glob("[a-z]*.py")]
+    assert loaded_by(f"import {', '.join(names)}").isdisjoint({"pandas", *HEAVY})
+
+
+def test_a_reml_fit_loads_no_bayesian_package():
+    code = (
+        "import hiermod as hm\n"
+        "hm.Model('Reaction ~ Days + (Days | Subject)', hm.load_dataset('sleepstudy')).reml().summary()"
+    )
+    assert loaded_by(code).isdisjoint({"pymc", "pytensor", "bambi", "arviz", "matplotlib", "nutpie"})
+
+
+def test_public_names_are_lazy_complete_and_no_modules():
+    """A function that shares a module's name would be overwritten when that module is first imported."""
+    modules = {path.stem if path.name != "__init__.py" else path.parent.name for path in FILES}
+    functions = set(hiermod.__all__) - {"plots"}  # plots is the module itself
+    assert functions.isdisjoint(modules)
+    for name in hiermod.__all__:
+        value = getattr(hiermod, name)
+        assert name in dir(hiermod)
+        assert name == "plots" or value is getattr(importlib.import_module(value.__module__), name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = hiermod.nothing
+
+
+def test_names_for_type_checkers_are_the_lazy_ones():
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    block = next(
+        node for node in tree.body if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+    )
+    told = {alias.asname: f"{node.module}.{alias.name}" for node in block.body for alias in node.names}
+    assert set(told) == set(hiermod.__all__)
+    for name, home in hiermod._HOMES.items():
+        assert told[name] == f"{home}.{name}"

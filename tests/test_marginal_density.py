@@ -1,0 +1,472 @@
+"""log p(phi | y): against dense algebra with written-out priors, the REML criterion, and the PyMC graph."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from bayes_density import correlation_from_partials, random_point
+from conftest import REFERENCE, data_name
+from kernel_cases import CASES, dense_parts, frame
+from scipy import stats
+from scipy.linalg import cho_factor, cho_solve
+
+from hiermod.bayes.coordinates import pairs, parameter_labels
+from hiermod.bayes.default_priors import gaussian_priors
+from hiermod.bayes.distributions import parse_distribution
+from hiermod.bayes.graph import _bambi_model, build_bambi
+from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
+from hiermod.bayes.positive import log_scale_density
+from hiermod.bayes.priors import resolve_priors
+from hiermod.bayes.quiet import collected
+from hiermod.datasets import load_dataset
+from hiermod.errors import UnsupportedError
+from hiermod.formula.build import build_design
+from hiermod.formula.design import Design
+from hiermod.model import Model
+
+ETA = 1.5
+MORE_CASES = {
+    "factor slopes": ("y ~ x + (site | a) + (1 | cask)", {}),
+    "factor without intercept": ("y ~ 0 + site + x + (0 + site | a)", {}),
+    "no groups": ("y ~ x", {"weights": "w"}),
+    "fixed sigma": ("y ~ x + (x | a)", {}),
+    "flat": ("y ~ x + z + (x | a) + (1 | b)", {}),
+    "flat, weights": ("y ~ x + (1 | a)", {"weights": "w"}),
+    "flat, known se": ("y ~ x + (x | a)", {"se": "w"}),
+    "flat slope": ("y ~ x + z + (x | a)", {}),
+}
+ALL = CASES | MORE_CASES
+
+
+class Half:
+    """A distribution folded at 0: scipy has no half-Student-t."""
+
+    def __init__(self, full: Any) -> None:
+        self.full = full
+
+    def logpdf(self, x: Any) -> Any:
+        return self.full.logpdf(x) + np.log(2)
+
+
+SD, SIGMA = stats.halfnorm(scale=1.7), Half(stats.t(4, scale=2.5))
+INTERCEPT, COMMON = (3.0, 4.0), (0.5, 2.0)  # mean and sd of Normal priors
+
+
+def texts(design: Design, name: str) -> dict[str, str]:
+    """The written-out priors as ``priors=``."""
+    found = {"Intercept": "Normal(3, 4)"} if design.has_intercept else {}
+    found |= {term: "Normal(0.5, 2)" for term in design.common_terms if term != "Intercept"}
+    if name.startswith("flat,") or name == "flat":
+        found = dict.fromkeys(found, "Flat()")
+    if name == "flat slope":
+        found["x"] = "Flat()"
+    if design.blocks:
+        found["group_specific"] = "HalfNormal(1.7)"
+    if design.se is None:
+        found["sigma"] = "HalfStudentT(nu=4, sigma=2.5)"
+    return found | {block.corr_name: f"LKJ({ETA})" for block in design.correlated_blocks}
+
+
+def make(name: str, centred: bool) -> tuple[Design, MarginalDensity]:
+    formula, options = ALL[name]
+    design = build_design(formula, frame(), **options)
+    priors: dict[str, Any] = texts(design, name)
+    if name == "fixed sigma":
+        priors["sigma"] = 1.3
+    return design, marginal_density(design, gaussian_priors(design, resolve_priors(priors, design), centred))
+
+
+def read_phi(design: Design, phi: np.ndarray, sigma: float | None) -> tuple[list[np.ndarray], float, float]:
+    """Covariance factors (k, k) of each block, sigma, and log p(phi), all written out again."""
+    at, factors, log_prior = 0, [], 0.0
+    for block in design.blocks:
+        k = block.size
+        log_sds, z = phi[at : at + k], phi[at + k : at + k * (k + 1) // 2]
+        at += k * (k + 1) // 2
+        log_prior += np.sum(SD.logpdf(np.exp(log_sds)) + log_sds)
+        u = np.zeros((k, k))
+        for (i, j), value in zip(pairs(k), z, strict=True):
+            u[i, j] = (1 + np.tanh(value)) / 2
+            shape = ETA + (k - 2 - j) / 2
+            log_prior += stats.beta(shape, shape).logpdf(u[i, j]) + np.log(2 * u[i, j] * (1 - u[i, j]))
+        R = correlation_from_partials(u[np.tril_indices(k, -1)], k)
+        factors.append(np.exp(log_sds)[:, None] * np.linalg.cholesky(R))
+    if sigma is None:
+        sigma = float(np.exp(phi[-1]))
+        log_prior += SIGMA.logpdf(sigma) + phi[-1]
+    return factors, sigma, float(log_prior)
+
+
+def prior_of_beta(design: Design, centred: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (p,) and covariance (p, p) of the coefficients as typed."""
+    p = len(design.common)
+    first = np.array(design.common) == "Intercept"
+    mean, sd = np.where(first, INTERCEPT[0], COMMON[0]), np.where(first, INTERCEPT[1], COMMON[1])
+    back = np.eye(p)  # from the coefficients of centred predictors
+    if centred and first.any():
+        back[first.argmax(), ~first] = -design.X[:, ~first].mean(axis=0)
+    return back @ mean, back @ np.diag(sd**2) @ back.T
+
+
+def fixed_sigma(name: str, design: Design) -> float | None:
+    return 1.0 if design.se is not None else 1.3 if name == "fixed sigma" else None
+
+
+def covariance(design: Design, factors: list[np.ndarray], sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """y less its offset, and its covariance given beta."""
+    if not design.blocks:
+        return design.y, np.diag(sigma**2 / design.weights)
+    y, _, Z, G, noise = dense_parts(design, factors)
+    return y, Z @ G @ Z.T + sigma**2 * np.diag(noise)
+
+
+def random_phis(density: MarginalDensity, count: int = 4, seed: int = 3) -> np.ndarray:
+    return 0.7 * np.random.default_rng(seed).normal(size=(count, density.coordinates.d))
+
+
+@pytest.mark.parametrize("centred", [True, False], ids=["centred", "not centred"])
+@pytest.mark.parametrize("name", [name for name in ALL if not name.startswith("flat")])
+def test_density_is_the_dense_one(name, centred):
+    design, density = make(name, centred)
+    mean, cov = prior_of_beta(design, centred)
+    for phi in random_phis(density):
+        factors, sigma, log_prior = read_phi(design, phi, fixed_sigma(name, design))
+        y, V = covariance(design, factors, sigma)
+        expected = log_prior + stats.multivariate_normal(design.X @ mean, V + design.X @ cov @ design.X.T).logpdf(y)
+        # two exact ways through 150 x 150 matrices of condition up to about 1e5
+        assert density.value(phi) == pytest.approx(expected, rel=1e-10, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", ["flat", "flat, weights", "flat, known se", "flat slope"])
+def test_flat_priors_integrate_to_the_restricted_likelihood(name):
+    """p(y | phi) with a flat beta, Harville (1974); for one flat slope among Normal priors, by dense algebra."""
+    design, density = make(name, centred=False)
+    flat = np.ones(len(design.common), dtype=bool)
+    if name == "flat slope":
+        flat = np.array(design.common) == "x"
+    mean, cov = prior_of_beta(design, centred=False)
+    mean, cov = np.where(flat, 0, mean), np.where(flat[:, None] | flat, 0, cov)
+    X = design.X[:, flat]
+    for phi in random_phis(density):
+        factors, sigma, log_prior = read_phi(design, phi, fixed_sigma(name, design))
+        y, V = covariance(design, factors, sigma)
+        V = V + design.X @ cov @ design.X.T
+        solve = cho_factor(V, lower=True)
+        information = X.T @ cho_solve(solve, X)
+        residual = y - design.X @ mean
+        residual = residual - X @ np.linalg.solve(information, X.T @ cho_solve(solve, residual))
+        logdets = np.linalg.slogdet(V)[1] + np.linalg.slogdet(information)[1]
+        expected = -0.5 * (logdets + residual @ cho_solve(solve, residual) + (len(y) - flat.sum()) * np.log(2 * np.pi))
+        assert density.value(phi) == pytest.approx(log_prior + expected, rel=1e-10, abs=1e-8)
+        if name in ("flat", "flat, weights"):  # at the best sigma this is minus half the REML criterion
+            problem = density.problem
+            x = problem.template.pack(density._by_block(phi))
+            factor = problem.factorise_x(x)
+            best = phi.copy()
+            best[-1] = 0.5 * np.log(factor.pwrss / (problem.n - problem.p))
+            for where, _ in density.coordinates.parts():
+                best[where] += best[-1] - phi[-1]
+            value = density.value(best) - float(density.log_prior(best)[0])
+            assert value == pytest.approx(-0.5 * problem.criterion_x(x, reml=True), abs=1e-8)
+
+
+@pytest.mark.parametrize("name", list(ALL))
+def test_gradient_is_that_of_differences(name):
+    _, density = make(name, centred=True)
+    for phi in random_phis(density, 2):
+        value, gradient = density.value_and_gradient(phi)
+        assert value == pytest.approx(density.value(phi), rel=1e-12)
+        step = 1e-5
+        for i, direction in enumerate(np.eye(len(phi)) * step):
+            slope = (density.value(phi + direction) - density.value(phi - direction)) / (2 * step)
+            # truncation 1e-10 f''', rounding 1e-16 * 1e3 / 1e-5
+            assert gradient[i] == pytest.approx(slope, rel=2e-6, abs=2e-6)
+
+
+@pytest.mark.parametrize("name", list(ALL))
+def test_many_at_once_are_one_by_one(name):
+    _, density = make(name, centred=True)
+    assert density.batch is not None
+    phis = random_phis(density, 7)
+    phis[0] -= 8  # sds of 3e-4 and an sd far below the residuals
+    one_by_one = np.array([density.value(phi) for phi in phis])
+    np.testing.assert_allclose(density.values(phis), one_by_one, rtol=1e-9, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["two correlated", "three correlated", "nested and crossed", "known se", "no groups"])
+def test_wild_points_are_impossible_or_finite_and_silent(name):
+    """Proposals come from heavy tails: log sds of +-1000 must give a number or -inf, without a warning, on both ways."""
+    _, density = make(name, centred=True)
+    rng = np.random.default_rng(2)
+    phis = rng.choice([-1000.0, -400.0, -30.0, 0.0, 30.0, 400.0, 1000.0], size=(200, density.coordinates.d))
+    together = density.values(phis)
+    assert not np.isnan(together).any()
+    assert (together < np.inf).all()
+    alone = np.array([density.value(phi) for phi in phis])
+    assert not np.isnan(alone).any()
+    assert (alone < np.inf).all()
+    assert np.isfinite(density.values(np.full((1, density.coordinates.d), -8.0))).all()
+
+
+KINDS = {
+    "HalfNormal(2)": stats.halfnorm(scale=2),
+    "HalfNormal(tau=0.25)": stats.halfnorm(scale=2),
+    "HalfStudentT(nu=3, sigma=2)": Half(stats.t(3, scale=2)),
+    "HalfStudentT(nu=3, lam=0.25)": Half(stats.t(3, scale=2)),
+    "HalfCauchy(1.5)": stats.halfcauchy(scale=1.5),
+    "Exponential(0.5)": stats.expon(scale=2),
+    "Exponential(scale=2)": stats.expon(scale=2),
+    "Gamma(2, 0.5)": stats.gamma(2, scale=2),
+    "Gamma(mu=4, sigma=2)": stats.gamma(4, scale=1),
+    "InverseGamma(3, 4)": stats.invgamma(3, scale=4),
+    "InverseGamma(mu=2, sigma=1)": stats.invgamma(6, scale=10),
+    "LogNormal(0.3, 0.7)": stats.lognorm(0.7, scale=np.exp(0.3)),
+    "LogNormal(0.3, tau=4)": stats.lognorm(0.5, scale=np.exp(0.3)),
+    "Uniform(0.2, 5)": stats.uniform(0.2, 4.8),
+    "Uniform(0, 5)": stats.uniform(0, 5),
+    "TruncatedNormal(mu=1, sigma=2, lower=0)": stats.truncnorm(-0.5, np.inf, 1, 2),
+    "TruncatedNormal(mu=1, sigma=2, lower=0.5, upper=3)": stats.truncnorm(-0.25, 1, 1, 2),
+    "TruncatedNormal(mu=-9, sigma=1, lower=0, upper=4)": stats.truncnorm(9, 13, -9, 1),
+}
+
+
+@pytest.mark.parametrize("text", KINDS)
+def test_priors_of_sds_are_scipys(text):
+    density = log_scale_density(parse_distribution(text, "sd"))
+    t = np.log(np.array([0.001, 0.1, 0.25, 0.7, 1.3, 2.9, 4.5, 6.0, 40.0]))
+    with np.errstate(divide="ignore"):
+        expected = KINDS[text].logpdf(np.exp(t)) + t
+    value, slope = density(t)
+    np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
+    inside = np.isfinite(expected)
+    difference = (density(t + 1e-6)[0] - density(t - 1e-6)[0]) / 2e-6
+    np.testing.assert_allclose(slope[inside], difference[inside], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("text", KINDS)
+def test_priors_of_sds_are_pymcs(text):
+    import pymc as pm
+
+    prior = parse_distribution(text, "sd")
+    x = np.array([0.1, 0.7, 2.9, 6.0])
+    with collected():
+        theirs = pm.logp(getattr(pm, prior.name).dist(**dict(prior.args)), x).eval(mode="FAST_COMPILE")
+    np.testing.assert_allclose(log_scale_density(prior)(np.log(x))[0] - np.log(x), theirs, rtol=1e-9, atol=1e-9)
+
+
+GRAPHS = [
+    pytest.param("y ~ x + (x | a)", {}, True, marks=pytest.mark.stack),
+    ("y ~ x + z + (x + z | a) + (1 | b)", {}, True),
+    ("y ~ site + (0 + site | a)", {"weights": "w"}, False),
+    pytest.param("y ~ x + (x || a) + (1 | site/batch)", {"se": "w"}, True, marks=pytest.mark.stack),
+]
+
+
+@pytest.mark.parametrize(("formula", "options", "centred"), GRAPHS)
+def test_density_and_conditional_make_up_the_graphs_joint_density(formula, options, centred):
+    """log p(phi, y) + log p(beta, b | phi, y) = the graph's, up to one constant, in the graph's coordinates: offsets z
+    with b = diag(sd) L z, log sds, log odds of (1 + partial correlation) / 2 (which are 2 phi: a constant Jacobian)."""
+    design = build_design(formula, frame(), **options)
+    priors = texts(design, "")
+    density = marginal_density(design, gaussian_priors(design, resolve_priors(priors, design), centred))
+    model = build_bambi(design, priors=priors, center_predictors=centred)
+    graph = model.backend.model
+    with collected():
+        logp = graph.compile_logp(mode="FAST_COMPILE")
+    rng, gaps = np.random.default_rng(7), []
+    mean, cov = prior_of_beta(design, centred)
+    for _ in range(5):
+        point = random_point(graph, rng)
+        phi, z = _phi_of(point, design)
+        factors, sigma, _ = read_phi(design, phi, fixed_sigma("", design))
+        b, log_jacobian = [], 0.0
+        for factor, offsets in zip(factors, z, strict=True):
+            b.append((offsets @ factor.T).ravel())
+            log_jacobian += len(offsets) * np.log(np.diag(factor)).sum()
+        beta = np.concatenate([np.atleast_1d(point[term]) for term in dict.fromkeys(design.common_terms)])
+        if centred:
+            slopes = np.array(design.common) != "Intercept"
+            beta[~slopes] -= design.X[:, slopes].mean(axis=0) @ beta[slopes]
+        y, X, Z, G, noise = dense_parts(design, factors)
+        T = np.hstack([X, Z])
+        p = X.shape[1]
+        prior_precision = np.zeros((T.shape[1], T.shape[1]))
+        prior_precision[:p, :p], prior_precision[p:, p:] = np.linalg.inv(cov), np.linalg.inv(G)
+        precision = T.T @ (T / (sigma**2 * noise)[:, None]) + prior_precision
+        right = T.T @ (y / (sigma**2 * noise)) + prior_precision @ np.concatenate([mean, np.zeros(Z.shape[1])])
+        gap = np.concatenate([beta, *b]) - np.linalg.solve(precision, right)
+        conditional = 0.5 * np.linalg.slogdet(precision)[1] - 0.5 * gap @ precision @ gap
+        with collected():
+            theirs = float(logp(point))
+        gaps.append(density.value(phi) + conditional + log_jacobian - theirs)
+    assert np.ptp(gaps) < 1e-6  # values of 1e3 to 1e5, condition numbers up to 1e5
+
+
+def _phi_of(point: dict[str, np.ndarray], design: Design) -> tuple[np.ndarray, list[np.ndarray]]:
+    """phi, and each block's offsets (J, k), from the graph's unconstrained values."""
+    phi, offsets = [], []
+    for block in design.blocks:
+        log_sds, z, k = [], [], block.size
+        for column in block.columns:
+            siblings = [one.level for one in block.columns if one.variable == column.variable]
+            at = siblings.index(column.level)
+            log_sds.append(np.atleast_1d(point[f"{column.variable}_sigma_log__"])[at])
+            value = point[f"{column.variable}_offset"]
+            z.append(value if column.level is None else value[:, at])
+        phi += log_sds
+        if k > 1:
+            rows = np.zeros((k, k))
+            rows[np.tril_indices(k, -1)] = point[f"{block.corr_name}_partial_offset_logodds__"]
+            phi += [rows[i, j] / 2 for i, j in pairs(k)]
+        offsets.append(np.array(z).T)
+    if design.se is None:
+        phi.append(float(point["sigma_log__"]))
+    return np.array(phi), offsets
+
+
+def test_labels_of_phi():
+    assert parameter_labels([["1|g_sigma", "x|g_sigma"], ["1|h_sigma"]], True) == [
+        "log 1|g_sigma",
+        "log x|g_sigma",
+        "partial correlation 2,1 of 1|g_sigma",
+        "log 1|h_sigma",
+        "log sigma",
+    ]
+
+
+# --- default priors ---------------------------------------------------------------------------------------------------
+def _reference_cases() -> list[Any]:
+    index = json.loads((REFERENCE / "index.json").read_text(encoding="utf-8"))
+    kinds = ("lmer REML", "lmer ML", "lm")
+    names = [name for name, case in index.items() if case["kind"] in kinds and name != "insteval"]
+    few = ("sleepstudy_slope", "cake", "pastes_nested")
+    return [pytest.param(index[name], id=name, marks=pytest.mark.stack if name in few else ()) for name in names]
+
+
+def _bambis(design: Design, priors: Any, centred: bool) -> Any:
+    with collected():
+        return _bambi_model(
+            design,
+            family="gaussian",
+            link=None,
+            priors=priors.to_bambi() or None,
+            noncentered=True,
+            center_predictors=centred,
+            extra_namespace=None,
+        )
+
+
+def assert_same_priors(design: Design, given: dict[str, Any] | None = None) -> None:
+    """What gaussian_priors says is what Bambi holds."""
+    from hiermod import _versions
+
+    priors = resolve_priors(given, design)
+    mine = gaussian_priors(design, priors)
+    model = _bambis(design, priors, True)
+    component = _versions.bambi_parent(model)
+    terms = dict(component.common_terms)
+    if component.intercept_term is not None:
+        terms["Intercept"] = component.intercept_term
+    for term in dict.fromkeys(design.common_terms):
+        columns = np.array(design.common_terms) == term
+        prior = terms[term].prior
+        if prior.name == "Flat":
+            assert np.isinf(mine.sd[columns]).all()
+            continue
+        assert prior.name == "Normal"
+        shape = (int(columns.sum()),)
+        np.testing.assert_allclose(mine.mean[columns], np.broadcast_to(prior.args["mu"], shape), rtol=1e-12)
+        np.testing.assert_allclose(mine.sd[columns], np.broadcast_to(prior.args["sigma"], shape), rtol=1e-12)
+    for block, sds in zip(design.blocks, mine.sds, strict=True):
+        seen: dict[str, int] = {}
+        for column, sd in zip(block.columns, sds, strict=True):
+            at = seen.setdefault(column.variable, 0)
+            seen[column.variable] += 1
+            prior = component.group_specific_terms[column.variable].prior.args["sigma"]
+            assert sd.name == prior.name
+            for name, value in sd.args:
+                theirs = np.atleast_1d(prior.args[name])
+                assert value == pytest.approx(theirs[at if len(theirs) > 1 else 0], rel=1e-12)
+    sigma = _versions.bambi_constants(model)["sigma"].prior
+    if isinstance(mine.sigma, float):
+        assert mine.sigma == float(sigma)
+    else:
+        assert mine.sigma.name == sigma.name
+        assert dict(mine.sigma.args) == pytest.approx({name: float(value) for name, value in sigma.args.items()})
+
+
+@pytest.mark.parametrize("case", _reference_cases())
+def test_default_priors_are_bambis(case):
+    assert_same_priors(build_design(case["formula"], load_dataset(data_name(case["data"]))))
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(
+    ("formula", "given"),
+    [
+        ("y ~ poly(x, 2) * site + (1 | a)", None),
+        ("y ~ 0 + site + x:z + (0 + site | a) + (x || b)", None),
+        ("y ~ x * site + (site | a) + (x + z | b)", None),
+        ("y ~ x + z + (x | a)", {"x": "Normal(1, 2)", "x|a": "Exponential(2)", "sigma": "Gamma(2, 0.5)"}),
+        ("y ~ x + z + (x | a)", {"Intercept": "Normal(1, 2)", "z": "Flat()", "sigma": 2.0}),
+        ("y ~ x + site + (x | a) + (1 | b)", {"common": "Normal(0, 3)", "group_specific": "HalfNormal(2)"}),
+        ("y ~ x + site + (x | a)", {"common": "Normal(0, 3)", "Intercept": "Normal(9, 9)", "site": "Normal(0, [4])"}),
+        ("y ~ x + (x | a)", {"group_specific": "HalfNormal(2)", "1|a": "HalfCauchy(3)"}),
+        ("y ~ x + batch + (0 + site | a)", {"site|a": "HalfNormal([1, 2])"}),
+    ],
+)
+def test_given_priors_are_bambis(formula, given):
+    assert_same_priors(build_design(formula, frame()), given)
+
+
+def test_bambis_own_prior_objects_are_read():
+    import bambi
+
+    design = build_design("y ~ x + (x | a)", frame())
+    given = {
+        "x": bambi.Prior("Normal", mu=1, sigma=2),
+        "x|a": bambi.Prior("Normal", mu=0, sigma=bambi.Prior("HalfNormal", sigma=3)),
+        "sigma": bambi.Prior("Exponential", lam=0.5),
+    }
+    assert_same_priors(design, given)
+
+
+REFUSED = {
+    "laplace": ({"x": "Laplace(0, 1)"}, "only Normal and Flat"),
+    "sd": ({"1|a": "Weibull(2, 3)"}, "only the graph can evaluate"),
+    "sigma": ({"sigma": "Weibull(2, 3)"}, "only the graph can evaluate"),
+    "mean of a group": ({"x|b": "Normal(2, HalfNormal(1))"}, "around 0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_priors_without_a_closed_form_are_refused_in_words(name):
+    given, words = REFUSED[name]
+    model = Model("y ~ x + (1 | a) + (0 + x | b)", frame(), priors=given)
+    with pytest.raises(UnsupportedError, match=words):
+        model.fit(inference_method="marginal")
+
+
+def test_other_models_are_refused_in_words():
+    data = frame().assign(n=lambda d: np.arange(len(d)) % 4)
+    with pytest.raises(UnsupportedError, match="poisson"):
+        Model("n ~ x + (1 | a)", data, family="poisson").fit(inference_method="marginal")
+    with pytest.raises(UnsupportedError, match="likelihood of its own"):
+        Model("weighted(y, w) ~ x + (1 | a)", data).fit(inference_method="marginal")
+    with pytest.warns(UserWarning, match="rank deficient"):
+        model = Model("y ~ x + I(2 * x) + (1 | a)", data)
+    with pytest.raises(UnsupportedError, match="told apart by the prior alone"):
+        model.fit(inference_method="marginal")
+
+
+@pytest.mark.stack
+def test_auto_falls_to_the_graph_and_says_why():
+    model = Model("y ~ x + (1 | a)", frame(), priors={"x": "Laplace(0, 1)"})
+    with pytest.warns(UserWarning, match="effective sample size|R-hat|chain"):
+        fit = model.fit(draws=20, tune=60, chains=1, random_seed=1, progressbar=False)
+    assert fit.inference.method == "nutpie"
+    assert "only Normal and Flat" in fit.inference.reason

@@ -1,0 +1,162 @@
+"""Pooling: complete pooling is one lm, no pooling one lm with every level's own coefficients, partial pooling is coef."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import read_reference
+from hand_made import hand_made
+
+from hiermod.datasets import load_dataset
+from hiermod.errors import ArgumentTypeError, UnknownNameError, UnsupportedError
+from hiermod.model import Model
+from hiermod.pooling import Pooling
+
+EXACT = 1e-8  # least squares on both sides, the full dummy design being the worse conditioned
+
+
+def dense(design: object, own: list[str], codes: np.ndarray, J: int, X: dict[str, np.ndarray], w: np.ndarray) -> tuple:
+    """Least squares on the full design: a column per level and own term, then the others; estimates and se."""
+    n = len(codes)
+    columns = [np.where(codes == j, X[term], 0.0) for j in range(J) for term in own]
+    M = np.column_stack([*columns, *(column for term, column in X.items() if term not in own)])
+    root = np.sqrt(w)
+    y = design.y - (0.0 if design.offset is None else design.offset)
+    estimate, _, rank, _ = np.linalg.lstsq(M * root[:, None], y * root)
+    spare = (y - M @ estimate) * root
+    sigma2 = spare @ spare / (n - rank)
+    se = np.sqrt(sigma2 * np.diag(np.linalg.pinv((M * root[:, None]).T @ (M * root[:, None]))))
+    k = J * len(own)
+    return estimate[:k], se[:k]
+
+
+def part(pooling: Pooling, method: str) -> pd.DataFrame:
+    table = pooling.table()
+    return table[table["method"] == method].reset_index(drop=True)
+
+
+@pytest.mark.parametrize(
+    ("formula", "own", "weights"),
+    [
+        ("Reaction ~ Days + (Days | Subject)", ["Intercept", "Days"], None),
+        ("Reaction ~ Days + (Days | Subject)", ["Intercept", "Days"], "w"),
+        ("Reaction ~ Days + (Days || Subject)", ["Intercept", "Days"], None),
+        ("Reaction ~ Days + (1 | Subject)", ["Intercept"], None),
+        ("Reaction ~ Days + z + (Days | Subject)", ["Intercept", "Days"], "w"),
+        ("Reaction ~ Days + (0 + Days | Subject)", ["Days"], None),
+        ("Reaction ~ Days + offset(z) + (1 | Subject)", ["Intercept"], None),
+    ],
+)
+def test_no_and_complete_pooling_are_least_squares(formula: str, own: list[str], weights: str | None) -> None:
+    rng = np.random.default_rng(2)
+    d = load_dataset("sleepstudy")
+    d = d.assign(w=rng.uniform(0.5, 2, len(d)), z=rng.standard_normal(len(d)))
+    model = Model(formula, d, weights=weights)
+    pooling, design = model.pooling(bayes=False), model.design
+    X = dict(zip(design.common, design.X.T, strict=True))
+    w = np.ones(len(d)) if weights is None else d["w"].to_numpy()
+    none = part(pooling, "none")
+    estimate, se = dense(design, own, design.blocks[0].codes, 18, X, w)
+    assert list(none["term"][: len(own)]) == own
+    assert none["estimate"].to_numpy() == pytest.approx(estimate, rel=EXACT)
+    assert none["std_error"].to_numpy() == pytest.approx(se, rel=EXACT)
+    complete = part(pooling, "complete")
+    lm = Model(formula[: formula.index(" + (")], d, weights=weights).reml().fixef()
+    for term in own:
+        rows = complete[complete["term"] == term]
+        assert len(rows) == 18
+        assert rows[["estimate", "std_error", "lower", "upper"]].to_numpy() == pytest.approx(
+            np.tile(lm.loc[term, ["estimate", "std_error", "lower", "upper"]].to_numpy(float), (18, 1)), rel=1e-10
+        )
+    coef = pooling.reml.coef("Subject")
+    kept = coef[coef["term"].isin(own)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(part(pooling, "REML")[kept.columns], kept)
+
+
+def test_no_pooling_is_rs_lm() -> None:
+    """R 4.2.2: lm(Reaction ~ days_deprived + Subject + days_deprived:Subject), 36 coefficients: a line per subject."""
+    r = read_reference("sleep2_lm_no_pooling")
+    pooling = Model("Reaction ~ days_deprived + (days_deprived | Subject)", load_dataset("sleep2")).pooling(bayes=False)
+    table = part(pooling, "none").set_index(["level", "term"])
+    base, slope = r["fixef"]["(Intercept)"], r["fixef"]["days_deprived"]
+    for level in load_dataset("sleep2")["Subject"].unique():
+        intercept = base + r["fixef"].get(f"Subject{level}", 0.0)
+        own_slope = slope + r["fixef"].get(f"days_deprived:Subject{level}", 0.0)
+        assert table.loc[(level, "Intercept"), "estimate"] == pytest.approx(intercept, rel=EXACT)
+        assert table.loc[(level, "days_deprived"), "estimate"] == pytest.approx(own_slope, rel=EXACT)
+    # the reference level's own coefficients have R's standard errors; the design is balanced, so all levels share them
+    assert table.xs("Intercept", level="term")["std_error"].to_numpy() == pytest.approx(
+        r["se"]["(Intercept)"], rel=EXACT
+    )
+    assert table.xs("days_deprived", level="term")["std_error"].to_numpy() == pytest.approx(
+        r["se"]["days_deprived"], rel=EXACT
+    )
+
+
+def test_what_a_level_cannot_estimate_alone_is_nan() -> None:
+    """Subject 373 has one row: an intercept, no slope; 374 has two, enough for a line."""
+    model = Model("reaction ~ days + (days | subject)", load_dataset("sleep_partial"))
+    pooling = model.pooling(bayes=False)
+    wide = pooling.wide()
+    assert np.isnan(wide.loc[("373", "days"), "none"])
+    assert wide.loc[("373", "Intercept"), "none"] == pytest.approx(245.0)  # its one row, on day 0
+    assert wide["none"].isna().sum() == 1
+    assert wide.loc["374", "none"].notna().all()
+    assert wide[["complete", "REML"]].notna().all(axis=None)
+
+
+def test_a_level_keeps_its_meaning_beside_a_group_level_predictor() -> None:
+    """recipe is constant within replicate: its coefficient is REML's, so that own and pooled intercepts compare."""
+    model = Model("angle ~ recipe * temp + (1 | recipe:replicate)", load_dataset("cake"))
+    pooling = model.pooling(bayes=False)
+    wide = pooling.wide().droplevel("term")
+    fixed = pooling.reml.fixef()["estimate"]
+    within = model.design.frame.assign(y=model.design.y)
+    slopes = {"A": 0.0, "B": fixed["recipe[B]:temp"], "C": fixed["recipe[C]:temp"]}
+    for level in ("A:1", "B:7", "C:15"):
+        recipe, replicate = level.split(":")
+        rows = within[(within["recipe"].astype(str) == recipe) & (within["replicate"].astype(str) == replicate)]
+        shift = 0.0 if recipe == "A" else fixed[f"recipe[{recipe}]"]
+        # balanced: the common slopes are the same within and by REML
+        own = rows["y"].mean() - shift - (fixed["temp"] + slopes[recipe]) * rows["temp"].mean()
+        assert wide.loc[level, "none"] == pytest.approx(own, rel=1e-6)
+    toward = (wide["REML"] - fixed["Intercept"]) / (wide["none"] - fixed["Intercept"])
+    assert toward.to_numpy() == pytest.approx(np.full(45, toward.iloc[0]), rel=1e-5)  # one shrinkage factor: balanced
+    assert 0 < toward.iloc[0] < 1
+
+
+def test_bayes_is_the_fit_given_or_one_made_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+    fit = hand_made(model)
+    pooling = model.pooling(bayes=fit)
+    assert list(pooling.wide().columns) == ["complete", "none", "REML", "Bayes"]
+    assert part(pooling, "Bayes")["estimate"].to_numpy() == pytest.approx(fit.coef()["estimate"].to_numpy())
+    asked = {}
+    monkeypatch.setattr(Model, "fit", lambda self, **options: asked.update(options) or fit)
+    assert model.pooling(draws=7).bayes is fit
+    assert asked == {"draws": 7}
+    assert list(pooling.table("Days")["term"].unique()) == ["Days"]
+    assert "Pooling of Intercept, Days by Subject" in repr(pooling)
+    assert "<table" in pooling._repr_html_()
+
+
+def test_the_grouping_factor_is_chosen_by_name() -> None:
+    model = Model("strength ~ 1 + (1 | batch) + (1 | cask:batch)", load_dataset("pastes"))
+    assert model.pooling(bayes=False).group == "batch"
+    assert len(part(model.pooling(bayes=False, group="cask:batch"), "none")) == 30
+    with pytest.raises(UnknownNameError, match="Did you mean 'batch'"):
+        model.pooling(bayes=False, group="batc")
+
+
+def test_what_cannot_be_pooled() -> None:
+    d = load_dataset("sleepstudy")
+    model = Model("Reaction ~ Days + (Days | Subject)", d)
+    with pytest.raises(UnsupportedError, match="no group effects"):
+        Model("Reaction ~ Days", d).pooling()
+    with pytest.raises(UnsupportedError, match="poisson"):
+        Model("Days ~ 1 + (1 | Subject)", d, family="poisson").pooling()
+    with pytest.raises(ArgumentTypeError, match="another model"):
+        model.pooling(bayes=hand_made(Model("Reaction ~ (1 | Subject)", d)))
+    with pytest.raises(ArgumentTypeError, match="got str"):
+        model.pooling(bayes="yes")
