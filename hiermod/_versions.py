@@ -1,4 +1,4 @@
-"""The one place that knows how the supported versions of ArviZ, PyMC and Bambi differ: features are tested, not numbers.
+"""The one place that knows how supported versions of ArviZ, PyMC and Bambi differ: by features, not by numbers.
 
 Old: ArviZ 0.23 (InferenceData), PyMC 5, Bambi 0.17.  New: ArviZ 1.x (xarray.DataTree), PyMC 6, Bambi 0.21.
 Everything heavy is imported inside the functions, so importing this module costs nothing."""
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +69,7 @@ def replace_groups(idata: Any, **groups: xr.Dataset | None) -> Any:
 
 
 def _diagnose(name: str, array: np.ndarray, **options: Any) -> np.ndarray:
-    """An ``arviz_stats`` array function over (chain, draw, ...); nan, without noise, for constant or too short chains."""
+    """An ``arviz_stats`` function of (chain, draw, ...); nan, without noise, for constant or too short chains."""
     from arviz_stats.base import array_stats
 
     values = np.asarray(array, dtype=float)
@@ -97,7 +97,7 @@ def ess_tail(array: np.ndarray) -> np.ndarray:
 
 
 def mcse(array: np.ndarray, method: str = "mean", prob: float | None = None) -> np.ndarray:
-    """Monte Carlo standard error of the mean, sd or (``method="quantile"``, ``prob``) a quantile; (chain, draw, ...)."""
+    """Monte Carlo standard error of the mean, "sd" or, with ``prob``, "quantile" of (chain, draw, ...) -> (...)."""
     options: dict[str, Any] = {"method": method}
     if prob is not None:
         options["prob"] = prob
@@ -120,7 +120,7 @@ def bambi_constants(model: Any) -> dict[str, Any]:
 
 
 def bambi_parent(model: Any) -> Any:
-    """The component that the formula describes (mu, p, ...), with common_terms, group_specific_terms, intercept_term."""
+    """The component that the formula describes, with common_terms, group_specific_terms and intercept_term."""
     return bambi_parameters(model)[model.family.likelihood.parent]
 
 
@@ -131,26 +131,16 @@ def bambi_response(model: Any) -> Any:
 
 
 def bambi_clean(model: Any, idata: Any) -> Any:
-    """What Bambi does with raw draws: drops offsets, orders dims, moves the intercept back from the centred predictors."""
+    """What Bambi does with raw draws: drops offsets, orders dims, moves the intercept back to predictors = 0."""
     return model.backend._clean_results(idata, omit_offsets=True, include_response_params=False)
 
 
-# --- samplers ------------------------------------------------------------------------------------------------------
+# --- packages ------------------------------------------------------------------------------------------------------
 
 
 def has_package(name: str) -> bool:
     """Whether a package is installed, without importing it."""
     return importlib.util.find_spec(name) is not None
-
-
-def sampler_options(pymc_sample: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """NUTS settings as ``pm.sample`` wants them for an engine outside PyMC: ``nuts=`` (6) or ``nuts_sampler_kwargs=`` (5)."""
-    import inspect
-
-    if not options:
-        return {}
-    names = inspect.signature(pymc_sample).parameters
-    return {("nuts_sampler_kwargs" if "nuts_sampler_kwargs" in names else "nuts"): dict(options)}
 
 
 # --- importance sampling -------------------------------------------------------------------------------------------

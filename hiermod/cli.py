@@ -181,6 +181,7 @@ def _make_folder(out: Path) -> None:
 def _write(model: Model, fits: dict[str, Any], comparison: pd.DataFrame | None, out: Path, title: str) -> None:
     from hiermod.comparison.estimates import printable
     from hiermod.report import Part, whole, write_report
+    from hiermod.results.summary import wrapped
 
     parts: list[Part] = []
     written = []
@@ -214,7 +215,7 @@ def _write(model: Model, fits: dict[str, Any], comparison: pd.DataFrame | None, 
             table = fit.coef().set_index(["group", "level", "term"])
             parts.append(Part(f"Coefficients by group: {name}", table=table, long=True))
     write_report(out / "report.html", title, parts)
-    print(f"Written to {out}{os.sep}: {', '.join([*written, 'report.html'])}")
+    print(wrapped(f"Written to {out}{os.sep}: {', '.join([*written, 'report.html'])}"))
 
 
 def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:

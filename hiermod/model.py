@@ -24,8 +24,10 @@ from hiermod.errors import (
 )
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
+from hiermod.formula.evaluate import base_namespace
 
 if TYPE_CHECKING:
+    from hiermod.bayes.default_priors import GaussianPriors
     from hiermod.bayes.marginal_density import MarginalDensity
     from hiermod.pooling import Pooling
     from hiermod.results.bayesian import BayesianFit
@@ -60,7 +62,8 @@ class Model:
     """A hierarchical model: a formula and the data it is about.
 
     formula: Bambi's language with lme4's group terms, ``"Reaction ~ Days + (Days | Subject)"``: ``(x | g)`` correlates
-    intercept and slope, ``(x || g)`` does not, ``(1 | a/b)`` nests.  data: a DataFrame, never changed.
+    intercept and slope, ``(x || g)`` does not (every column independent, those of a factor too, which lme4 1.1 leaves
+    correlated), ``(1 | a/b)`` nests.  data: a DataFrame, never changed.
     family, link: a name of Bambi's.  priors: dict keyed by Bambi's names, see ``hiermod.bayes.priors``.
     weights: prior weights as in lme4, var(e_i) = sigma^2 / w_i.  se: known residual sd of each row.
     dropna: leave out rows with missing values in columns the model uses.  center_predictors: as in Bambi, the prior of
@@ -212,7 +215,7 @@ class Model:
                 priors=self._priors,
                 center_predictors=self.center_predictors,
                 noncentered=self.noncentered,
-                extra_namespace=self.extra_namespace,
+                extra_namespace=base_namespace() | (self.extra_namespace or {}),
             )
         return self._bambi
 
@@ -223,9 +226,9 @@ class Model:
 
     def graph(self) -> Any:
         """A picture of the PyMC graph (``graphviz.Digraph``).  Needs the Python package graphviz and its program."""
-        import pymc
+        from hiermod.bayes.graph import picture
 
-        return pymc.model_to_graphviz(self.pymc)
+        return picture(self.bambi)
 
     def _warn_about_size(self) -> None:
         dense = sum(8.0 * self.design.nobs * len(block.levels) for block in self.design.blocks)
@@ -257,8 +260,8 @@ class Model:
         on the graph.  "auto" is "marginal" where it applies, else "nutpie"; ``fit.inference`` says which ran and why.
         The same ``random_seed`` gives the same draws whatever ``cores``.  tune, cores, target_accept and ``sampler``
         matter to NUTS only.  The progress bar shows only on a terminal or in a notebook.  Warns ConvergenceWarning with
-        what to do when divergences, R-hat or effective sample sizes call for it.  Raises ArgumentError, UnsupportedError
-        (engine not installed, or not for this model).
+        what to do when divergences, R-hat or effective sample sizes call for it.  Raises ArgumentError and
+        UnsupportedError (engine not installed, or not for this model).
 
         >>> import hiermod as hm
         >>> m = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff"))
@@ -267,7 +270,8 @@ class Model:
         """
         from hiermod.results.bayesian import BayesianFit
 
-        settings = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "target_accept": target_accept}
+        settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains}
+        settings |= {"cores": cores, "target_accept": target_accept}
         density, obstacle = None, ""
         if inference_method in ("auto", "marginal"):
             try:
@@ -283,14 +287,14 @@ class Model:
         else:
             from hiermod.bayes.nuts import sample
 
-            options = {"inference_method": inference_method, "random_seed": random_seed, "progressbar": progressbar}
-            record = sample(self.bambi, self.design, **settings, **options, **sampler)
+            settings |= {"inference_method": inference_method, "random_seed": random_seed, "progressbar": progressbar}
+            record = sample(self.bambi, self.design, **settings, **sampler)
             if obstacle:
                 reason = f"{record.inference.reason}, since the effects cannot be integrated out: {obstacle}"
                 record = replace(record, inference=replace(record.inference, reason=reason))
         if record.inference.messages:
             warnings.warn(" ".join(record.inference.messages), ConvergenceWarning, stacklevel=2)
-        return BayesianFit(self.design, record, self.family, self.link)
+        return BayesianFit(self.design, record, self.family, self.link, self._gaussian_priors(density))
 
     def _marginal_density(self) -> MarginalDensity:
         """The density of the variance parameters; UnsupportedError, saying why, where there is no closed form."""
@@ -302,6 +306,13 @@ class Model:
         if self.design.special is not None:
             raise UnsupportedError(f"the response {self.design.response!r} has a likelihood of its own")
         return marginal_density(self.design, gaussian_priors(self.design, self._priors, self.center_predictors))
+
+    def _gaussian_priors(self, density: MarginalDensity | None) -> GaussianPriors | None:
+        """The priors as numbers, frozen for scores and refits; None where effects do not integrate out."""
+        try:
+            return (density or self._marginal_density()).priors
+        except UnsupportedError:
+            return None
 
     def pooling(self, bayes: BayesianFit | bool = True, group: str | None = None, **fit: Any) -> Pooling:
         """Complete, no and partial pooling (by REML and by Bayes) of one grouping factor's effects.

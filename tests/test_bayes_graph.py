@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from bayes_density import correlation_from_partials, hand_logp, random_point
 from scipy import stats
 
-from bayes_density import correlation_from_partials, hand_logp, random_point
 from hiermod.bayes.graph import build_bambi
 from hiermod.bayes.quiet import collected
 from hiermod.errors import ArgumentError, UnsupportedError
@@ -106,7 +106,7 @@ def test_joint_density_is_the_hand_written_one(data, formula, extra, center):
 
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_partial_correlations_give_the_lkj_density(k):
-    """p(R) = prod p(u) / |dR/du| is proportional to det(R)^(eta - 1), eta 1.5 (Lewandowski et al. 2009, equation 10)."""
+    """p(R) = prod p(u) / |dR/du| goes as det(R)^(eta - 1), eta 1.5 (Lewandowski et al. 2009, equation 10)."""
     from hiermod.bayes.correlation import vine_shape
 
     rng, eta, step = np.random.default_rng(k), 1.5, 1e-6
@@ -146,7 +146,8 @@ def test_centred_blocks_have_the_same_density_up_to_the_change_of_variables(data
     design = build_design("y ~ x + (x | g)", data)
     graph = build(design, center_predictors=False, noncentered=False).backend.model
     free = {variable.name for variable in graph.free_RVs}
-    assert "g_corr_effects_offset" in free and "1|g_offset" not in free
+    assert "g_corr_effects_offset" in free
+    assert "1|g_offset" not in free
     rng = np.random.default_rng(8)
     point = random_point(graph, rng)
     R = correlation_from_partials(1 / (1 + np.exp(-point["g_corr_partial_offset_logodds__"])), 2)
@@ -213,7 +214,7 @@ def test_a_changed_column_is_noticed(data):
 
 def test_weights_and_known_sds_belong_to_gaussian_models(data):
     design = build_design("n ~ x + (1 | g)", data, weights="w")
-    with pytest.raises(UnsupportedError, match="weights= needs family='gaussian'.*'poisson'"):
+    with pytest.raises(UnsupportedError, match=r"weights= needs family='gaussian'.*'poisson'"):
         build_bambi(design, family="poisson")
     with pytest.raises(UnsupportedError, match="category of the response"):
         build_bambi(build_design("y ~ x", data), family="categorical")

@@ -60,7 +60,7 @@ def sleepstudy() -> tuple[Any, Design]:
 @pytest.fixture(scope="module")
 def posterior(sleepstudy) -> Posterior:
     model, design = sleepstudy
-    return sample(model, design, draws=500, tune=600, chains=4, cores=2, random_seed=7, progressbar=False)
+    return sample(model, design, chains=4, cores=2, random_seed=7, progressbar=False)
 
 
 def deviations(posterior: Posterior, design: Design, case: str) -> pd.Series:
@@ -131,7 +131,7 @@ def test_centred_sampling_agrees():
 
 def test_the_same_seed_gives_the_same_draws_whatever_the_cores(posterior, sleepstudy):
     model, design = sleepstudy
-    again = sample(model, design, draws=500, tune=600, chains=4, cores=1, random_seed=7, progressbar=False)
+    again = sample(model, design, chains=4, cores=1, random_seed=7, progressbar=False)
     np.testing.assert_array_equal(again.beta, posterior.beta)
     np.testing.assert_array_equal(again.b[0], posterior.b[0])
     other = sample(model, design, draws=20, tune=20, chains=1, random_seed=None, progressbar=False)
@@ -142,11 +142,11 @@ def test_the_same_seed_gives_the_same_draws_whatever_the_cores(posterior, sleeps
 @pytest.mark.stack
 def test_draws_have_the_designs_shapes_and_bambis_names(posterior, sleepstudy):
     design = sleepstudy[1]
-    assert posterior.beta.shape == (4, 500, 2)
-    assert posterior.b[0].shape == (4, 500, 18, 2)
-    assert posterior.sd[0].shape == (4, 500, 2)
-    assert posterior.corr[0].shape == (4, 500, 2, 2)
-    assert posterior.sigma.shape == (4, 500)
+    assert posterior.beta.shape == (4, 1000, 2)
+    assert posterior.b[0].shape == (4, 1000, 18, 2)
+    assert posterior.sd[0].shape == (4, 1000, 2)
+    assert posterior.corr[0].shape == (4, 1000, 2, 2)
+    assert posterior.sigma.shape == (4, 1000)
     assert posterior.auxiliary == {}
     dataset = _versions.posterior_dataset(posterior.idata)
     groups = ["1|Subject_sigma", "Days|Subject_sigma", "Subject_corr", "1|Subject", "Days|Subject"]
@@ -164,8 +164,10 @@ def test_draws_have_the_designs_shapes_and_bambis_names(posterior, sleepstudy):
 @pytest.mark.stack
 def test_inference_says_what_was_done(posterior):
     inference = posterior.inference
-    assert (inference.method, inference.draws, inference.tune, inference.chains) == ("nutpie", 500, 600, 4)
-    assert inference.seed == 7 and inference.divergences == 0 and inference.seconds > 0
+    assert (inference.method, inference.draws, inference.tune, inference.chains) == ("nutpie", 1000, 1000, 4)
+    assert inference.seed == 7
+    assert inference.divergences == 0
+    assert inference.seconds > 0
     assert inference.messages == ()
 
 
@@ -173,7 +175,7 @@ def test_inference_says_what_was_done(posterior):
 def test_posterior_pickles(posterior):
     copy = pickle.loads(pickle.dumps(posterior))
     np.testing.assert_array_equal(copy.beta, posterior.beta)
-    assert copy.inference == posterior.inference or np.isnan(copy.inference.k_hat)
+    assert repr(copy.inference) == repr(posterior.inference)  # nan is not equal to itself
     before, after = _versions.posterior_dataset(posterior.idata), _versions.posterior_dataset(copy.idata)
     assert after.identical(before)
     assert not copy.beta.flags.writeable
@@ -207,7 +209,8 @@ def test_nothing_is_printed_and_nothing_is_left_changed(sleepstudy, capfd):
     flags = (pytensor.config.mode, pytensor.config.numba__fastmath)
     record = sample(model, design, draws=20, tune=20, chains=2, random_seed=1)  # too few: divergences, low ESS
     out, err = capfd.readouterr()
-    assert out == "" and err == ""
+    assert out == ""
+    assert err == ""
     assert [(list(one.handlers), one.level, one.propagate) for one in loggers] == before
     assert warnings.filters == filters
     assert (pytensor.config.mode, pytensor.config.numba__fastmath) == flags
@@ -289,4 +292,4 @@ def test_an_interrupt_ends_the_run():
         out, err = process.communicate(timeout=20)
     finally:
         process.kill()
-    assert out == "interrupted\n" and process.returncode == 3, err
+    assert (out, process.returncode) == ("interrupted\n", 3), err

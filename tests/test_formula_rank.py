@@ -34,6 +34,7 @@ R_SAYS = {
     "y ~ z + x": ["x"],
     "y ~ x:z + x + z": ["z"],
     "y ~ f:x + z + x": ["x"],  # main effects first: x gives way to z, f:x stays
+    "y ~ x:f + z": ["x:f[c]"],  # main effects first, however they are typed
     "y ~ x*f + z:f": ["z:f[a]", "z:f[b]", "z:f[c]"],
     "y ~ f + I(f == 'b')": ["I(f == 'b')"],
     "y ~ x + I(x - 0.5)": ["I(x - 0.5)"],

@@ -163,7 +163,8 @@ def test_flat_priors_integrate_to_the_restricted_likelihood(name):
         assert density.value(phi) == pytest.approx(log_prior + expected, rel=1e-10, abs=1e-8)
         if name in ("flat", "flat, weights"):  # at the best sigma this is minus half the REML criterion
             problem = density.problem
-            x = problem.template.pack(density._by_block(phi))
+            whitened = zip(problem.whiteners, density.lambdas(phi)[0], strict=True)
+            x = problem.template.pack([np.linalg.solve(C, Lam) for C, Lam in whitened])
             factor = problem.factorise_x(x)
             best = phi.copy()
             best[-1] = 0.5 * np.log(factor.pwrss / (problem.n - problem.p))
@@ -179,11 +180,11 @@ def test_gradient_is_that_of_differences(name):
     for phi in random_phis(density, 2):
         value, gradient = density.value_and_gradient(phi)
         assert value == pytest.approx(density.value(phi), rel=1e-12)
-        step = 1e-5
+        step = 1e-4
         for i, direction in enumerate(np.eye(len(phi)) * step):
             slope = (density.value(phi + direction) - density.value(phi - direction)) / (2 * step)
-            # truncation 1e-10 f''', rounding 1e-16 * 1e3 / 1e-5
-            assert gradient[i] == pytest.approx(slope, rel=2e-6, abs=2e-6)
+            # truncation 1e-8 f''' / 6; rounding of values of 1e3 to 1e-13 to 1e-12, divided by the step
+            assert gradient[i] == pytest.approx(slope, rel=1e-6, abs=1e-6 * (1 + np.abs(gradient).max()))
 
 
 @pytest.mark.parametrize("name", list(ALL))
@@ -208,6 +209,10 @@ def test_wild_points_are_impossible_or_finite_and_silent(name):
     alone = np.array([density.value(phi) for phi in phis])
     assert not np.isnan(alone).any()
     assert (alone < np.inf).all()
+    both = np.isfinite(together) & np.isfinite(alone)
+    np.testing.assert_allclose(together[both], alone[both], rtol=1e-3)  # few digits are left there
+    trusted = np.isfinite(alone) <= np.isfinite(together)
+    assert trusted.all()
     assert np.isfinite(density.values(np.full((1, density.coordinates.d), -8.0))).all()
 
 
@@ -239,10 +244,11 @@ def test_priors_of_sds_are_scipys(text):
     t = np.log(np.array([0.001, 0.1, 0.25, 0.7, 1.3, 2.9, 4.5, 6.0, 40.0]))
     with np.errstate(divide="ignore"):
         expected = KINDS[text].logpdf(np.exp(t)) + t
-    value, slope = density(t)
+    with np.errstate(all="ignore"):  # as in MarginalDensity.log_prior
+        value, slope = density(t)
+        difference = (density(t + 1e-6)[0] - density(t - 1e-6)[0]) / 2e-6
     np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
-    inside = np.isfinite(expected)
-    difference = (density(t + 1e-6)[0] - density(t - 1e-6)[0]) / 2e-6
+    inside = np.isfinite(difference)
     np.testing.assert_allclose(slope[inside], difference[inside], rtol=1e-6, atol=1e-6)
 
 
@@ -254,8 +260,10 @@ def test_priors_of_sds_are_pymcs(text):
     prior = parse_distribution(text, "sd")
     x = np.array([0.1, 0.7, 2.9, 6.0])
     with collected():
-        theirs = pm.logp(getattr(pm, prior.name).dist(**dict(prior.args)), x).eval(mode="FAST_COMPILE")
-    np.testing.assert_allclose(log_scale_density(prior)(np.log(x))[0] - np.log(x), theirs, rtol=1e-9, atol=1e-9)
+        theirs = pm.logp(getattr(pm, prior.name).dist(**{name: np.float64(value) for name, value in prior.args}), x).eval(mode="FAST_COMPILE")
+    with np.errstate(all="ignore"):
+        mine = log_scale_density(prior)(np.log(x))[0] - np.log(x)
+    np.testing.assert_allclose(mine, theirs, rtol=3e-6, atol=3e-6)  # PyMC keeps small constants in single precision
 
 
 GRAPHS = [

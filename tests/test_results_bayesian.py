@@ -144,7 +144,7 @@ def test_rows_of_one_new_level_share_its_effect(sleep: BayesianFit) -> None:
 
     rows = pd.DataFrame({"Days": [0.0, 0.0, 0.0], "Subject": ["new", "new", "other"]})
     request = read_request(sleep.design, rows, "conditional", 0.95, "mean", "sample")
-    eta = sleep._linear_draws(request, slice(None), np.random.default_rng(1))
+    eta = sleep._predictor(request).linear(slice(None), np.random.default_rng(1))
     assert np.array_equal(eta[:, 0], eta[:, 1])
     assert abs(np.corrcoef(eta[:, 0], eta[:, 2])[0, 1]) < 0.15  # 1,000 draws: 4.7 standard errors
 
@@ -161,7 +161,7 @@ def test_seeds_reproduce(sleep: BayesianFit) -> None:
 
 def test_many_rows_are_predicted_in_parts(sleep: BayesianFit, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sleep.predict(interval=0.9)
-    monkeypatch.setattr("hiermod.results.bayesian.ROWS_AT_A_TIME", 7 * 1000)
+    monkeypatch.setattr("hiermod.results.bayesian_predict.ROWS_AT_A_TIME", 7 * 1000)
     pd.testing.assert_frame_equal(sleep.predict(interval=0.9), whole)
 
 

@@ -50,7 +50,7 @@ def cholesky_rows(u: Any, k: int) -> list[list[Any]]:
     """The Cholesky factor of the correlation matrix with partial correlations 2 u - 1, as scalars, row after row.
 
     ``u``: k (k - 1) / 2 numbers in (0, 1), row after row.  sqrt(1 - r^2) = 2 sqrt(u (1 - u)) keeps its digits near +-1.
-    Scalars, not a matrix: the products then fuse into the rest of the graph, which compiles in two thirds of the time."""
+    Scalars, not a matrix: the products fuse into the rest of the graph, which compiles in two thirds of the time."""
     partial, rest = 2 * u - 1, 2 * pt.sqrt(u * (1 - u))
     rows: list[list[Any]] = [[1.0]]
     for i in range(1, k):

@@ -58,6 +58,7 @@ class Distribution:
     args: tuple[tuple[str, float | tuple[float, ...] | Distribution], ...] = ()
 
     def get(self, name: str) -> float | tuple[float, ...] | Distribution | None:
+        """One argument's value, None when it was not given."""
         return dict(self.args).get(name)
 
     @property
@@ -164,12 +165,17 @@ def _build(name: str, positional: list[Any], named: dict[str, Any], *, text: str
         if argument in values:
             raise ArgumentError(f"the prior of {key!r} is {text!r}, which gives {argument!r} twice. {takes}")
         values[argument] = value
-    done = {k: _build(*_call(v, text, key), text=text, key=key) if isinstance(v, ast.Call) else v for k, v in values.items()}
+    done = {
+        argument: _build(*_call(value, text, key), text=text, key=key) if isinstance(value, ast.Call) else value
+        for argument, value in values.items()
+    }
     for argument, value in done.items():
         _check_sign(name, argument, value, text, key)
     lower, upper = done.get("lower"), done.get("upper")
     if isinstance(lower, float) and isinstance(upper, float) and lower >= upper:
-        raise ArgumentError(f"the prior of {key!r} is {text!r}: lower must be below upper. Swap them or widen the range")
+        raise ArgumentError(
+            f"the prior of {key!r} is {text!r}: lower must be below upper. Swap them or widen the range"
+        )
     return Distribution(name, tuple(done.items()))
 
 

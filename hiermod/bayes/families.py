@@ -25,18 +25,22 @@ class RowScaledGaussian(Gaussian):
         self.set_default_priors({"sigma": Prior("HalfNormal", sigma=1)})  # Bambi's own, rescaled to sd(y) by Bambi
 
     def transform_backend_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """What the graph's Normal gets."""
         kwargs["sigma"] = kwargs["sigma"] * self.factor
         return kwargs
 
     def transform_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """What Bambi's log likelihood and predictive draws get."""
         kwargs["sigma"] = kwargs["sigma"] * self.factor  # (chain, draw, 1) * (n,)
         return kwargs
 
     def log_likelihood(self, model: Any, posterior: Any, data: Any, **kwargs: Any) -> Any:
+        """Bambi's, for the rows of the fit only."""
         self._refuse(data)
         return super().log_likelihood(model, posterior, data, **kwargs)
 
     def posterior_predictive(self, model: Any, posterior: Any, random_seed: Any = None, **kwargs: Any) -> Any:
+        """Bambi's, for the rows of the fit only."""
         self._refuse(kwargs.get("data"))
         return super().posterior_predictive(model, posterior, random_seed, **kwargs)
 

@@ -1,7 +1,7 @@
 """Design -> Bambi model -> PyMC graph with correlated group effects.
 
-Bambi reads ``design.bambi_formula`` with every group effect independent and brings its names, priors and families; the
-blocks of the Design then become correlated (correlation.py).  What Bambi encodes differently is refused, never fitted."""
+Bambi reads ``design.bambi_formula`` with every group effect independent and brings its names, priors and families;
+the Design's blocks then become correlated (correlation.py).  What Bambi encodes differently is refused."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def _check_special(design: Design, family: Any) -> None:
     name = family if isinstance(family, str) else getattr(family, "name", type(family).__name__)
     if name in MULTIVARIATE:
         raise UnsupportedError(
-            f"family {name!r} has a coefficient for every category of the response, which hiermod's tables cannot hold. "
-            "Use bambi.Model directly"
+            f"family {name!r} has a coefficient for every category of the response, which hiermod's tables cannot "
+            "hold. Use bambi.Model directly"
         )
     for what, given in (("weights=", design.weights), ("se=", design.se)):
         if given is None:
@@ -78,7 +78,7 @@ def _check_special(design: Design, family: Any) -> None:
             )
         if design.special is not None:
             raise UnsupportedError(
-                f"{what} and {design.special}(...) on the left of the formula both change the likelihood: use one of them"
+                f"{what} and {design.special}(...) on the left of the formula both change the likelihood: use one"
             )
     if design.weights is not None and design.se is not None:
         raise UnsupportedError("weights= and se= both set the residual sd of each row: use one of them")
@@ -124,7 +124,7 @@ def _check_common(model: Any, design: Design) -> None:
 
 
 def _layout(model: Any, design: Design) -> dict[str, tuple[str, ...] | None]:
-    """Bambi's group variables -> the coordinates of their vector (None: scalar), once they are seen to be the Design's."""
+    """Bambi's group variables -> the coordinates of their vector (None: scalar), once seen to be the Design's."""
     terms = _versions.bambi_parent(model).group_specific_terms
     wanted = [column.variable for block in design.blocks for column in block.columns]
     scalar_twice = {
@@ -164,7 +164,7 @@ def _check_block(block: Block, terms: Any, layout: Mapping[str, tuple[str, ...] 
         values = np.asarray(term.predictor, dtype=float).reshape(len(block.codes), -1)
         position = 0
         if expression is not None:
-            if column.level is None and len(expression) > 1 or column.level not in (None, *expression):
+            if (column.level is None and len(expression) > 1) or column.level not in (None, *expression):
                 raise _other_model(design, f"Bambi encodes {column.variable!r} as {', '.join(expression)}", block)
             position = 0 if column.level is None else expression.index(column.level)
         if not np.allclose(values[:, position], block.values[:, i], rtol=1e-9, atol=1e-12):
@@ -247,3 +247,10 @@ def _lost_means(graph: Any, model: Any, terms: Any) -> dict[str, Any]:
         value = mean if _is_number(mean) else graph[f"{name}_mu"]
         out[name] = value + graph[f"{name}_offset"] * graph[f"{name}_sigma"]
     return out
+
+
+def picture(model: Any) -> Any:
+    """The graph of a built Bambi model as a ``graphviz.Digraph``; ImportError, from PyMC, without graphviz."""
+    import pymc
+
+    return pymc.model_to_graphviz(model.backend.model)

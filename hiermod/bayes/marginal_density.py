@@ -51,13 +51,17 @@ class MarginalDensity:
         return np.full(phi.shape[:-1], self.fixed_sigma)
 
     def factorise(self, phi: np.ndarray) -> Factorisation | None:
-        """The penalised factor at phi, the prior of beta included."""
-        lambdas, sigma = self.lambdas(phi)
+        """The penalised factor at phi, the prior of beta included; None where floating point cannot hold it."""
         cross = self.problem.cross
         tail = cross.tail.copy()
         m_z = cross.n_tail_effects
-        tail[m_z:, m_z:] += float(sigma) ** 2 * self.penalty
-        return factorise(replace(cross, tail=tail), self._by_factor(lambdas))
+        with np.errstate(all="ignore"):
+            lambdas, sigma = self.lambdas(phi)
+            tail[m_z:, m_z:] += np.square(sigma) * self.penalty
+            try:
+                return factorise(replace(cross, tail=tail), self._by_factor(lambdas))
+            except np.linalg.LinAlgError:
+                return None
 
     def _by_factor(self, lambdas: list[np.ndarray]) -> list[np.ndarray]:
         """Whitened Lambdas (..., K, K) of the kernel's factors."""
@@ -79,14 +83,15 @@ class MarginalDensity:
         factor = self.factorise(phi) if np.isfinite(prior) else None
         if factor is None:
             return -np.inf
-        sigma = float(self.sigma(phi))
-        return float(prior) + self._log_likelihood(factor.logdet_random + factor.logdet_fixed, factor.pwrss, sigma)
+        logdet = factor.logdet_random + factor.logdet_fixed
+        value = float(prior + self._log_likelihood(logdet, factor.pwrss, self.sigma(phi)))
+        return value if np.isfinite(value) else -np.inf
 
     def _log_likelihood(self, logdet: np.ndarray | float, pwrss: np.ndarray | float, sigma: np.ndarray | float) -> float:
         """log p(y | phi) from the factor's numbers."""
-        p = self.problem.p
-        total = self.constant + 2 * (self.problem.n - p) * np.log(sigma) + logdet + pwrss / np.square(sigma)
-        return -0.5 * total  # type: ignore[return-value]
+        with np.errstate(all="ignore"):
+            power = 2 * (self.problem.n - self.problem.p) * np.log(sigma)
+            return -0.5 * (self.constant + power + logdet + pwrss / np.square(sigma))  # type: ignore[return-value]
 
     def value_and_gradient(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
         """log p(phi, y) and its gradient (d,)."""
@@ -138,9 +143,10 @@ class MarginalDensity:
 
     def factorise_many(self, phi: np.ndarray) -> BatchFactor:
         """Factors at each row of phi (S, d); only where ``batch`` is not None, and at most ``batch.chunk()`` rows."""
-        lambdas, sigma = self.lambdas(phi)
-        added = np.square(sigma)[:, None, None] * self.penalty
-        return factorise_batch(self.batch, self._by_factor(lambdas), added)  # type: ignore[arg-type]
+        with np.errstate(all="ignore"):
+            lambdas, sigma = self.lambdas(phi)
+            added = np.square(sigma)[:, None, None] * self.penalty
+            return factorise_batch(self.batch, self._by_factor(lambdas), added)  # type: ignore[arg-type]
 
     def values(self, phi: np.ndarray) -> np.ndarray:
         """log p(phi, y) at each row of phi, (S,)."""
@@ -156,25 +162,27 @@ class MarginalDensity:
             rows = inside[start : start + step]
             factor = self.factorise_many(phi[rows])
             logs = self._log_likelihood(factor.logdet_random + factor.logdet_fixed, factor.pwrss, self.sigma(phi[rows]))
-            values[rows] = np.where(factor.ok, prior[rows] + logs, -np.inf)
+            logs = prior[rows] + logs
+            values[rows] = np.where(factor.ok & np.isfinite(logs), logs, -np.inf)
         return values
 
     # --- priors -------------------------------------------------------------------------------------------------
     def log_prior(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """log p(phi) (...) with the Jacobians of the unbounded scales, and its gradient (..., d)."""
         value, gradient = np.zeros(phi.shape[:-1]), np.zeros(phi.shape)
-        for i, (where_sd, where_z) in enumerate(self.coordinates.parts()):
-            for j, density in enumerate(self.sd_densities[i]):
-                at = where_sd.start + j
-                one, slope = density(phi[..., at])
-                value, gradient[..., at] = value + one, slope
-            k = self.coordinates.sizes[i]
-            if k > 1:
-                one, gradient[..., where_z] = log_lkj(phi[..., where_z], lkj_shapes(k, self.priors.eta[i]))
+        with np.errstate(all="ignore"):  # proposals can be far out
+            for i, (where_sd, where_z) in enumerate(self.coordinates.parts()):
+                for j, density in enumerate(self.sd_densities[i]):
+                    at = where_sd.start + j
+                    one, slope = density(phi[..., at])
+                    value, gradient[..., at] = value + one, slope
+                k = self.coordinates.sizes[i]
+                if k > 1:
+                    one, gradient[..., where_z] = log_lkj(phi[..., where_z], lkj_shapes(k, self.priors.eta[i]))
+                    value = value + one
+            if self.sigma_density is not None:
+                one, gradient[..., -1] = self.sigma_density(phi[..., -1])
                 value = value + one
-        if self.sigma_density is not None:
-            one, gradient[..., -1] = self.sigma_density(phi[..., -1])
-            value = value + one
         return value, gradient
 
 

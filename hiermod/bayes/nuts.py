@@ -128,6 +128,7 @@ def resolve_seed(random_seed: int | np.random.Generator | None) -> int:
 
 
 def check_count(name: str, value: Any, least: int) -> None:
+    """Raise ArgumentTypeError unless ``value`` is a whole number, ArgumentError unless it is at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ArgumentTypeError(f"{name} must be a whole number, got {value!r}")
     if value < least:
@@ -170,7 +171,7 @@ def _calm(method: str) -> Iterator[None]:
 
 
 def _kept_names(model: Any, design: Design) -> list[str]:
-    """Variables that belong in the posterior, in the order of the tables: no helpers, nothing with one value per row."""
+    """Variables that belong in the posterior, in the tables' order: no helpers, nothing with one value per row."""
     from hiermod.bayes.correlation import HELPER
 
     graph = model.backend.model
@@ -192,9 +193,10 @@ def _nutpie(graph: Any, names: list[str], seed: int, options: dict[str, Any], sa
     import nutpie
 
     compiling = {key: sampler.pop(key) for key in ("backend", "gradient_backend", "freeze_model") if key in sampler}
+    compiled = nutpie.compile_pymc_model(graph, var_names=names, **compiling)
     try:
         running = nutpie.sample(
-            nutpie.compile_pymc_model(graph, var_names=names, **compiling),
+            compiled,
             draws=options["draws"],
             tune=options["tune"],
             chains=options["chains"],
@@ -250,7 +252,9 @@ def _tidy(model: Any, idata: Any, names: list[str]) -> Any:
     observed = {}
     for variable in graph.observed_RVs:
         data = np.asarray(graph.rvs_to_values[variable].eval())
-        dims = graph.named_vars_to_dims.get(variable.name) or tuple(f"{variable.name}_dim_{i}" for i in range(data.ndim))
+        dims = graph.named_vars_to_dims.get(variable.name) or tuple(
+            f"{variable.name}_dim_{i}" for i in range(data.ndim)
+        )
         observed[variable.name] = (tuple(dims), data)
     groups = {"posterior": posterior, "sample_stats": None, "observed_data": xr.Dataset(observed)}
     if "sample_stats" in _versions.group_names(idata):

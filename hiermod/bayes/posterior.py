@@ -58,7 +58,7 @@ class Posterior(FrozenArrays):
     sigma: np.ndarray | None  # (c, d); None when the residual sds are known, or the family has no sigma
     auxiliary: dict[str, np.ndarray]  # the family's other parameters (c, d, ...): alpha, nu, kappa, threshold
     inference: Inference
-    idata: Any  # None: not yet built (idata.py); else arviz.InferenceData or xarray.DataTree, with Bambi's variable names
+    idata: Any  # arviz.InferenceData or xarray.DataTree with Bambi's variable names; None: not yet built (idata.py)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -112,7 +112,8 @@ def _beta(dataset: Any, design: Design, shape: tuple[int, int]) -> np.ndarray:
         draws = _array(dataset, term).reshape(*shape, -1)
         if draws.shape[-1] != len(columns):
             raise FitError(f"the graph has {draws.shape[-1]} coefficients for {term!r}, the formula {len(columns)}")
-        found = [f"{term}[{one}]" for one in dataset.coords.get(f"{term}_dim", [])]
+        levels = dataset.coords[f"{term}_dim"].values if f"{term}_dim" in dataset.coords else ()
+        found = [f"{term}[{level}]" for level in levels]
         labels = [design.common[i] for i in columns]
         if set(found) == set(labels):  # by name where both have names; else both keep formulae's order
             draws = draws[..., [found.index(label) for label in labels]]

@@ -88,7 +88,7 @@ def prior_keys(design: Design, family: Any = "gaussian") -> tuple[str, ...]:
 def resolve_priors(priors: Mapping[str, Any] | None, design: Design, family: Any = "gaussian") -> PriorSet:
     """Checks ``priors=`` and turns its texts into records; None or {} means Bambi's defaults and LKJ(2).
 
-    Raises UnknownNameError for a key the model has not, ArgumentError or ArgumentTypeError for a value that is no prior."""
+    Raises UnknownNameError for a key the model has not, Argument(Type)Error for a value that is no prior."""
     eta = {block.corr_name: DEFAULT_ETA for block in design.correlated_blocks}
     if priors is None:
         return PriorSet({}, eta)
@@ -197,6 +197,11 @@ def _group_prior(value: Any, key: str, block: Block | None) -> Any:
                 f"the prior of {key!r} is {prior}: its sigma is a standard deviation and {sigma} allows negative "
                 'values. Use a distribution on positive numbers, such as "HalfNormal(50)"'
             )
+    elif not _is_nested(prior):
+        raise ArgumentError(
+            f"the prior of {key!r} is {prior}: group effects need a prior for their standard deviation. "
+            "Give sigma a bambi.Prior of its own"
+        )
     if block is not None and block.size > 1 and prior.name != "Normal":
         raise UnsupportedError(
             f"the prior of {key!r} is {prior}: correlated group effects ({block.text!r}) are multivariate Normal. "

@@ -167,7 +167,8 @@ def _check_types(model: Any, n: int) -> None:
             _check_component(component, n)
             if component.kind == "categoric" and len(_levels(component._intermediate_data)) < 2:
                 raise DataError(
-                    f"the predictor {component.name!r} has one level in the rows used and explains nothing: leave it out"
+                    f"the predictor {component.name!r} has one level in the rows used, which explains nothing: "
+                    "leave it out"
                 )
             if component.kind == "proportion":
                 raise FormulaError(f"{component.name}: counts out of trials are a response, left of '~'")

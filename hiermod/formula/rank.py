@@ -30,7 +30,7 @@ def estimable_columns(X: np.ndarray, degree: np.ndarray) -> np.ndarray:
             for direction in basis:
                 residual = residual - direction * (direction @ residual)
         size = np.linalg.norm(residual)
-        keep[j] = bool(size > TOLERANCE * norms[j]) and len(basis) < X.shape[0]
+        keep[j] = bool(size > TOLERANCE * norms[j])
         if keep[j]:
             basis.append(residual / size)
     return keep

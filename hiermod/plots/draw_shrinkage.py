@@ -44,8 +44,9 @@ def shrinkage(
                 f"no coefficient {term!r} varies by {pooling.group}.{nearest(term, pooling.terms)} "
                 f"Those that do: {', '.join(pooling.terms)}."
             )
-    terms = [x or pooling.terms[0]]
-    terms += [y] if y else [term for term in pooling.terms if term not in terms][:1]
+    if x is None:
+        x = next((term for term in pooling.terms if term != y), pooling.terms[0])
+    terms = [x, y] if y else [x, *[term for term in pooling.terms if term != x][:1]]
     with styled():
         if len(terms) == 1 or terms[0] == terms[1]:
             return _one_term(pooling, terms[0], partial, label, ax)

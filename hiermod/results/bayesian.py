@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from hiermod._versions import ess_bulk, ess_tail, mcse, r_hat
+from hiermod.bayes.default_priors import GaussianPriors
 from hiermod.bayes.posterior import Inference, Posterior
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.design import Block, Design
-from hiermod.results import bayesian_text
-from hiermod.results.links import check_mean, inverse_link, response_draws
+from hiermod.results import bayesian_text, scores
+from hiermod.results.bayesian_predict import Predictor
+from hiermod.results.links import check_mean
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
     LEVEL,
@@ -29,8 +31,7 @@ from hiermod.results.tables import (
     tidy_effects,
 )
 from hiermod.results.targets import Request, choice, read_request
-
-ROWS_AT_A_TIME = 4_000_000  # draws x rows held at once when predicting: 32 MB
+from hiermod.scores.record import Score
 
 
 class BayesianFit:
@@ -38,8 +39,16 @@ class BayesianFit:
 
     ``record`` holds the draws as arrays, (chain, draw, ...); ``design`` the data."""
 
-    def __init__(self, design: Design, record: Posterior, family: str = "gaussian", link: str = "identity") -> None:
+    def __init__(
+        self,
+        design: Design,
+        record: Posterior,
+        family: str = "gaussian",
+        link: str = "identity",
+        priors: GaussianPriors | None = None,
+    ) -> None:
         self.design, self.record, self.family, self.link = design, record, family, link
+        self.priors = priors  # as numbers, where effects integrate out; None where they do not
 
     # --- the fit as a whole -------------------------------------------------------------------------------------
     @property
@@ -228,96 +237,43 @@ class BayesianFit:
         new_levels: "raise", "zero" or "sample".  ``random_seed`` matters where new groups or responses are drawn."""
         check_mean(self.family)
         request = read_request(self.design, newdata, target, interval, kind, new_levels)
-        rng = np.random.default_rng(random_seed)
-        level = request.level
-        count = self.record.beta.shape[0] * self.record.beta.shape[1]
-        step = max(1, ROWS_AT_A_TIME // count)
-        estimate, bounds = [np.empty(0)], [np.empty((2, 0))]  # with no rows, a table without rows
-        for start in range(0, len(request.rows), step):
-            part = slice(start, start + step)
-            if self.link == "identity":  # new groups average out exactly: no need to draw them for the estimate
-                estimate.append(self._linear_draws(request, part, rng, spread=False).mean(axis=0))
-                if level is None:
-                    continue
-            mean = inverse_link(self.link, self._linear_draws(request, part, rng))
-            if self.link != "identity":
-                estimate.append(mean.mean(axis=0))
-            if level is None:
-                continue
-            if request.kind == "response":
-                mean = response_draws(self.family, mean, self._noise(request, part), self._trials(request, part), rng)
-            bounds.append(np.quantile(mean, [(1 - level) / 2, (1 + level) / 2], axis=0))
-        table = pd.DataFrame({"estimate": np.concatenate(estimate)}, index=request.rows.index)
-        if level is None:
-            return table
-        lower, upper = np.concatenate(bounds, axis=1)
-        return table.assign(lower=lower, upper=upper)
+        return self._predictor(request).table(np.random.default_rng(random_seed))
 
-    def _linear_draws(
-        self, request: Request, part: slice, rng: np.random.Generator, chosen: Any = slice(None), spread: bool = True
-    ) -> np.ndarray:
-        """Linear predictor of some rows at the chosen draws, (draws, rows); without ``spread`` new groups are at 0."""
-        rows, record = request.rows, self.record
-        beta = _flat(record.beta)[chosen]
-        eta = beta @ rows.X[part].T + rows.offset[part]
-        if request.target == "population":
-            return eta
-        for i, (codes, values) in enumerate(zip(rows.codes, rows.values, strict=True)):
-            code, value = codes[part], values[part]
-            if request.target == "conditional":
-                known = code >= 0
-                if known.any():
-                    b = _flat(record.b[i])[chosen]
-                    eta[:, known] += np.einsum("smk,mk->sm", b[:, code[known]], value[known])
-            new = np.ones(len(code), dtype=bool) if request.target == "new_group" else code < 0
-            if spread and new.any() and (request.target == "new_group" or request.new_levels == "sample"):
-                b = self._new_effects(i, rows.labels[i][part][new], rng, chosen)
-                eta[:, new] += np.einsum("smk,mk->sm", b, value[new])
-        return eta
-
-    def _new_effects(self, i: int, labels: np.ndarray, rng: np.random.Generator, chosen: Any) -> np.ndarray:
-        """Effects of unseen levels, (draws, rows, k): rows of one new level share theirs within a draw."""
-        sd, corr = _flat(self.record.sd[i])[chosen], self.record.corr[i]
-        L = None if corr is None else np.linalg.cholesky(_nudged(_flat(corr)[chosen]))
-        names, which = np.unique(labels.astype(str), return_inverse=True)
-        z = rng.standard_normal((len(sd), len(names), sd.shape[1]))
-        b = (z if L is None else np.einsum("sij,smj->smi", L, z)) * sd[:, None, :]
-        return b[:, which]
-
-    def _noise(self, request: Request, part: slice, chosen: Any = slice(None)) -> np.ndarray | None:
-        """Residual sd per draw and row, None for families without one."""
-        scale = request.noise_scale[part]
-        if self.design.se is not None:
-            return scale[None, :]
-        return None if self.record.sigma is None else _flat(self.record.sigma)[chosen][:, None] * scale[None, :]
-
-    def _trials(self, request: Request, part: slice) -> np.ndarray | None:
-        if self.design.trials is None:
-            return None
-        if not request.in_sample:
-            raise ArgumentError(
-                "kind='response' for counts needs the number of trials, known only for the rows of the fit"
-            )
-        return self.design.trials[part]
+    def _predictor(self, request: Request) -> Predictor:
+        return Predictor(self.design, self.record, self.family, self.link, request)
 
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
         """New responses, group effects drawn anew, one posterior draw per column: (n, draws), sim_1, sim_2, ..."""
         if not isinstance(draws, (int, np.integer)) or draws < 1:
             raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
         check_mean(self.family)
-        rng = np.random.default_rng(random_seed)
         request = read_request(self.design, None, "new_group", LEVEL, "response", "raise")
-        count = self.record.beta.shape[0] * self.record.beta.shape[1]
-        chosen = rng.choice(count, size=draws, replace=draws > count)
-        mean = inverse_link(self.link, self._linear_draws(request, slice(None), rng, chosen))
-        noise = self._noise(request, slice(None), chosen)
-        y = response_draws(self.family, mean, noise, self.design.trials, rng, counts=True)
+        y = self._predictor(request).responses(int(draws), np.random.default_rng(random_seed))
         return pd.DataFrame(y.T, index=self.design.index, columns=[f"sim_{d + 1}" for d in range(draws)])
 
     def confint(self, level: float = LEVEL, method: str = "equal-tailed") -> pd.DataFrame:
         """Equal-tailed credible intervals of every parameter: lower, upper."""
         choice("method", method, ("equal-tailed",))
         return self.parameters(level)[["lower", "upper"]]
+
+    # --- scores -------------------------------------------------------------------------------------------------
+    def loo(self, integrated: bool | str = "auto") -> Score:
+        """Leave-one-out by row: elpd, se, p, and elpd and Pareto k per row.
+
+        integrated: "auto" integrates common and group effects out exactly where the model allows it (Gaussian, Normal or
+        flat priors on common effects) and the record says so; True insists (UnsupportedError); False never does."""
+        return scores.loo(self, integrated)
+
+    def logo(self, group: str) -> Score:
+        """Leave-one-group-out: the joint density of all rows of each level of ``group``, given all other rows.
+
+        UnsupportedError where group effects do not integrate out, DesignError where a level's removal leaves a
+        coefficient with a flat prior without information."""
+        return scores.logo(self, group)
+
+    def waic(self) -> Score:
+        """WAIC by row, on the elpd scale, always at the draws of the effects.  ``loo`` is the safer of the two."""
+        return scores.waic_score(self)
 
     # --- tables and text ----------------------------------------------------------------------------------------
     @cached_property
@@ -374,11 +330,6 @@ class BayesianFit:
         return self.summary()._repr_html_()
 
 
-def _flat(draws: np.ndarray) -> np.ndarray:
-    """(chain, draw, ...) as (chain * draw, ...)."""
-    return draws.reshape(-1, *draws.shape[2:])
-
-
 def _interval(draws: np.ndarray, level: float) -> np.ndarray:
     return np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=(0, 1))
 
@@ -387,8 +338,3 @@ def _effects(factor: str, levels: Any, terms: Any, draws: np.ndarray, level: flo
     """A table of (c, d, J, t) draws."""
     lower, upper = _interval(draws, level)
     return effects_frame(factor, levels, terms, draws.mean(axis=(0, 1)), draws.std(axis=(0, 1), ddof=1), lower, upper)
-
-
-def _nudged(corr: np.ndarray) -> np.ndarray:
-    """Correlation matrices kept positive definite where rounding made them singular."""
-    return corr + 1e-12 * np.eye(corr.shape[-1])

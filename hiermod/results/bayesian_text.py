@@ -64,8 +64,7 @@ def _parameters(fit: BayesianFit) -> pd.DataFrame:
         cells = number_column(row[list(columns.values())].to_numpy(dtype=float), 3)
         for name, cell in zip(columns, cells, strict=True):
             shown[name].append(cell)
-    shown["ess bulk"] = [f"{value:.0f}" for value in table["ess_bulk"]]
-    shown["ess tail"] = [f"{value:.0f}" for value in table["ess_tail"]]
+    shown["ess"] = [f"{value:.0f}" for value in table[["ess_bulk", "ess_tail"]].min(axis=1)]  # the tables have both
     shown["r_hat"] = [f"{value:.3f}" for value in table["r_hat"]]
     return pd.DataFrame(shown, index=table.index.to_list())
 

@@ -135,11 +135,8 @@ class FrequentistFit:
 
         >>> import hiermod as hm
         >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
-        >>> m.reml().fixef()[["estimate", "std_error"]].round(3)
-                   estimate  std_error
-        term
-        Intercept   251.405      6.825
-        Days         10.467      1.546
+        >>> m.reml().fixef()["estimate"].round(3).to_dict()
+        {'Intercept': 251.405, 'Days': 10.467}
         """
         if ddf is not None:
             raise UnsupportedError(f"ddf={ddf!r} is not available; ddf=None gives estimates with normal intervals")

@@ -1,0 +1,46 @@
+"""log of a mean under importance weights, with Pareto k and its Monte Carlo error (Vehtari et al. 2024, JMLR 25(72))."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from hiermod import _versions
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """One number per unit, (U,) each."""
+
+    elpd: np.ndarray
+    k: np.ndarray
+    mcse: np.ndarray
+
+
+def log_mean(log_ratio: np.ndarray, log_value: np.ndarray, efficiency: float = 1.0) -> Estimates:
+    """log of the mean of exp(log_value) under weights proportional to exp(log_ratio), both (U, S), smoothed.
+
+    efficiency: effective sample size of the draws over S, which the Monte Carlo error needs."""
+    log_weights, k = _versions.psis(log_ratio)
+    elpd = logsumexp(log_weights + log_value, axis=1)
+    terms = np.exp(log_weights) * np.expm1(np.minimum(log_value - elpd[:, None], 700.0))
+    return Estimates(elpd, np.atleast_1d(k), np.sqrt(np.square(terms).sum(axis=1) / efficiency))
+
+
+def leave_out(log_p: np.ndarray, efficiency: float = 1.0) -> Estimates:
+    """PSIS leave-one-out: log_p (U, S) log densities of each unit at posterior draws; weights are their inverses."""
+    return log_mean(-log_p, log_p, efficiency)
+
+
+def log_average(log_value: np.ndarray) -> np.ndarray:
+    """(U,) log of the plain mean over draws of exp(log_value) (U, S)."""
+    return logsumexp(log_value, axis=1) - np.log(log_value.shape[1])
+
+
+def efficiency(draws: np.ndarray) -> float:
+    """Mean bulk effective sample size of draws (c, d, D) over their number, at most 1; 1 where it is unknown."""
+    ess = _versions.ess_bulk(draws)
+    known = ess[np.isfinite(ess)]
+    return float(min(1.0, known.mean() / (draws.shape[0] * draws.shape[1]))) if known.size else 1.0

@@ -1,0 +1,265 @@
+"""The command line in-process: what it prints and writes, its exit statuses, and what it says about bad input."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from hand_made import hand_made
+
+from hiermod.cli import main
+from hiermod.datasets import load_dataset
+from hiermod.model import Model
+
+SLOPE = "Reaction ~ Days + (Days | Subject)"
+FILES = ["bayes.csv", "estimates.csv", "pooling.csv", "reml.csv", "report.html", "shrinkage.png"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run in an empty folder; figures are closed after each test."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def unsampled(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Model.fit gives a posterior made by hand and notes what it was asked."""
+    asked: dict[str, Any] = {}
+
+    def fit(self: Model, **options: Any) -> Any:
+        asked.update(options)
+        return hand_made(self, sds=10.0)
+
+    monkeypatch.setattr(Model, "fit", fit)
+    return asked
+
+
+@pytest.fixture
+def pupils() -> pd.DataFrame:
+    d = load_dataset("sleepstudy")
+    d.to_csv("sleep.csv", index=False)
+    return d
+
+
+class Links(HTMLParser):
+    """Everything a page loads or points at, and tags closed in the order they were opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.found += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.usefixtures("unsampled")
+def test_demo_prints_the_comparison_and_writes_a_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for words in ("REML criterion at convergence: 1743.6", "Side by side", "1|Subject_sigma", "Belenky"):
+        assert words in out
+    assert max(map(len, out.splitlines())) <= 80  # a terminal's width
+    folder = Path("hiermod-demo")
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    links = Links()
+    links.feed(page)
+    assert links.open == []
+    assert all(link.startswith("data:image/png;base64,") for link in links.found)
+    assert len(links.found) == 1
+    assert "1743.6" in page
+    assert not re.search(r"https?://", page)
+    estimates = pd.read_csv(folder / "estimates.csv", index_col="parameter")
+    expected = Model(SLOPE, load_dataset("sleepstudy")).reml().parameters()
+    assert estimates["REML"].to_numpy() == pytest.approx(expected["estimate"].to_numpy())
+    assert (folder / "shrinkage.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("pupils")
+def test_fit_by_reml_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", SLOPE, "sleep.csv", "--method", "reml", "--out", "a/b"]) == 0
+    out = capsys.readouterr().out
+    assert "612.09" in out
+    assert "Bayes" not in out
+    assert sorted(path.name for path in Path("a/b").iterdir()) == [
+        "pooling.csv",
+        "reml.csv",
+        "report.html",
+        "shrinkage.png",
+    ]
+    assert main(["fit", SLOPE, "sleep.csv", "--method", "reml"]) == 0
+    assert [path.name for path in Path().iterdir() if path.is_dir()] == ["a"]  # without --out nothing is written
+
+
+@pytest.mark.usefixtures("pupils")
+def test_options_reach_the_model(unsampled: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", SLOPE, "sleep.csv", "--method", "bayes", "--draws", "123", "--seed", "9"]) == 0
+    assert unsampled == {"draws": 123, "random_seed": 9}
+    assert "REML criterion" not in capsys.readouterr().out
+    assert main(["fit", "Days ~ Reaction + (1 | Subject)", "sleep.csv", "--family", "poisson", "--out", "p"]) == 0
+    assert "fitted by Bayes alone" in capsys.readouterr().out
+    assert sorted(path.name for path in Path("p").iterdir()) == ["bayes.csv", "report.html"]
+    load_dataset("eight_schools").to_csv("schools.csv", index=False)
+    assert main(["fit", "effect ~ 1 + (1 | school)", "schools.csv", "--se", "se", "--method", "reml"]) == 0
+    assert "Residual standard deviations known" in capsys.readouterr().out
+    assert main(["fit", "effect ~ 1", "schools.csv", "--weights", "se", "--method", "reml"]) == 0
+    assert "Prior weights" in capsys.readouterr().out
+
+
+def test_files_factors_and_missing_values(pupils: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    pupils.to_csv("sleep.tsv", index=False, sep="\t")
+    pupils.to_csv("sleep.csv.gz", index=False)
+    for file in ("sleep.tsv", "sleep.csv.gz"):
+        assert main(["fit", "Reaction ~ Days + (1 | Subject)", file, "--method", "reml"]) == 0
+    pupils.loc[[3, 8], "Reaction"] = None
+    pupils.to_csv("holes.csv", index=False)
+    capsys.readouterr()
+    assert main(["fit", SLOPE, "holes.csv", "--method", "reml"]) == 2
+    assert "Reaction: 2" in capsys.readouterr().err
+    assert main(["fit", SLOPE, "holes.csv", "--method", "reml", "--dropna"]) == 0
+    assert "2 of 180 rows left out" in capsys.readouterr().out
+    assert main(["fit", "Reaction ~ Days + (1 | Subject)", "sleep.csv", "--factor", "Days", "--method", "reml"]) == 0
+    assert "Days[9]" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("pupils")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit", "Raction ~ Days", "sleep.csv"], "Did you mean 'Reaction'"),
+        (["fit", SLOPE, "slep.csv"], "'slep.csv' is not there"),
+        (["fit", SLOPE, "."], "is a folder, not a file"),
+        (["fit", SLOPE, "empty.csv"], "cannot be read as a table"),
+        (["fit", SLOPE, "bytes.csv"], "cannot be read as a table"),
+        (["fit", SLOPE, "half.csv.gz"], "cannot be read as a table"),
+        (["fit", "Subject ~ Days", "names.csv"], "Subject"),
+        (["fit", SLOPE, "sleep.csv", "--factor", "days"], "Did you mean 'Days'"),
+        (["fit", SLOPE, "sleep.csv", "--family", "gausian"], "Did you mean 'gaussian'"),
+        (["fit", SLOPE, "sleep.csv", "--out", "sleep.csv"], "not a folder that can be written to"),
+        (["fit", "Reaction ~ Days + (Days | Subject", "sleep.csv"], "Subject"),
+        (["fit", SLOPE, "sleep.csv", "--method", "bayes", "--draws", "0"], "draws"),
+    ],
+)
+def test_bad_input_is_said_in_a_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty.csv").write_text("")
+    Path("bytes.csv").write_bytes(b"\xff\xfe\x00\x81,\n\x00")
+    Path("names.csv").write_text("Subject,Days\nanna,1\nben,2\ncarl,3\n")
+    pd.DataFrame({"x": range(1000)}).to_csv("whole.csv.gz")
+    Path("half.csv.gz").write_bytes(Path("whole.csv.gz").read_bytes()[:500])
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("hiermod: ")
+    assert words in err
+    assert "Traceback" not in out + err
+
+
+def test_a_folder_that_refuses_files_is_found_before_the_fit(
+    pupils: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("hiermod.cli.tempfile.TemporaryFile", refuse)  # root may write where others may not
+    assert main(["fit", SLOPE, "sleep.csv", "--out", "locked"]) == 2
+    out, err = capsys.readouterr()
+    assert "Permission denied" in err
+    assert "REML" not in out
+
+
+def test_wrong_usage_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, status, words in (
+        ([], 2, "COMMAND"),
+        (["ft"], 2, "invalid choice"),
+        (["fit"], 2, "FORMULA"),
+        (["--help"], 0, "side by side"),
+        (["fit", "--help"], 0, "--factor"),
+        (["--version"], 0, "hiermod "),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == status
+        assert words in "".join(capsys.readouterr())
+
+
+@pytest.mark.usefixtures("pupils")
+def test_notes_go_to_the_error_stream_once(capsys: pytest.CaptureFixture[str]) -> None:
+    d = load_dataset("sleepstudy").assign(hours=lambda d: 24 * d["Days"])
+    d.to_csv("more.csv", index=False)
+    assert main(["fit", "Reaction ~ Days + hours + (1 | Subject)", "more.csv", "--method", "reml", "--out", "o"]) == 0
+    out, err = capsys.readouterr()
+    assert err.count("hiermod: note:") == 1
+    assert "rank deficient" in err
+    load_dataset("dyestuff2").to_csv("flat.csv", index=False)
+    assert main(["fit", "Yield ~ 1 + (1 | Batch)", "flat.csv", "--method", "reml", "--out", "o"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""  # the summary says it in full
+    assert out.count("Boundary (singular) fit") == 1
+
+
+def test_nothing_half_written_is_left(monkeypatch: pytest.MonkeyPatch, unsampled: dict[str, Any]) -> None:
+    main(["demo"])
+    before = {path.name: path.read_bytes() for path in Path("hiermod-demo").iterdir()}
+
+    def interrupted(self: Any, path: Any, **_: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", interrupted)
+    assert main(["demo"]) == 130
+    after = {path.name: path.read_bytes() for path in Path("hiermod-demo").iterdir()}
+    assert set(after) == set(before)
+    assert after["shrinkage.png"] == before["shrinkage.png"]
+    assert after["report.html"] == before["report.html"]
+
+
+SAMPLING = """
+import sys
+from hiermod.cli import main
+from hiermod.model import Model
+fit = Model.fit
+Model.fit = lambda self, **options: fit(self, **(options | {"inference_method": "nutpie", "draws": 10**6}))
+sys.exit(main(["demo"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_while_sampling() -> None:
+    """In the middle of NUTS: exit status 130, one sentence, no traceback, no files."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SAMPLING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Computing the posterior"):
+            break
+    time.sleep(6)  # into compilation or sampling: an interrupt at either must end alike
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.strip().endswith("hiermod: interrupted; nothing more was written")
+    assert "Traceback" not in err
+    assert list(Path("hiermod-demo").iterdir()) == []
