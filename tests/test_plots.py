@@ -134,13 +134,15 @@ def test_groups_without_an_estimate_of_their_own_have_no_arrow() -> None:
 
 
 def test_nothing_global_changes_and_given_axes_are_used(two: Pooling, one: Pooling, tmp_path: Path) -> None:
-    before = dict(mpl.rcParams)
-    figure = Figure(figsize=(8, 6))
-    ax = figure.subplots()
+    ax = Figure(figsize=(8, 6)).subplots()
     assert two.plot_shrinkage(ax=ax) is ax
+    with mpl.rc_context({"font.size": 7.5, "axes.grid": False}):  # someone's own settings
+        before = dict(mpl.rcParams)
+        two.plot_shrinkage()
+        one.plot_shrinkage()
+        assert dict(mpl.rcParams) == before
     for pooling, name in ((two, "two.png"), (one, "one.png")):
         drawn = pooling.plot_shrinkage().figure
         drawn.savefig(tmp_path / name)
         assert (tmp_path / name).stat().st_size > 20_000
         assert drawn.get_figwidth() / drawn.get_figheight() > 1  # as wide as a slide asks
-    assert dict(mpl.rcParams) == before

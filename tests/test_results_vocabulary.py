@@ -168,6 +168,7 @@ def test_html_is_well_formed_and_has_the_same_numbers(kind: str) -> None:
     html = Collector()
     html.feed(fit._repr_html_())
     assert html.open == []
+    assert "+ I(Days &lt; 3) +" in fit._repr_html_()  # the formula; tables are escaped by pandas
     shown = " ".join(html.text).split()
     for word in str(fit.summary()).split():
         if any(character.isdigit() for character in word):

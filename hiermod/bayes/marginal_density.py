@@ -77,10 +77,11 @@ class MarginalDensity:
             found.append(Lam)
         return found
 
-    def value(self, phi: np.ndarray) -> float:
-        """log p(phi, y); -inf outside the priors' support or where the factor cannot be had."""
+    def value(self, phi: np.ndarray, factor: Factorisation | None = None) -> float:
+        """log p(phi, y), at its factor where that is known; -inf outside the priors' support or where there is none."""
         prior, _ = self.log_prior(phi)
-        factor = self.factorise(phi) if np.isfinite(prior) else None
+        if factor is None and np.isfinite(prior):
+            factor = self.factorise(phi)
         if factor is None:
             return -np.inf
         logdet = factor.logdet_random + factor.logdet_fixed

@@ -14,11 +14,7 @@ def accepted(log_ratio: np.ndarray, start: int, rng: np.random.Generator) -> np.
     """Which proposal the chain is at after each step, (n,).  log_ratio (n,): log target - log proposal of each proposal.
 
     start: the proposals before this one only decide where the chain begins (drawn by their weights)."""
-    first = log_ratio[:start]
-    at = start
-    if start:
-        weights = np.exp(first - first.max()) if np.isfinite(first).any() else np.ones(start)
-        at = int(rng.choice(start, p=weights / weights.sum()))
+    at = choose(log_ratio[:start], rng) if start else 0
     log_u = np.log(rng.random(len(log_ratio))).tolist()
     ratios: Sequence[float] = log_ratio.tolist()
     where = np.empty(len(log_ratio), dtype=np.intp)
@@ -29,3 +25,9 @@ def accepted(log_ratio: np.ndarray, start: int, rng: np.random.Generator) -> np.
             at, current = i, ratios[i]
         where[i] = at
     return where
+
+
+def choose(log_ratio: np.ndarray, rng: np.random.Generator) -> int:
+    """One of some proposals, by their weights; any where all have weight 0."""
+    weights = np.exp(log_ratio - log_ratio.max()) if np.isfinite(log_ratio).any() else np.ones(len(log_ratio))
+    return int(rng.choice(len(log_ratio), p=weights / weights.sum()))

@@ -50,12 +50,19 @@ def held_out(density: MarginalDensity, units: Units, phi: np.ndarray) -> HeldOut
             prior[at] + density._log_likelihood(factor.logdet_random + factor.logdet_fixed, factor.pwrss, sigma),  # noqa: SLF001
             -np.inf,
         )
-        good = at[np.isfinite(log_joint[at])]
+        ok = np.isfinite(log_joint[at])
         for which, piece in pieces:
-            first, second = _unit_logs(density, factor, piece, sigma)
-            log_p[np.ix_(good, which)] = first[np.isfinite(log_joint[at])]
-            log_replicate[np.ix_(good, which)] = second[np.isfinite(log_joint[at])]
+            for target, found in zip((log_p, log_replicate), _unit_logs(density, factor, piece, sigma), strict=True):
+                _put(target, at[ok], which, found if ok.all() else found[ok])
     return HeldOut(log_p, log_replicate, log_joint)
+
+
+def _put(target: np.ndarray, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
+    """target[rows, columns] = values; by slices where both are runs, which is several times faster."""
+    if all(len(one) and one[-1] - one[0] == len(one) - 1 for one in (rows, columns)):
+        target[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = values
+    else:
+        target[np.ix_(rows, columns)] = values
 
 
 def _pieces(density: MarginalDensity, units: Units) -> list[tuple[np.ndarray, Units]]:

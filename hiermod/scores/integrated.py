@@ -35,7 +35,14 @@ class Integrated:
 
 
 def integrated(density: MarginalDensity, design: Design, units: Units, phi: np.ndarray, seed: int) -> Integrated:
-    """phi (c, d, D): posterior draws.  The same seed gives the same numbers."""
+    """phi (c, d, D): posterior draws.  The same seed gives the same numbers.  One BLAS thread: the matrices are tiny."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _integrated(density, design, units, phi, seed)
+
+
+def _integrated(density: MarginalDensity, design: Design, units: Units, phi: np.ndarray, seed: int) -> Integrated:
     share = efficiency(phi)
     flat = phi.reshape(-1, phi.shape[-1])
     if density.batch is None and len(flat) > SLOW_DRAWS:

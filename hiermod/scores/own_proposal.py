@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from hiermod import _versions
 from hiermod.bayes.proposal import Mixture, Weighted, adapt, defended, laplace, split
 from hiermod.scores.held_out import HeldOut
 from hiermod.scores.record import MAX_K
+from hiermod.scores.smoothing import log_mean
 
 ADAPT, KEEP = 2000, 4000  # proposals of one pass of adaptation, and of the estimate
 PASSES, GOOD = 8, 0.8  # adaptation stops at this importance efficiency
@@ -54,7 +54,7 @@ def own_estimate(
 
 def _start(phi: np.ndarray, log_p: np.ndarray) -> Mixture:
     """One t with the moments of the draws weighted towards the target as far as their weights can be trusted."""
-    weights = np.exp(np.minimum.reduce([-log_p]) - (-log_p).max())
+    weights = np.exp(log_p.min() - log_p)
     weights = np.minimum(weights / weights.sum(), len(phi) ** -0.5)
     weights /= weights.sum()
     mean = weights @ phi
@@ -88,8 +88,6 @@ def _weigh(
 
 
 def _estimate(log_ratio: np.ndarray, log_p: np.ndarray) -> OwnEstimate:
-    log_weights, k = _versions.psis(log_ratio)
+    found = log_mean(log_ratio[None], log_p[None])
     _, k_product = _versions.psis(log_ratio + log_p)  # of the numerator, where p varies as much as the weights
-    elpd = float(logsumexp(log_weights + log_p))
-    terms = np.exp(log_weights) * np.expm1(np.minimum(log_p - elpd, 700.0))
-    return OwnEstimate(elpd, float(max(k, k_product)), float(np.sqrt(np.square(terms).sum())))
+    return OwnEstimate(float(found.elpd[0]), float(max(found.k[0], k_product)), float(found.mcse[0]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from hiermod import _versions
 
@@ -24,9 +23,14 @@ def log_mean(log_ratio: np.ndarray, log_value: np.ndarray, efficiency: float = 1
 
     efficiency: effective sample size of the draws over S, which the Monte Carlo error needs."""
     log_weights, k = _versions.psis(log_ratio)
-    elpd = logsumexp(log_weights + log_value, axis=1)
-    terms = np.exp(log_weights) * np.expm1(np.minimum(log_value - elpd[:, None], 700.0))
-    return Estimates(elpd, np.atleast_1d(k), np.sqrt(np.square(terms).sum(axis=1) / efficiency))
+    weights = np.exp(log_weights)
+    top = log_value.max(axis=1, keepdims=True)
+    value = np.exp(log_value - top)
+    mean = np.einsum("us,us->u", weights, value)
+    weights *= value / mean[:, None] - 1.0
+    return Estimates(
+        np.log(mean) + top[:, 0], np.atleast_1d(k), np.sqrt(np.einsum("us,us->u", weights, weights) / efficiency)
+    )
 
 
 def leave_out(log_p: np.ndarray, efficiency: float = 1.0) -> Estimates:
@@ -36,7 +40,8 @@ def leave_out(log_p: np.ndarray, efficiency: float = 1.0) -> Estimates:
 
 def log_average(log_value: np.ndarray) -> np.ndarray:
     """(U,) log of the plain mean over draws of exp(log_value) (U, S)."""
-    return logsumexp(log_value, axis=1) - np.log(log_value.shape[1])
+    top = log_value.max(axis=1, keepdims=True)
+    return np.log(np.exp(log_value - top).mean(axis=1)) + top[:, 0]
 
 
 def efficiency(draws: np.ndarray) -> float:
