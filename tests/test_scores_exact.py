@@ -1,4 +1,4 @@
-"""Held-out densities given phi against dense Gaussian conditioning, and against densities of models without the unit."""
+"""Held-out densities given phi against dense Gaussian conditioning, and densities of models without the unit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from hiermod.scores.rows import Units, level_units, row_units
 
 RNG = np.random.default_rng(20240)
 SLEEP = load_dataset("sleepstudy").assign(
-    w=RNG.uniform(0.3, 3, 180), off=RNG.normal(0, 5, 180), s=RNG.uniform(10, 40, 180), day=lambda d: d["Days"].astype(str)
+    w=RNG.uniform(0.3, 3, 180),
+    off=RNG.normal(0, 5, 180),
+    s=RNG.uniform(10, 40, 180),
+    day=lambda d: d["Days"].astype(str),
 )
 CASES = {
     "correlated": lambda: Model("Reaction ~ Days + (Days | Subject)", SLEEP),
@@ -33,7 +36,9 @@ CASES = {
     ),
     "independent, known sds": lambda: Model("Reaction ~ 0 + Days + (Days || Subject)", SLEEP, se="s"),
     "all flat": lambda: Model("Reaction ~ Days + (Days | Subject)", SLEEP, priors={"common": "Flat()"}),
-    "one flat, centred": lambda: Model("Reaction ~ Days + (1 | Subject)", SLEEP, priors={"Days": "Flat()"}, weights="w"),
+    "one flat, centred": lambda: Model(
+        "Reaction ~ Days + (1 | Subject)", SLEEP, priors={"Days": "Flat()"}, weights="w"
+    ),
     "crossed": lambda: Model("diameter ~ 1 + (1 | plate) + (1 | sample)", load_dataset("penicillin")),
     "nested": lambda: Model("strength ~ 1 + (1 | batch/cask)", load_dataset("pastes")),
 }
@@ -122,7 +127,7 @@ def test_one_factor_at_a_time_gives_the_same(monkeypatch):
 
 
 def test_large_units_go_through_models_without_them(monkeypatch):
-    design, density, phi = prepare("crossed")
+    design, density, _ = prepare("crossed")
     units = all_units(design, density)[2]
     draws = start_phi(density) + np.random.default_rng(2).normal(0, 0.1, (2, 50, 3))
     expected = integrated(density, design, units, draws, seed=1)
@@ -139,8 +144,10 @@ def test_outside_the_support_of_a_prior_nothing_is_claimed():
     phi = np.array([[3.0, 3.0], [3.0, 6.0]])  # exp(6) > 100
     units = row_units(model.design, flat_directions(density, model.design))
     found = held_out(density, units, phi)
-    assert np.isfinite(found.log_joint[0]) and found.log_joint[1] == -np.inf
-    assert np.isfinite(found.log_p).all() and not found.log_p[1].any()
+    assert np.isfinite(found.log_joint[0])
+    assert found.log_joint[1] == -np.inf
+    assert np.isfinite(found.log_p).all()
+    assert not found.log_p[1].any()
 
 
 def test_a_unit_that_alone_determines_a_flat_coefficient_is_named():
@@ -181,7 +188,8 @@ def test_correlations_of_one_stay_finite():
     coordinates = Coordinates((2,), False)
     corr = np.ones((4, 2, 2))
     phi = phi_from_draws(coordinates, [np.ones((4, 2))], [corr], None)
-    assert np.isfinite(phi).all() and (phi[:, 2] > 10).all()
+    assert np.isfinite(phi).all()
+    assert (phi[:, 2] > 10).all()
 
 
 def test_rows_of_a_unit_that_share_levels_are_compressed():
@@ -189,7 +197,8 @@ def test_rows_of_a_unit_that_share_levels_are_compressed():
     model = Model("Reaction ~ Days + (Days | Subject)", big)
     density = model._marginal_density()
     units = level_units(model.design, model.design.blocks[0].codes, 18, flat_directions(density, model.design))
-    assert (units.n_rows == 40).all() and (units.sizes == 5).all()  # 2 effects, 2 columns of X and y
+    assert (units.n_rows == 40).all()
+    assert (units.sizes == 5).all()
     phi = start_phi(density)[None]
     expected = dense_log_p(model.design, density, phi[0], units.members[4])
     assert held_out(density, units, phi).log_p[0, 4] == pytest.approx(expected, abs=1e-8)

@@ -38,7 +38,8 @@ def test_integrated_is_the_default_and_says_so(fit):
     score = fit.loo()
     assert (score.criterion, score.unit, score.estimator) == ("loo", "row", "integrated")
     assert "integrate out exactly" in score.reason
-    assert score.labels == tuple(DATA.index) and score.n_units == 180
+    assert score.labels == tuple(DATA.index)
+    assert score.n_units == 180
     assert score.elpd == pytest.approx(score.elpd_i.sum(), rel=1e-12)
     assert score.se == pytest.approx(np.sqrt(180) * score.elpd_i.std(ddof=1), rel=1e-12)
     assert score.p == pytest.approx(score.p_i.sum(), rel=1e-12)
@@ -85,7 +86,9 @@ def test_waic_by_hand(fit):
         mean = record.beta @ design.X[i] + b @ block.values[i]
         logs = norm.logpdf(design.y[i], mean, record.sigma).ravel()
         assert score.elpd_i[i] == pytest.approx(np.log(np.mean(np.exp(logs))) - logs.var(ddof=1), rel=1e-9)
-    assert score.estimator == "conditional" and np.isnan(score.pareto_k).all() and np.isnan(score.mcse)
+    assert score.estimator == "conditional"
+    assert np.isnan(score.pareto_k).all()
+    assert np.isnan(score.mcse)
     assert any("p_waic is above 0.4" in message and "loo()" in message for message in score.messages)
     assert np.sum(score.p_i > 0.4) == int(score.messages[0].split(" for ")[1].split(" of ")[0])
 
@@ -100,13 +103,25 @@ def test_waic_and_loo_of_a_normal_mean_with_known_sd():
     found = conditional_loo(array)
     assert np.all(np.abs(found.elpd - exact) < 4.5 * found.mcse)
     expected_p = 0.5 / 100 + np.square(y - y.mean()) / 10  # variance of -(y - mu)^2 / 2 with mu ~ N(y-bar, 1/10)
-    np.testing.assert_allclose(waic(array).p, expected_p, rtol=0.15)  # a variance from 20,000 draws, 4.5 sd of its error
+    np.testing.assert_allclose(waic(array).p, expected_p, rtol=0.15)  # the error of a variance of 20,000 draws
+
+
+def test_units_whose_density_does_not_vary_need_no_weights():
+    """With every parameter known, each draw gives the same density: k is undefined, and no error is made."""
+    log_p = np.vstack([np.full(400, -2.0), np.random.default_rng(1).normal(-2, 0.1, 400)])
+    found = leave_out(log_p)
+    assert found.elpd[0] == pytest.approx(-2.0, abs=1e-12)
+    assert found.mcse[0] == pytest.approx(0.0, abs=1e-12)
+    assert np.isnan(found.k[0])
+    np.testing.assert_allclose(found.elpd[1:], leave_out(log_p[1:]).elpd, rtol=1e-12)
 
 
 def test_logo_is_labelled_by_level(fit):
     score = fit.logo("Subject")
     assert (score.criterion, score.unit, score.estimator) == ("logo", "Subject", "integrated")
-    assert score.labels == fit.design.blocks[0].levels and score.n_units == 18 and score.nobs == 180
+    assert score.labels == fit.design.blocks[0].levels
+    assert score.n_units == 18
+    assert score.nobs == 180
     assert "18 levels of Subject" in str(score)
     with pytest.raises(UnknownNameError, match="Subject"):
         fit.logo("Subjct")
@@ -126,17 +141,20 @@ def test_every_unit_of_the_classics_can_be_trusted(name, formula):
         assert np.all(score.pareto_k < 0.7)
         assert len(score.own_proposals) <= 2
         assert not score.messages
-        assert np.all(np.isfinite(score.elpd_i)) and score.mcse < 0.05 * score.se
+        assert np.all(np.isfinite(score.elpd_i))
+        assert score.mcse < 0.05 * score.se
 
 
 def test_words(fit):
     score = fit.loo()
     assert str(score) == repr(score)
-    assert "180 rows, group effects integrated out" in str(score) and "largest Pareto k" in str(score)
+    assert "180 rows, effects integrated out" in str(score)
+    assert "largest Pareto k" in str(score)
     k = np.array(score.pareto_k)
     k[[3, 8]] = 0.9
     bad = replace(score, pareto_k=k, own_proposals=(4,))
-    assert "above 0.7 for 2 of 180 rows (3, 8)" in bad.messages[0] and "unreliable" in str(bad)
+    assert "above 0.7 for 2 of 180 rows (3, 8)" in bad.messages[0]
+    assert "unreliable" in str(bad)
     assert "1 unit got a proposal of its own" in str(bad)
     assert "2 units got a proposal of their own" in str(replace(score, own_proposals=(4, 5)))
 
@@ -153,7 +171,8 @@ def test_scores_are_values(fit):
 def test_differences_are_paired(fit, simpler):
     a, b = fit.loo(), simpler.loo()
     total, se = difference(a, b)
-    assert total == pytest.approx(a.elpd - b.elpd) and total > 0
+    assert total == pytest.approx(a.elpd - b.elpd)
+    assert total > 0
     assert se == pytest.approx(np.sqrt(180) * np.std(a.elpd_i - b.elpd_i, ddof=1))
     assert se < np.hypot(a.se, b.se)
 
@@ -177,14 +196,15 @@ def test_scores_of_different_things_refuse_to_be_compared(fit, simpler):
             difference(other, score)
     with pytest.raises(ArgumentError, match="each day"):
         difference(fit.logo("Subject"), crossed_fit.logo("day"))
-    with pytest.raises(TypeError, match="fit.loo"):
+    with pytest.raises(TypeError, match=r"fit\.loo"):
         difference(score, 3.0)
 
 
 def test_fingerprints_tell_order_and_kind_apart():
     y = np.array([1.0, 2.0, 3.0])
     assert fingerprint(y) == fingerprint(np.array([1, 2, 3]))
-    assert len({fingerprint(y), fingerprint(y[::-1]), fingerprint(np.log(y)), fingerprint(y, None), fingerprint(y, y)}) == 5
+    others = [(y[::-1],), (np.log(y),), (y, None), (y, y)]
+    assert len({fingerprint(y), *(fingerprint(*other) for other in others)}) == 5
 
 
 def test_without_closed_form_loo_is_conditional_and_says_why():
@@ -192,7 +212,8 @@ def test_without_closed_form_loo_is_conditional_and_says_why():
     assert model._gaussian_priors(None) is None
     made = hand_made(model, sds=30.0, beta=[250.0, 10.0])
     score = made.loo()
-    assert score.estimator == "conditional" and "cannot be integrated out" in score.reason
+    assert score.estimator == "conditional"
+    assert "cannot be integrated out" in score.reason
     with pytest.raises(UnsupportedError, match="closed form"):
         made.loo(integrated=True)
     with pytest.raises(UnsupportedError, match="refit without each level"):
@@ -230,9 +251,7 @@ def test_rows_are_scored_in_pieces(fit, monkeypatch):
 
 def test_inestimable_units_raise_from_the_fit():
     data = DATA.assign(dummy=(np.arange(180) == 7).astype(float))
-    model = Model(
-        "Reaction ~ Days + dummy + (1 | Subject)", data, priors={"dummy": "Flat()"}, center_predictors=False
-    )
+    model = Model("Reaction ~ Days + dummy + (1 | Subject)", data, priors={"dummy": "Flat()"}, center_predictors=False)
     with pytest.raises(DesignError, match=r"rows \(7\)"):
         model.fit(draws=500, random_seed=1).loo()
 

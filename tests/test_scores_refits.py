@@ -1,7 +1,7 @@
 """Leave-one-out and leave-one-group-out against brute force: the model refitted without each unit, its priors frozen.
 
-The refit's predictive density uses its own draws of (beta, b, sigma), or for a group its draws of (beta, sds, correlations,
-sigma) and the level's effects integrated over their prior: nothing of scores/ but the rows that are left out."""
+The refit's predictive density uses its own draws of (beta, b, sigma), or for a group its draws of (beta, sds,
+correlations, sigma) and the level's effects integrated over their prior: nothing of the formulas in scores/."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ def test_own_proposals_agree_with_weights(fit, monkeypatch):
     weighted = fit.logo("Subject")
     monkeypatch.setattr("hiermod.scores.integrated.MAX_K", -np.inf)
     own = fit.logo("Subject")
-    assert len(own.own_proposals) == 18 and np.all(own.pareto_k < 0.7)
+    assert len(own.own_proposals) == 18
+    assert np.all(own.pareto_k < 0.7)
     apart = np.abs(own.elpd_i - weighted.elpd_i) / np.hypot(own.mcse_i, weighted.mcse_i)
     assert np.all(apart < EACH)
     assert own.mcse < weighted.mcse

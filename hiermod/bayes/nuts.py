@@ -238,7 +238,13 @@ def _jax(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampl
 
     settings = {key: value for key, value in options.items() if key != "cores"}
     arguments = {"chain_method": "vectorized", "compute_convergence_checks": False, **settings, **sampler}
-    return sample_jax_nuts(random_seed=seed, var_names=names, model=graph, nuts_sampler=method, **arguments)
+    try:
+        return sample_jax_nuts(random_seed=seed, var_names=names, model=graph, nuts_sampler=method, **arguments)
+    except TypeError as error:  # blackjax 1.6 no longer takes what PyMC passes
+        raise UnsupportedError(
+            f"{method} was given an argument it does not know ({str(error).splitlines()[0]}): one of yours, or this "
+            f'version of {method} and PyMC do not fit together. pip install "hiermod[jax]" brings versions that do'
+        ) from error
 
 
 def _tidy(model: Any, idata: Any, names: list[str]) -> Any:

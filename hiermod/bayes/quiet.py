@@ -17,7 +17,16 @@ SPEAKERS = ("pymc", "bambi", "nutpie", "pytensor", "numba", "arviz", "jax", "for
 AT_IMPORT = ("pytensor.tensor.blas", "pytensor.configdefaults")  # these speak while their package is being imported
 
 # True, and of no use to the person who fits a model: what is slower, how a package will change
-_UNHELPFUL = ("BLAS", "g++ not", "C++ compiler", "deprecat", "will be removed", "future version", "FutureWarning")
+_UNHELPFUL = (
+    "BLAS",
+    "Loop fusion",
+    "g++ not",
+    "C++ compiler",
+    "deprecat",
+    "will be removed",
+    "future version",
+    "FutureWarning",
+)
 
 
 class _Collector(logging.Handler):

@@ -260,8 +260,8 @@ class BayesianFit:
     def loo(self, integrated: bool | str = "auto") -> Score:
         """Leave-one-out by row: elpd, se, p, and elpd and Pareto k per row.
 
-        integrated: "auto" integrates common and group effects out exactly where the model allows it (Gaussian, Normal or
-        flat priors on common effects) and the record says so; True insists (UnsupportedError); False never does."""
+        integrated: "auto" integrates common and group effects out exactly where the model allows it (Gaussian, Normal
+        or flat priors on common effects), and the record says so; True insists (UnsupportedError); False never does."""
         return scores.loo(self, integrated)
 
     def logo(self, group: str) -> Score:

@@ -28,7 +28,7 @@ INTEGRATED = (
 
 
 def loo(fit: BayesianFit, how: bool | str = "auto") -> Score:
-    """Leave-one-out by row.  how: "auto" integrates effects out where the model allows it, True insists, False never."""
+    """Leave-one-out by row.  how: "auto" integrates effects out where that is possible, True insists, False never."""
     if not (isinstance(how, bool | np.bool_) or how == "auto"):
         raise ArgumentError(f"integrated must be 'auto', True or False, got {how!r}")
     reason = "as asked"
@@ -52,8 +52,8 @@ def logo(fit: BayesianFit, group: str) -> Score:
         density = _density(fit)
     except UnsupportedError as error:
         raise UnsupportedError(
-            f"leave-one-group-out needs the group effects integrated out: {error}. The likelihood at the fitted effects of a "
-            "level that is left out would not be its predictive density; refit without each level instead"
+            f"leave-one-group-out needs the group effects integrated out: {error}. The likelihood at fitted effects "
+            "of a level that is left out would not be its predictive density; refit without each level instead"
         ) from error
     units = level_units(fit.design, block.codes, len(block.levels), flat_directions(density, fit.design))
     return _integrated(fit, density, units, "logo", group, block.levels)
@@ -87,6 +87,7 @@ def _integrated(
     return _score(
         fit, criterion, unit, labels, found.elpd, found.log_seen - found.elpd, found.k, found.mcse,
         estimator="integrated", reason=INTEGRATED, own_proposals=found.own,
+        draws=(found.draws, record.shape[0] * record.shape[1]),
     )  # fmt: skip
 
 
@@ -104,14 +105,15 @@ def _conditional(fit: BayesianFit, criterion: Any, reason: str) -> Score:
 
 
 def _score(
-    fit: BayesianFit, criterion: Any, unit: str, labels: tuple[Any, ...], elpd: np.ndarray, p: np.ndarray, k: np.ndarray,
-    mcse: np.ndarray, **rest: Any,
+    fit: BayesianFit, criterion: Any, unit: str, labels: tuple[Any, ...],
+    elpd: np.ndarray, p: np.ndarray, k: np.ndarray, mcse: np.ndarray, **rest: Any,
 ) -> Score:  # fmt: skip
     design: Design = fit.design
     return Score(
-        criterion=criterion, unit=unit, labels=labels, elpd=float(elpd.sum()), se=standard_error(elpd), p=float(p.sum()),
-        elpd_i=elpd, pareto_k=k, mcse_i=mcse, p_i=p, nobs=design.nobs, data=fingerprint(design.y, design.trials),
-        response=design.response, **rest,
+        criterion=criterion, unit=unit, labels=labels,
+        elpd=float(elpd.sum()), se=standard_error(elpd), p=float(p.sum()),
+        elpd_i=elpd, pareto_k=k, mcse_i=mcse, p_i=p,
+        nobs=design.nobs, data=fingerprint(design.y, design.trials), response=design.response, **rest,
     )  # fmt: skip
 
 

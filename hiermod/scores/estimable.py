@@ -37,6 +37,6 @@ def check_estimable(units: Units, labels: Sequence[object], unit: str) -> None:
     if len(alone):
         what = "rows" if unit == "row" else f"levels of {unit}"
         raise DesignError(
-            f"without some {what} ({listing([labels[u] for u in alone])}) the remaining data say nothing about a coefficient "
-            "whose prior is flat, so these have no predictive density. Give the common coefficients Normal priors"
+            f"without some {what} ({listing([labels[int(u)] for u in alone])}) the remaining data say nothing about a "
+            "coefficient whose prior is flat, so these have no predictive density. Give them Normal priors"
         )

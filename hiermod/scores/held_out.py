@@ -1,7 +1,7 @@
 """log p(y_u | y without u, phi) of units u, exact, from one penalised factor of all data (DESIGN.md, section 4).
 
 V^-1 = (I - H) / sigma^2 in rows scaled by sqrt(w), H = C P C' the joint variance of the fit over sigma^2 and e its
-residuals (Woodbury).  So y_u given the rest is normal with mean y_u - (I - H_uu)^-1 e_u, variance sigma^2 (I - H_uu)^-1, and
+residuals (Woodbury).  So y_u given the rest is normal, mean y_u - (I - H_uu)^-1 e_u, variance sigma^2 (I - H_uu)^-1;
 a second y_u given all of the data, effects kept in, has mean y_u - e_u and variance sigma^2 (I + H_uu)."""
 
 from __future__ import annotations
@@ -45,11 +45,8 @@ def held_out(density: MarginalDensity, units: Units, phi: np.ndarray) -> HeldOut
         if factor is None:
             continue
         sigma = density.sigma(phi[at])
-        log_joint[at] = np.where(
-            factor.ok,
-            prior[at] + density._log_likelihood(factor.logdet_random + factor.logdet_fixed, factor.pwrss, sigma),  # noqa: SLF001
-            -np.inf,
-        )
+        logs = prior[at] + density._log_likelihood(factor.logdet_random + factor.logdet_fixed, factor.pwrss, sigma)
+        log_joint[at] = np.where(factor.ok & np.isfinite(logs), logs, -np.inf)
         ok = np.isfinite(log_joint[at])
         for which, piece in pieces:
             for target, found in zip((log_p, log_replicate), _unit_logs(density, factor, piece, sigma), strict=True):
@@ -78,10 +75,10 @@ def _pieces(density: MarginalDensity, units: Units) -> list[tuple[np.ndarray, Un
 
 def _width(density: MarginalDensity) -> int:
     """Numbers that one row takes at one phi."""
-    K = sum(layout.size for layout in density.problem.factors)
+    sizes = [layout.size for layout in density.problem.factors]
     m = len(density.problem.cross.tail)
-    deep = max((layout.size for layout in density.problem.factors), default=0) if len(density.problem.cross.chain) > 1 else 0
-    return 2 * m + 3 * K + deep * m
+    deep = max(sizes) if len(density.problem.cross.chain) > 1 else 0  # then every phi has rows of its own to the tail
+    return 2 * m + 3 * sum(sizes) + deep * m
 
 
 def _step(density: MarginalDensity, pieces: list[tuple[np.ndarray, Units]]) -> int:
@@ -117,7 +114,7 @@ def _as_batch(factor: Factorisation) -> BatchFactor:
 
 @dataclass(frozen=True, eq=False)
 class _Projected:
-    """Rows r = 1..m seen from the factor: H_rs = z_r'z_s + sum over members of v_r'Q v_s where r and s share a level."""
+    """Rows r = 1..m seen from the factor: H_rs = z_r'z_s, and v_r'Q v_s for each member where r and s share a level."""
 
     z: np.ndarray  # (S, columns, m)
     members: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]  # codes (m,), v (1 or S, K, m), Q v (S, K, m)

@@ -1,12 +1,12 @@
-"""Integrated leave-one-out and leave-one-group-out: group and common effects integrated out exactly, PSIS over phi only.
+"""Integrated leave-one-out and leave-one-group-out: all effects integrated out exactly, PSIS over phi only.
 
-log p(y_u | the rest) = -log E[1 / p(y_u | the rest, phi)] over p(phi | y); a unit with Pareto k above 0.7 gets a proposal of
-its own.  DESIGN.md, section 4; Vehtari, Mononen, Tolvanen, Sivula and Winther (2016, JMLR 17(103)) for the idea."""
+log p(y_u | the rest) = -log E[1 / p(y_u | the rest, phi)] over p(phi | y); a unit with Pareto k above 0.7 gets a
+proposal of its own.  DESIGN.md, section 4; the idea: Vehtari, Mononen, Tolvanen et al. (2016, JMLR 17(103))."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -32,10 +32,11 @@ class Integrated:
     mcse: np.ndarray
     log_seen: np.ndarray
     own: tuple[int, ...]
+    draws: int  # posterior draws used: fewer than there are where each factor takes a good part of a second
 
 
 def integrated(density: MarginalDensity, design: Design, units: Units, phi: np.ndarray, seed: int) -> Integrated:
-    """phi (c, d, D): posterior draws.  The same seed gives the same numbers.  One BLAS thread: the matrices are tiny."""
+    """phi (c, d, D): posterior draws.  The same seed gives the same numbers.  One BLAS thread: matrices are tiny."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1, user_api="blas"):
@@ -62,17 +63,16 @@ def _integrated(density: MarginalDensity, design: Design, units: Units, phi: np.
         elpd[which], k[which], mcse[which] = found.elpd, found.k, found.mcse
         log_seen[which] = log_average(np.ascontiguousarray(held.log_replicate.T))
         for u in which[found.k > MAX_K] if density.batch is not None else ():
-            one = own_estimate(
-                lambda x, u=u: evaluate(np.array([u]), x), flat, log_p[u - start], np.random.default_rng(streams[u])
-            )
+            alone = partial(evaluate, np.array([u]))
+            one = own_estimate(alone, flat, log_p[u - start], np.random.default_rng(streams[u]))
             elpd[u], k[u], mcse[u] = one.elpd, one.k, one.mcse
             own.append(int(u))
-    return Integrated(elpd, k, mcse, log_seen, tuple(own))
+    return Integrated(elpd, k, mcse, log_seen, tuple(own), S)
 
 
 @dataclass(frozen=True, eq=False)
 class _Evaluator:
-    """HeldOut of chosen units at many phi: small units from the factor, large ones from models without and with them twice."""
+    """HeldOut of chosen units at many phi: small ones from the factor, large ones from models without them."""
 
     density: MarginalDensity
     design: Design
@@ -107,7 +107,9 @@ class _Evaluator:
 
 
 def frozen_density(design: Design, index: np.ndarray, density: MarginalDensity) -> MarginalDensity:
-    """The density given some rows only, with every prior (the point at which predictors are centred too) of all rows."""
+    """The density given some rows only, with every prior, and the point at which predictors are centred, of all rows.
+
+    ``marginal_density`` centres at the means of the rows it is given, which after leaving rows out is another prior."""
     part = marginal_density(take_rows(design, index), density.priors)
     penalty, _ = _penalty(part.problem, density.priors, design)
     return replace(part, penalty=penalty)

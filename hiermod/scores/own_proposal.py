@@ -34,7 +34,7 @@ class OwnEstimate:
 def own_estimate(
     evaluate: Callable[[np.ndarray], HeldOut], phi: np.ndarray, log_p: np.ndarray, rng: np.random.Generator
 ) -> OwnEstimate:
-    """evaluate: phi (m, d) -> HeldOut of this unit alone.  phi (S, d), log_p (S,): draws of the posterior of all data."""
+    """evaluate: phi (m, d) -> HeldOut of this unit alone.  phi (S, d), log_p (S,): posterior draws given all data."""
     seen: dict[str, np.ndarray] = {}
 
     def target(x: np.ndarray) -> np.ndarray:

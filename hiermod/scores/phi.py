@@ -16,7 +16,7 @@ def phi_from_draws(
     coordinates: Coordinates, sd: Sequence[np.ndarray], corr: Sequence[np.ndarray | None], sigma: np.ndarray | None
 ) -> np.ndarray:
     """phi (..., d).  Per block sd (..., k) and corr (..., k, k), None for k = 1; sigma (...) where it is free."""
-    lead = sd[0].shape[:-1] if sd else np.shape(sigma)
+    lead = sd[0].shape[:-1] if sd else np.asarray(sigma).shape
     phi = np.zeros((*lead, coordinates.d))
     for (where_sd, where_z), sds, matrix in zip(coordinates.parts(), sd, corr, strict=True):
         phi[..., where_sd] = np.log(sds)
@@ -34,6 +34,6 @@ def _partial_correlations(corr: np.ndarray) -> np.ndarray:
         L = np.linalg.cholesky(corr)
     except np.linalg.LinAlgError:
         L = np.linalg.cholesky(corr + NUDGE * np.eye(k))
-    left = np.sqrt(np.cumsum(np.square(L)[..., ::-1], axis=-1)[..., ::-1])  # (..., i, j): norm of row i from column j on
+    left = np.sqrt(np.cumsum(np.square(L)[..., ::-1], axis=-1)[..., ::-1])  # (..., i, j): norm of L[i, j:]
     found = [L[..., i, j] / left[..., i, j] for i, j in pairs(k)]
     return np.arctanh(np.clip(np.stack(found, axis=-1), -CLOSEST, CLOSEST))

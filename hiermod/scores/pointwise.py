@@ -29,7 +29,7 @@ def conditional_loo(log_likelihood: np.ndarray) -> Pointwise:
 
 
 def waic(log_likelihood: np.ndarray) -> Pointwise:
-    """WAIC on the elpd scale from log p(y_i | parameters), (c, d, n): p_i is the posterior variance of the log density."""
+    """WAIC on the elpd scale from log p(y_i | parameters), (c, d, n): p_i is the posterior variance of that."""
     by_row = _by_row(log_likelihood)
     log_seen, p = log_average(by_row), by_row.var(axis=1, ddof=1)
     unknown = np.full(len(p), np.nan)

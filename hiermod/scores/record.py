@@ -1,4 +1,4 @@
-"""What a score is: an expected log predictive density with everything needed to judge it, and to refuse bad comparisons.
+"""What a score is: an expected log predictive density with all that is needed to judge it and refuse bad comparisons.
 
 elpd, se and p as in Vehtari, Gelman and Gabry (2017, Statistics and Computing 27, 1413-1432)."""
 
@@ -42,6 +42,7 @@ class Score(FrozenArrays):
     data: str  # fingerprint of the response
     p_i: np.ndarray  # (U,) each unit's part of p
     response: str = ""
+    draws: tuple[int, int] = (0, 0)  # posterior draws used, and how many there are
 
     @property
     def n_units(self) -> int:
@@ -61,17 +62,17 @@ class Score(FrozenArrays):
         if len(bad):
             names = listing([self.labels[i] for i in bad])
             words.append(
-                f"Pareto k is above {MAX_K} for {len(bad)} of {self.n_units} {self._plural} ({names}): each of these alone "
-                f"changes the posterior so much that its elpd cannot be had from the draws, and the total is unreliable. "
-                + self._way_out
+                f"Pareto k is above {MAX_K} for {len(bad)} of {self.n_units} {self._plural} ({names}): each of these "
+                "alone changes the posterior so much that its elpd cannot be had from the draws, and the total is "
+                f"unreliable. {self._way_out}"
             )
         if self.criterion == "waic":
             loud = np.flatnonzero(self.p_i > MAX_P_WAIC)
             if len(loud):
                 names = listing([self.labels[i] for i in loud])
                 words.append(
-                    f"p_waic is above {MAX_P_WAIC} for {len(loud)} of {self.n_units} rows ({names}): WAIC is unreliable "
-                    "there. Use loo()"
+                    f"p_waic is above {MAX_P_WAIC} for {len(loud)} of {self.n_units} rows ({names}): WAIC is "
+                    "unreliable there. Use loo()"
                 )
         return tuple(words)
 
@@ -86,7 +87,7 @@ class Score(FrozenArrays):
         return "rows" if self.unit == "row" else f"levels of {self.unit}"
 
     def __str__(self) -> str:
-        effects = {"integrated": "group effects integrated out", "conditional": "group effects at their draws"}
+        effects = {"integrated": "effects integrated out", "conditional": "effects at their draws"}
         lines = [
             f"{NAMES[self.criterion]}: {self.n_units} {self._plural}, {effects[self.estimator]}",
             f"elpd {self.elpd:.1f}, standard error {self.se:.1f}; effective parameters {self.p:.1f}",
@@ -99,6 +100,11 @@ class Score(FrozenArrays):
                 tail = f"; {count} {'unit' if count == 1 else 'units'} got a proposal of its own on the remaining data"
                 tail = tail if count == 1 else tail.replace("its own", "their own")
             lines.append(f"largest Pareto k {known.max():.2f} (trustworthy up to {MAX_K}){tail}")
+        used, there = self.draws
+        if used < there:
+            lines.append(
+                f"from {used} of the {there} posterior draws, since this model is large; no own proposals were tried"
+            )
         if not np.isnan(self.mcse):
             lines.append(f"Monte Carlo error of elpd {self.mcse:.2f}")
         return "\n".join([*lines, *self.messages])
@@ -137,23 +143,24 @@ def check_comparable(a: Score, b: Score) -> None:
             raise ArgumentTypeError(f"scores come from fit.loo(), fit.logo() or fit.waic(), got {type(one).__name__}")
     if a.criterion != b.criterion:
         raise ArgumentError(
-            f"{NAMES[a.criterion]} and {NAMES[b.criterion]} are different quantities, so their difference means nothing. "
-            "Compute the same criterion for both fits"
+            f"{NAMES[a.criterion]} and {NAMES[b.criterion]} are different quantities, so their difference means "
+            "nothing. Compute the same criterion for both fits"
         )
     if a.unit != b.unit:
         raise ArgumentError(
-            f"one score leaves out each {a.unit}, the other each {b.unit}: they answer different questions and cannot be "
-            "compared. Leave out the same units from both fits"
+            f"one score leaves out each {a.unit}, the other each {b.unit}: they answer different questions and cannot "
+            "be compared. Leave out the same units from both fits"
         )
     if a.nobs != b.nobs or a.n_units != b.n_units:
         raise ArgumentError(
-            f"one score is about {a.nobs} rows in {a.n_units} units, the other about {b.nobs} rows in {b.n_units}: fits "
-            "are compared on the same data. Fit both to the same rows (dropna leaves out rows by the columns each model uses)"
+            f"one score is about {a.nobs} rows in {a.n_units} units, the other about {b.nobs} rows in {b.n_units}: "
+            "fits are compared on the same data. Fit both to the same rows (dropna leaves out rows by the columns that "
+            "each model uses)"
         )
     if a.data != b.data:
         raise ArgumentError(
-            f"the responses differ ({a.response!r} and {b.response!r}): other data, rows in another order, or a transformed "
-            "response, whose density is in other units. Fit both to the same response"
+            f"the responses differ ({a.response!r} and {b.response!r}): other data, rows in another order, or a "
+            "transformed response, whose density is in other units. Fit both to the same response"
         )
     if a.labels != b.labels:
-        raise ArgumentError("the units have different labels, so they cannot be paired. Fit both to the same data frame")
+        raise ArgumentError("the units have different labels and cannot be paired. Fit both to the same data frame")

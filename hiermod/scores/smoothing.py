@@ -1,4 +1,4 @@
-"""log of a mean under importance weights, with Pareto k and its Monte Carlo error (Vehtari et al. 2024, JMLR 25(72))."""
+"""log of a mean under importance weights, its Pareto k and Monte Carlo error (Vehtari et al. 2024, JMLR 25(72))."""
 
 from __future__ import annotations
 
@@ -22,15 +22,25 @@ def log_mean(log_ratio: np.ndarray, log_value: np.ndarray, efficiency: float = 1
     """log of the mean of exp(log_value) under weights proportional to exp(log_ratio), both (U, S), smoothed.
 
     efficiency: effective sample size of the draws over S, which the Monte Carlo error needs."""
-    log_weights, k = _versions.psis(log_ratio)
+    log_weights, k = _smoothed(log_ratio)
     weights = np.exp(log_weights)
     top = log_value.max(axis=1, keepdims=True)
     value = np.exp(log_value - top)
     mean = np.einsum("us,us->u", weights, value)
     weights *= value / mean[:, None] - 1.0
-    return Estimates(
-        np.log(mean) + top[:, 0], np.atleast_1d(k), np.sqrt(np.einsum("us,us->u", weights, weights) / efficiency)
-    )
+    return Estimates(np.log(mean) + top[:, 0], k, np.sqrt(np.einsum("us,us->u", weights, weights) / efficiency))
+
+
+def _smoothed(log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log weights (U, S) summing to 1 and k (U,); equal weights and nan where the ratios do not vary."""
+    U, S = log_ratio.shape
+    log_weights, k = np.full((U, S), -np.log(S)), np.full(U, np.nan)
+    varies = np.ptp(log_ratio, axis=1) > 0
+    if varies.all():
+        return _versions.psis(log_ratio)
+    if varies.any():
+        log_weights[varies], k[varies] = _versions.psis(log_ratio[varies])
+    return log_weights, k
 
 
 def leave_out(log_p: np.ndarray, efficiency: float = 1.0) -> Estimates:
