@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hiermod import plots as plots
     from hiermod.comparison.estimates import compare_estimates as compare_estimates
+    from hiermod.comparison.likelihood_ratio import lrt as lrt
     from hiermod.datasets import list_datasets as list_datasets
     from hiermod.datasets import load_dataset as load_dataset
     from hiermod.errors import ConvergenceWarning as ConvergenceWarning
@@ -42,6 +43,7 @@ _HOMES = {
     "compare_estimates": "hiermod.comparison.estimates",
     "list_datasets": "hiermod.datasets",
     "load_dataset": "hiermod.datasets",
+    "lrt": "hiermod.comparison.likelihood_ratio",
 }
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "compare_estimates",
     "list_datasets",
     "load_dataset",
+    "lrt",
     "plots",
 ]
 

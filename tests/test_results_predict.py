@@ -14,7 +14,7 @@ import pytest
 from scipy import linalg, stats
 
 from hiermod.datasets import load_dataset
-from hiermod.errors import ArgumentError, ArgumentTypeError, DataError, UnknownNameError, UnsupportedError
+from hiermod.errors import ArgumentError, ArgumentTypeError, DataError, UnknownNameError
 from hiermod.model import Model
 from hiermod.results.frequentist import FrequentistFit
 
@@ -291,5 +291,5 @@ def test_questions_a_linear_model_cannot_answer() -> None:
         fit.ranef("Subject")
     with pytest.raises(UnknownNameError, match="Did you mean 'Subject'"):
         fitted("slope").coef("subject")
-    with pytest.raises(UnsupportedError, match="ddf"):
-        fitted("slope").fixef(ddf="satterthwaite")
+    with pytest.raises(ArgumentError, match="Did you mean 'satterthwaite'"):
+        fitted("slope").fixef(ddf="satterthwait")

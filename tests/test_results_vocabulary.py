@@ -107,9 +107,10 @@ Residual             654.94   25.592
 Number of obs: 180, groups: Subject, 18
 
 Fixed effects:
-          Estimate Std. Error t value
-Intercept  251.405      6.825  36.838
-Days        10.467      1.546   6.771
+          Estimate Std. Error     df t value  Pr(>|t|)
+Intercept  251.405      6.825  17.00  36.838   < 2e-16
+Days        10.467      1.546  17.00   6.771  3.26e-06
+df and p by Satterthwaite's method
 
 Correlation of Fixed Effects:
       (Intr)

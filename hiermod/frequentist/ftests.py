@@ -27,7 +27,7 @@ class FTest:
 
 
 class DegreesOfFreedom(Protocol):
-    """A method of denominator degrees of freedom for one fit.  L holds one row per hypothesis, estimable columns only."""
+    """A method of denominator degrees of freedom for one fit.  L: one row per hypothesis, estimable columns only."""
 
     @property
     def vcov(self) -> np.ndarray:

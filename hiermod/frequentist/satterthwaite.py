@@ -59,8 +59,8 @@ class Satterthwaite(FrozenArrays):
 def joint_df(df: np.ndarray) -> float:
     """Denominator df of a mean of independent squared t with these df: its expectation is that of F (E = F's mean).
 
-    >>> float(joint_df(np.array([10.0, 10.0]))), float(joint_df(np.array([10.0, 20.0]))), float(joint_df(np.array([2.0, 20.0])))
-    (10.0, 13.090909090909092, 2.0)
+    >>> [round(joint_df(np.array(pair)), 3) for pair in ([10.0, 10.0], [10.0, 20.0], [2.0, 20.0])]
+    [10.0, 13.077, 2.0]
     """
     if np.isnan(df).any():
         return float("nan")
@@ -84,7 +84,7 @@ def satterthwaite(fit: MixedFit) -> Satterthwaite:
 def _differentiate(fit: MixedFit) -> Satterthwaite:
     problem, variance = fit.problem, fit.sigma**2
     x = problem.x_from_theta(fit.theta)
-    free = np.flatnonzero(_free(problem, x))
+    free = np.flatnonzero(_free(problem, x)).tolist()
     v, known = len(free), problem.sigma_known
     size = v + (0 if known else 1)
     p = problem.p

@@ -8,13 +8,12 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.design import Block, Design
 from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit, joint_variance
-from hiermod.results import frequentist_predict, frequentist_text
+from hiermod.results import frequentist_inference, frequentist_predict, frequentist_text
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
     LEVEL,
@@ -127,42 +126,25 @@ class FrequentistFit:
         """Covariance of the common coefficients, (p, p); nan for a coefficient that could not be estimated."""
         return pd.DataFrame(np.array(self.record.vcov_beta), index=self.design.common, columns=self.design.common)
 
-    def fixef(self, ddf: str | None = None, level: float = LEVEL) -> pd.DataFrame:
+    def fixef(self, ddf: str | None = "satterthwaite", level: float = LEVEL) -> pd.DataFrame:
         """Common ("fixed") effects: estimate, std_error, lower, upper, df, t, p; index term.
 
-        A formula without bars has the t distribution with n - p degrees of freedom.  For a mixed model ``ddf=None``
-        computes none: df and p are nan and the interval is normal (Wald), as in lme4's own summary.
+        ddf: degrees of freedom of the t distribution behind lower, upper and p: "satterthwaite" (lmerTest's default),
+        "kenward-roger" (pbkrtest's, REML fits only, with its adjusted standard errors), or None: no df, no p, a normal
+        interval, as in lme4's own summary.  A formula without bars has n - p degrees of freedom.
 
         >>> import hiermod as hm
         >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
         >>> m.reml().fixef()["estimate"].round(3).to_dict()
         {'Intercept': 251.405, 'Days': 10.467}
         """
-        if ddf is not None:
-            raise UnsupportedError(f"ddf={ddf!r} is not available; ddf=None gives estimates with normal intervals")
-        level = check_level(level)
-        estimate = np.array(self.record.beta)
-        se = np.sqrt(np.diag(self.record.vcov_beta))
-        df = np.full(len(estimate), np.nan)
-        if isinstance(self.record, LinearFit) and self.design.se is None:
-            df = np.where(np.isfinite(estimate), float(self.record.df_residual), np.nan)
-        half = quantile(level, np.where(np.isfinite(df), df, np.inf)) * se
-        with np.errstate(invalid="ignore", divide="ignore"):
-            t = estimate / se
-        p = np.where(np.isfinite(df), 2 * stats.t.sf(np.abs(t), np.where(np.isfinite(df), df, 1.0)), np.nan)
-        table = pd.DataFrame(
-            {
-                "estimate": estimate,
-                "std_error": se,
-                "lower": estimate - half,
-                "upper": estimate + half,
-                "df": df,
-                "t": t,
-                "p": p,
-            },
-            index=pd.Index(self.design.common, name="term"),
-        )
-        return table
+        return frequentist_inference.fixef_table(self, ddf, check_level(level))
+
+    def anova(self, ddf: str | None = "satterthwaite") -> pd.DataFrame:
+        """Type III F tests of the terms, the same whatever the contrast coding: sum_sq, mean_sq, num_df, den_df, F, p.
+
+        ddf as in ``fixef``.  ``attrs["notes"]`` says what empty cells leave untested."""
+        return frequentist_inference.f_tests(self, ddf)
 
     def ranef(self, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:
         """Group ("random") effects, their conditional modes: group, level, term, estimate, std_error, lower, upper.
@@ -279,7 +261,7 @@ class FrequentistFit:
     def confint(self, level: float = LEVEL, method: str = "wald") -> pd.DataFrame:
         """Confidence intervals of the common coefficients: lower, upper.  "wald": normal quantiles (lm: t), as R's."""
         choice("method", method, ("wald",))
-        return self.fixef(level=level)[["lower", "upper"]]
+        return self.fixef(ddf=None, level=level)[["lower", "upper"]]
 
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
         """New responses from the fitted model, group effects drawn anew: (n, draws), columns sim_1, sim_2, ..."""

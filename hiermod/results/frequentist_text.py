@@ -29,7 +29,8 @@ def summary(fit: FrequentistFit) -> Summary:
     )
     if fit.is_mixed:
         sections.append(varcorr_section(fit.varcorr(), fit.nobs, fit.ngroups))
-    sections.append(Section("Fixed effects:" if fit.is_mixed else "Coefficients:", _coefficients(fit)))
+    note = "df and p by Satterthwaite's method" if fit.is_mixed and fit.design.se is None else ""
+    sections.append(Section("Fixed effects:" if fit.is_mixed else "Coefficients:", _coefficients(fit), note))
     if fit.is_mixed:
         correlations = correlation_section(fit.vcov().loc[design.estimable, design.estimable])
         if correlations is not None:
@@ -81,11 +82,10 @@ def _coefficients(fit: FrequentistFit) -> pd.DataFrame:
     table = fit.fixef()
     together = table[["estimate", "std_error"]].to_numpy()
     shown = number_column(together.ravel(), 4)
-    columns = {
-        "Estimate": shown[0::2],
-        "Std. Error": shown[1::2],
-        "t value": [f"{value:.3f}" if np.isfinite(value) else "" for value in table["t"]],
-    }
+    columns = {"Estimate": shown[0::2], "Std. Error": shown[1::2]}
+    if fit.is_mixed and table["df"].notna().any():
+        columns["df"] = [f"{value:.2f}" if np.isfinite(value) else "" for value in table["df"]]
+    columns["t value"] = [f"{value:.3f}" if np.isfinite(value) else "" for value in table["t"]]
     if table["p"].notna().any():
         columns["Pr(>|t|)"] = [p_value(value) for value in table["p"]]
     return pd.DataFrame(columns, index=table.index.to_list())

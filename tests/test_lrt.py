@@ -1,0 +1,182 @@
+"""Likelihood-ratio tests: lme4's anova, what is nested in what, mixtures at the boundary, refusals.
+
+Reference: tests/reference/lme4/lrt_*.json (lme4 1.1-31, default optimiser, which stops up to 1e-6 below the maximum of
+the log likelihood: hence 1e-5 for chi-square and p)."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import data_name, read_reference
+from scipy import stats
+
+from hiermod.comparison.likelihood_ratio import lrt
+from hiermod.datasets import load_dataset
+from hiermod.errors import ArgumentError, ArgumentTypeError, SingularFitWarning
+from hiermod.frequentist.nested import nesting
+from hiermod.model import Model
+
+CASES = ["simulated100_lm", "sleep2_days", "sleepstudy_correlation", "sleepstudy_days", "sleepstudy_random_slope"]
+
+
+def sleep(formula: str, reml: bool = True, **options):
+    model = Model(formula, options.pop("data", load_dataset("sleepstudy")), **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        return model.reml() if reml else model.ml()
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("case", CASES)
+def test_the_table_is_lme4s(case: str, reml: bool) -> None:
+    r = read_reference(f"lrt_{case}")
+    d = load_dataset(data_name(r["data"]))
+    table = lrt(sleep(r["formula1"], reml, data=d), sleep(r["formula0"], reml, data=d))  # any order
+    assert list(table.index) == [r["formula0"], r["formula1"]]
+    assert table["npar"].tolist() == r["npar"]
+    for column, key in (("loglik", "logLik"), ("deviance", "deviance"), ("aic", "AIC"), ("bic", "BIC")):
+        assert table[column].to_numpy() == pytest.approx(r[key], rel=1e-8)
+    assert table.iloc[0][["chisq", "df", "p", "p_boundary"]].isna().all()
+    assert table["chisq"].iloc[1] == pytest.approx(r["Chisq"][1], rel=1e-5)
+    assert table["df"].iloc[1] == r["Df"][1]
+    assert table["p"].iloc[1] == pytest.approx(r["p"][1], rel=1e-5)
+    assert any("refitted" in note for note in table.attrs["notes"]) == reml
+
+
+def test_printed_tables() -> None:
+    """The course's lecture prints 608.6, 621.99, 1.7999, 0.1797; D. Barr's slides print 23.5 and 0.00000123."""
+    d = load_dataset("simulated100")
+    table = lrt(sleep("value ~ 1 + condition", data=d), sleep("value ~ 1 + condition + (1 | participant)", data=d))
+    assert table["aic"].round(1).tolist() == [608.6, 608.8]
+    assert table["bic"].round(2).tolist() == [618.49, 621.99]
+    assert table.iloc[1][["chisq", "p"]].round(4).tolist() == [1.7999, 0.1797]
+    days = lrt(sleep("Reaction ~ (Days | Subject)"), sleep("Reaction ~ Days + (Days | Subject)"))
+    assert f"{days['chisq'].iloc[1]:.1f} {days['p'].iloc[1]:.2e}" == "23.5 1.23e-06"
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "weights"),  # the mixture as {df of the chi-square: its share}; None where it does not apply
+    [
+        ("Reaction ~ Days", "Reaction ~ Days + (1 | Subject)", {0: 0.5, 1: 0.5}),
+        ("Reaction ~ Days + (1 | Subject)", "Reaction ~ Days + (Days | Subject)", {1: 0.5, 2: 0.5}),
+        ("Reaction ~ Days + (1 | Subject)", "Reaction ~ Days + (Days || Subject)", {0: 0.5, 1: 0.5}),
+        ("Reaction ~ 1 + (1 | Subject)", "Reaction ~ Days + (Days | Subject)", {2: 0.5, 3: 0.5}),
+        ("Reaction ~ Days + (Days || Subject)", "Reaction ~ Days + (Days | Subject)", None),
+        ("Reaction ~ 1 + (Days | Subject)", "Reaction ~ Days + (Days | Subject)", None),
+        ("Reaction ~ Days", "Reaction ~ Days + (Days | Subject)", None),
+    ],
+)
+def test_p_at_the_boundary(small: str, large: str, weights: dict[int, float] | None) -> None:
+    table = lrt(sleep(small), sleep(large))
+    chisq, p = table["chisq"].iloc[1], table["p_boundary"].iloc[1]
+    notes = " ".join(table.attrs["notes"])
+    if weights is None:
+        assert np.isnan(p)
+        several = small == "Reaction ~ Days"
+        assert ("2 variances are added at once" in notes) == several
+        assert ("conservative" in notes) == several
+        return
+    assert p == pytest.approx(sum(w * (stats.chi2.sf(chisq, df) if df else 0.0) for df, w in weights.items()))
+    assert p < table["p"].iloc[1]
+    assert "p is conservative" in notes
+
+
+def test_a_variance_estimated_as_zero() -> None:
+    d = load_dataset("different_slopes")
+    table = lrt(sleep("value ~ condition", data=d), sleep("value ~ condition + (1 | participant)", data=d))
+    last = table.iloc[1]
+    assert last["chisq"] == pytest.approx(0.0, abs=1e-9)
+    assert last["p"] == pytest.approx(1.0, abs=1e-4)
+    assert last["p_boundary"] == pytest.approx(1.0, abs=1e-4) or last["chisq"] > 0
+    assert "singular fit" in table.attrs["notes"][-1]
+
+
+def test_several_models_and_names() -> None:
+    fits = {
+        "slopes": sleep("Reaction ~ Days + (Days | Subject)"),
+        "line": sleep("Reaction ~ Days"),
+        "intercepts": sleep("Reaction ~ Days + (1 | Subject)", reml=False),
+    }
+    table = lrt(fits)
+    assert list(table.index) == ["line", "intercepts", "slopes"]
+    assert table["df"].tolist()[1:] == [1, 2]
+    assert table["chisq"].sum() == pytest.approx(table["deviance"].iloc[0] - table["deviance"].iloc[2])
+    assert "Refitted: slopes." in table.attrs["notes"][0]  # least squares has its ML likelihood at hand
+    pd.testing.assert_frame_equal(lrt(*fits.values(), names=list(fits)), table)
+
+
+NESTED = [
+    ("y ~ x + (1 | g)", "y ~ x + (x | g)", 1),
+    ("y ~ x + (x || g)", "y ~ x + (x | g)", 0),
+    ("y ~ x + (x | g)", "y ~ x + (x + z | g)", 1),
+    ("y ~ x + (1 | g)", "y ~ x + (1 | g) + (1 | f)", 1),
+    ("y ~ x + (1 | g)", "y ~ x + (1 | g) + (1 | g:f)", 1),
+    ("y ~ 0 + f + (1 | g)", "y ~ f * x + (1 | g)", 0),  # other columns, a smaller space
+    ("y ~ x + (I(2 * x) | g)", "y ~ x + (x + z | g)", 1),
+    ("y ~ x + (0 + f | g)", "y ~ x + (f | g)", None),  # the same model twice: same number of parameters
+    ("y ~ x + (1 | g) + (1 | g:f)", "y ~ x + (0 + f | g)", 0),  # compound symmetry is inside the unstructured block
+    ("y ~ x", "y ~ x + (f | g)", 3),
+]
+NOT_NESTED = [
+    ("y ~ x + (1 | g)", "y ~ z + f + (1 | g)", "'x' is no combination"),
+    ("y ~ x + (x | g)", "y ~ x + z + f + (x || g)", r"\(x \| g\) are not among"),
+    ("y ~ x + (1 | g)", "y ~ x + z + (0 + x | g)", r"\(1 \| g\) are not among"),
+    ("y ~ x + (1 | g)", "y ~ x + z + (1 | f)", r"\(1 \| g\) are not among"),
+    ("y ~ x + (1 | g:f)", "y ~ x + f + z + (1 | g)", r"\(1 \| g:f\) are not among|\(1 \| g\)"),
+    ("y ~ x + (1 | g)", "y ~ z + (1 | g)", "'x' is no combination"),
+]
+
+
+def grouped() -> pd.DataFrame:
+    rng = np.random.default_rng(5)
+    n = 240
+    d = pd.DataFrame({"g": rng.integers(0, 12, n), "f": rng.choice(list("abc"), n), "x": rng.normal(3, 1, n)})
+    d["z"] = rng.normal(size=n)
+    d["y"] = d["x"] * (1 + 0.5 * rng.normal(size=12)[d["g"]]) + rng.normal(size=12)[d["g"]] + rng.normal(size=n)
+    return d.astype({"g": "category", "f": "category"})
+
+
+@pytest.mark.parametrize(("small", "large", "added"), NESTED)
+def test_nested_models(small: str, large: str, added: int | None) -> None:
+    found = nesting(Model(small, grouped()).design, Model(large, grouped()).design)
+    assert found.obstacle is None
+    if added is not None:
+        assert found.added_variances == added
+
+
+@pytest.mark.parametrize(("small", "large", "why"), NOT_NESTED)
+def test_models_that_are_not_nested_are_refused(small: str, large: str, why: str) -> None:
+    with pytest.raises(ArgumentError, match=f"not nested.*({why}).*AIC and BIC"):
+        lrt(sleep(small, data=grouped()), sleep(large, data=grouped()))
+
+
+def test_other_data_are_refused() -> None:
+    d = load_dataset("sleepstudy").assign(w=1.0 + np.arange(180) % 2, u=0.5)
+    base = sleep("Reaction ~ Days + (1 | Subject)", data=d)
+    big = "Reaction ~ Days + (Days | Subject)"
+    for formula, options, why in (
+        (big, {"data": d.iloc[:150]}, "different rows.*180 and 150|different rows.*150 and 180"),
+        ("np.log(Reaction) ~ Days + (Days | Subject)", {"data": d}, "different responses.*log.*transformations"),
+        (big, {"data": d.assign(Reaction=d["Reaction"] + 1)}, "different responses"),
+        (big, {"data": d, "weights": "w"}, "different weights"),
+        ("Reaction ~ Days + offset(u) + (Days | Subject)", {"data": d}, "different offset"),
+    ):
+        with pytest.raises(ArgumentError, match=why):
+            lrt(base, sleep(formula, **options))
+
+
+def test_what_is_no_pair_of_fits_is_refused() -> None:
+    fit = sleep("Reaction ~ Days + (1 | Subject)")
+    with pytest.raises(ArgumentError, match="two fits or more, got 1"):
+        lrt(fit)
+    with pytest.raises(ArgumentTypeError, match=r"got Model; hm\.compare"):
+        lrt(fit, Model("Reaction ~ Days", load_dataset("sleepstudy")))  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="different names"):
+        lrt(fit, fit)
+    with pytest.raises(ArgumentError, match="same number of parameters"):
+        lrt(fit, fit, names=["one", "two"])
+    with pytest.raises(ArgumentError, match="leave names= out"):
+        lrt({"a": fit, "b": fit}, names=["a", "b"])
