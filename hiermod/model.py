@@ -55,6 +55,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "cumulative": ("logit", "probit", "cloglog"),
     "sratio": ("logit", "probit", "cloglog"),
 }
+GENERALISED = ("bernoulli", "binomial", "poisson")  # families that ml() fits by Laplace's approximation
 GRAPH_WARNING_BYTES = 2e9  # beyond this Bambi's dense group indicators deserve a word before they are built
 
 
@@ -162,16 +163,44 @@ class Model:
         """
         return self._frequentist(reml=True)
 
-    def ml(self) -> FrequentistFit:
-        """Maximum likelihood, what lmer(REML = FALSE) computes: needed to compare models by their likelihoods."""
+    def ml(self, nodes: int = 1) -> FrequentistFit:
+        """Maximum likelihood: lmer(REML = FALSE); for bernoulli, binomial and poisson models glmer, or glm.
+
+        nodes: of adaptive Gauss-Hermite quadrature for generalised models with one scalar group effect; 1 is Laplace's
+        approximation.  Warns and raises as ``reml``; FitError where a coefficient separates the responses perfectly.
+
+        >>> import hiermod as hm
+        >>> d = hm.load_dataset("cbpp")
+        >>> m = hm.Model("p(incidence, size) ~ period + (1 | herd)", d, family="binomial")
+        >>> round(m.ml().loglik, 2)
+        -92.03
+        """
+        if self.family in GENERALISED:
+            return self._generalised(nodes)
+        if nodes != 1:
+            raise ArgumentError(
+                f"nodes= is for families {', '.join(GENERALISED)}; this model has family {self.family!r}"
+            )
         return self._frequentist(reml=False)
+
+    def _generalised(self, nodes: int) -> FrequentistFit:
+        from hiermod.frequentist.generalised import fit_generalised
+        from hiermod.frequentist.glm import fit_glm
+        from hiermod.results.glmm import GeneralisedFit
+
+        record: Any
+        if self.design.blocks:
+            record = fit_generalised(self.design, self.family, self.link, nodes)
+        else:
+            record = fit_glm(self.design, self.family, self.link)
+        return _told(GeneralisedFit(self.design, record, self.family))
 
     def _frequentist(self, reml: bool) -> FrequentistFit:
         name = "reml" if reml else "ml"
         if self.family != "gaussian" or self.link != "identity":
             raise UnsupportedError(
                 f"{name}() is for Gaussian models with identity link; this one has family {self.family!r} and link "
-                f"{self.link!r}. fit() fits it by Bayes"
+                f"{self.link!r}. {'ml() or fit()' if self.family in GENERALISED else 'fit()'} can fit it"
             )
         if self.design.special is not None:
             raise UnsupportedError(
@@ -181,24 +210,9 @@ class Model:
         from hiermod.frequentist.linear import fit_linear
         from hiermod.frequentist.mixed import fit_mixed
         from hiermod.results.frequentist import FrequentistFit
-        from hiermod.results.frequentist_text import boundary
 
         record = (fit_mixed if self.design.blocks else fit_linear)(self.design, reml=reml)
-        fit = FrequentistFit(self.design, record, self.family)
-        if fit.is_mixed and not fit.converged:
-            warnings.warn(
-                f"the optimiser did not converge ({record.convergence.message}): do not report these estimates; "  # type: ignore[union-attr]
-                "rescale predictors or simplify the group effects",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        if fit.singular:
-            warnings.warn(
-                f"boundary (singular) fit: {'; '.join(boundary(fit))}. fit.check() says what it means and what to try",
-                SingularFitWarning,
-                stacklevel=3,
-            )
-        return fit
+        return _told(FrequentistFit(self.design, record, self.family))
 
     # --- Bayes --------------------------------------------------------------------------------------------------
     @property
@@ -330,6 +344,27 @@ class Model:
     def __repr__(self) -> str:
         groups = "".join(f"; {name}: {count} levels" for name, count in self.design.ngroups.items())
         return f"Model({self.formula!r}): {self.family}, {self.design.nobs} rows{groups}"
+
+
+def _told(fit: FrequentistFit) -> FrequentistFit:
+    """The fit, with a warning where it did not converge or is singular."""
+    from hiermod.results.frequentist_text import boundary
+
+    if not fit.converged:
+        why = fit.record.convergence.message  # type: ignore[union-attr]
+        warnings.warn(
+            f"the optimiser did not converge ({why}): do not report these estimates; rescale predictors or simplify "
+            "the group effects",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    if fit.singular:
+        warnings.warn(
+            f"boundary (singular) fit: {'; '.join(boundary(fit))}. fit.check() says what it means and what to try",
+            SingularFitWarning,
+            stacklevel=4,
+        )
+    return fit
 
 
 def _check_family(family: Any) -> str:
