@@ -133,7 +133,7 @@ def run(name: str, fits: int, seed: int = 1, processes: int = 1) -> tuple[pd.Dat
     return ranks, covered, methods
 
 
-# --- uniform ranks ------------------------------------------------------------------------------------------------------
+# --- uniform ranks --------------------------------------------------------------------------------------------------
 GRID = np.arange(1, L + 1) / (L + 1)  # P(rank < i) for i = 1..L
 
 

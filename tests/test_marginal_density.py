@@ -7,9 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bayes_density import correlation_from_partials, random_point
+from bayes_density import random_point
 from conftest import REFERENCE, data_name
-from kernel_cases import CASES, dense_parts, frame
+from kernel_cases import frame
+from marginal_cases import (
+    ALL,
+    Half,
+    conditional,
+    covariance,
+    fixed_sigma,
+    make,
+    prior_of_beta,
+    random_phis,
+    read_phi,
+    texts,
+)
 from scipy import stats
 from scipy.linalg import cho_factor, cho_solve
 
@@ -17,7 +29,7 @@ from hiermod.bayes.coordinates import pairs, parameter_labels
 from hiermod.bayes.default_priors import gaussian_priors
 from hiermod.bayes.distributions import parse_distribution
 from hiermod.bayes.graph import _bambi_model, build_bambi
-from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
+from hiermod.bayes.marginal_density import marginal_density
 from hiermod.bayes.positive import log_scale_density
 from hiermod.bayes.priors import resolve_priors
 from hiermod.bayes.quiet import collected
@@ -26,105 +38,6 @@ from hiermod.errors import UnsupportedError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.model import Model
-
-ETA = 1.5
-MORE_CASES = {
-    "factor slopes": ("y ~ x + (site | a) + (1 | cask)", {}),
-    "factor without intercept": ("y ~ 0 + site + x + (0 + site | a)", {}),
-    "no groups": ("y ~ x", {"weights": "w"}),
-    "fixed sigma": ("y ~ x + (x | a)", {}),
-    "flat": ("y ~ x + z + (x | a) + (1 | b)", {}),
-    "flat, weights": ("y ~ x + (1 | a)", {"weights": "w"}),
-    "flat, known se": ("y ~ x + (x | a)", {"se": "w"}),
-    "flat slope": ("y ~ x + z + (x | a)", {}),
-}
-ALL = CASES | MORE_CASES
-
-
-class Half:
-    """A distribution folded at 0: scipy has no half-Student-t."""
-
-    def __init__(self, full: Any) -> None:
-        self.full = full
-
-    def logpdf(self, x: Any) -> Any:
-        return self.full.logpdf(x) + np.log(2)
-
-
-SD, SIGMA = stats.halfnorm(scale=1.7), Half(stats.t(4, scale=2.5))
-INTERCEPT, COMMON = (3.0, 4.0), (0.5, 2.0)  # mean and sd of Normal priors
-
-
-def texts(design: Design, name: str) -> dict[str, str]:
-    """The written-out priors as ``priors=``."""
-    found = {"Intercept": "Normal(3, 4)"} if design.has_intercept else {}
-    found |= {term: "Normal(0.5, 2)" for term in design.common_terms if term != "Intercept"}
-    if name.startswith("flat,") or name == "flat":
-        found = dict.fromkeys(found, "Flat()")
-    if name == "flat slope":
-        found["x"] = "Flat()"
-    if design.blocks:
-        found["group_specific"] = "HalfNormal(1.7)"
-    if design.se is None:
-        found["sigma"] = "HalfStudentT(nu=4, sigma=2.5)"
-    return found | {block.corr_name: f"LKJ({ETA})" for block in design.correlated_blocks}
-
-
-def make(name: str, centred: bool) -> tuple[Design, MarginalDensity]:
-    formula, options = ALL[name]
-    design = build_design(formula, frame(), **options)
-    priors: dict[str, Any] = texts(design, name)
-    if name == "fixed sigma":
-        priors["sigma"] = 1.3
-    return design, marginal_density(design, gaussian_priors(design, resolve_priors(priors, design), centred))
-
-
-def read_phi(design: Design, phi: np.ndarray, sigma: float | None) -> tuple[list[np.ndarray], float, float]:
-    """Covariance factors (k, k) of each block, sigma, and log p(phi), all written out again."""
-    at, factors, log_prior = 0, [], 0.0
-    for block in design.blocks:
-        k = block.size
-        log_sds, z = phi[at : at + k], phi[at + k : at + k * (k + 1) // 2]
-        at += k * (k + 1) // 2
-        log_prior += np.sum(SD.logpdf(np.exp(log_sds)) + log_sds)
-        u = np.zeros((k, k))
-        for (i, j), value in zip(pairs(k), z, strict=True):
-            u[i, j] = (1 + np.tanh(value)) / 2
-            shape = ETA + (k - 2 - j) / 2
-            log_prior += stats.beta(shape, shape).logpdf(u[i, j]) + np.log(2 * u[i, j] * (1 - u[i, j]))
-        R = correlation_from_partials(u[np.tril_indices(k, -1)], k)
-        factors.append(np.exp(log_sds)[:, None] * np.linalg.cholesky(R))
-    if sigma is None:
-        sigma = float(np.exp(phi[-1]))
-        log_prior += SIGMA.logpdf(sigma) + phi[-1]
-    return factors, sigma, float(log_prior)
-
-
-def prior_of_beta(design: Design, centred: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (p,) and covariance (p, p) of the coefficients as typed."""
-    p = len(design.common)
-    first = np.array(design.common) == "Intercept"
-    mean, sd = np.where(first, INTERCEPT[0], COMMON[0]), np.where(first, INTERCEPT[1], COMMON[1])
-    back = np.eye(p)  # from the coefficients of centred predictors
-    if centred and first.any():
-        back[first.argmax(), ~first] = -design.X[:, ~first].mean(axis=0)
-    return back @ mean, back @ np.diag(sd**2) @ back.T
-
-
-def fixed_sigma(name: str, design: Design) -> float | None:
-    return 1.0 if design.se is not None else 1.3 if name == "fixed sigma" else None
-
-
-def covariance(design: Design, factors: list[np.ndarray], sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """y less its offset, and its covariance given beta."""
-    if not design.blocks:
-        return design.y, np.diag(sigma**2 / design.weights)
-    y, _, Z, G, noise = dense_parts(design, factors)
-    return y, Z @ G @ Z.T + sigma**2 * np.diag(noise)
-
-
-def random_phis(density: MarginalDensity, count: int = 4, seed: int = 3) -> np.ndarray:
-    return 0.7 * np.random.default_rng(seed).normal(size=(count, density.coordinates.d))
 
 
 @pytest.mark.parametrize("centred", [True, False], ids=["centred", "not centred"])
@@ -199,7 +112,7 @@ def test_many_at_once_are_one_by_one(name):
 
 @pytest.mark.parametrize("name", ["two correlated", "three correlated", "nested and crossed", "known se", "no groups"])
 def test_wild_points_are_impossible_or_finite_and_silent(name):
-    """Proposals come from heavy tails: log sds of +-1000 must give a number or -inf, without a warning, on both ways."""
+    """Proposals come from heavy tails: log sds of +-1000 give a number or -inf, without a warning, either way."""
     _, density = make(name, centred=True)
     rng = np.random.default_rng(2)
     phis = rng.choice([-1000.0, -400.0, -30.0, 0.0, 30.0, 400.0, 1000.0], size=(200, density.coordinates.d))
@@ -260,7 +173,9 @@ def test_priors_of_sds_are_pymcs(text):
     prior = parse_distribution(text, "sd")
     x = np.array([0.1, 0.7, 2.9, 6.0])
     with collected():
-        theirs = pm.logp(getattr(pm, prior.name).dist(**{name: np.float64(value) for name, value in prior.args}), x).eval(mode="FAST_COMPILE")
+        theirs = pm.logp(
+            getattr(pm, prior.name).dist(**{name: np.float64(value) for name, value in prior.args}), x
+        ).eval(mode="FAST_COMPILE")
     with np.errstate(all="ignore"):
         mine = log_scale_density(prior)(np.log(x))[0] - np.log(x)
     np.testing.assert_allclose(mine, theirs, rtol=3e-6, atol=3e-6)  # PyMC keeps small constants in single precision
@@ -286,7 +201,6 @@ def test_density_and_conditional_make_up_the_graphs_joint_density(formula, optio
     with collected():
         logp = graph.compile_logp(mode="FAST_COMPILE")
     rng, gaps = np.random.default_rng(7), []
-    mean, cov = prior_of_beta(design, centred)
     for _ in range(5):
         point = random_point(graph, rng)
         phi, z = _phi_of(point, design)
@@ -299,18 +213,12 @@ def test_density_and_conditional_make_up_the_graphs_joint_density(formula, optio
         if centred:
             slopes = np.array(design.common) != "Intercept"
             beta[~slopes] -= design.X[:, slopes].mean(axis=0) @ beta[slopes]
-        y, X, Z, G, noise = dense_parts(design, factors)
-        T = np.hstack([X, Z])
-        p = X.shape[1]
-        prior_precision = np.zeros((T.shape[1], T.shape[1]))
-        prior_precision[:p, :p], prior_precision[p:, p:] = np.linalg.inv(cov), np.linalg.inv(G)
-        precision = T.T @ (T / (sigma**2 * noise)[:, None]) + prior_precision
-        right = T.T @ (y / (sigma**2 * noise)) + prior_precision @ np.concatenate([mean, np.zeros(Z.shape[1])])
-        gap = np.concatenate([beta, *b]) - np.linalg.solve(precision, right)
-        conditional = 0.5 * np.linalg.slogdet(precision)[1] - 0.5 * gap @ precision @ gap
+        center, precision = conditional(design, factors, sigma, centred)
+        gap = np.concatenate([beta, *b]) - center
+        log_conditional = 0.5 * np.linalg.slogdet(precision)[1] - 0.5 * gap @ precision @ gap
         with collected():
             theirs = float(logp(point))
-        gaps.append(density.value(phi) + conditional + log_jacobian - theirs)
+        gaps.append(density.value(phi) + log_conditional + log_jacobian - theirs)
     assert np.ptp(gaps) < 1e-6  # values of 1e3 to 1e5, condition numbers up to 1e5
 
 
@@ -346,7 +254,7 @@ def test_labels_of_phi():
     ]
 
 
-# --- default priors ---------------------------------------------------------------------------------------------------
+# --- default priors -------------------------------------------------------------------------------------------------
 def _reference_cases() -> list[Any]:
     index = json.loads((REFERENCE / "index.json").read_text(encoding="utf-8"))
     kinds = ("lmer REML", "lmer ML", "lm")

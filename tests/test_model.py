@@ -62,9 +62,7 @@ def test_reml_is_for_gaussian_models_with_identity_link(sleep: pd.DataFrame) -> 
     for options in ({"family": "t"}, {"link": "log"}):
         model = Model(SLOPE, sleep, **options)
         for fit in (model.reml, model.ml):
-            with pytest.raises(
-                UnsupportedError, match=rf"{fit.__name__}\(\) is for Gaussian.*fit\(\) can fit it"
-            ):
+            with pytest.raises(UnsupportedError, match=rf"{fit.__name__}\(\) is for Gaussian.*fit\(\) can fit it"):
                 fit()
     weighted = Model("weighted(Reaction, w) ~ Days + (1 | Subject)", sleep.assign(w=1.0))
     with pytest.raises(UnsupportedError, match="weights="):

@@ -14,13 +14,14 @@ from scipy import special
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
-    """Where each parameter stands in phi (d,): per block its k log sds and k (k - 1) / 2 z's, then log sigma if free."""
+    """Where each parameter stands in phi (d,): per block its k log sds and k (k - 1) / 2 z, then log sigma if free."""
 
     sizes: tuple[int, ...]
     has_sigma: bool
 
     @property
     def d(self) -> int:
+        """How many numbers phi has."""
         return sum(k * (k + 1) // 2 for k in self.sizes) + int(self.has_sigma)
 
     def parts(self) -> list[tuple[slice, slice]]:
@@ -66,7 +67,7 @@ def correlation_factor(z: np.ndarray, k: int) -> np.ndarray:
 
 
 def correlation_gradient(z: np.ndarray, L: np.ndarray, G: np.ndarray) -> np.ndarray:
-    """d f / d z (k (k - 1) / 2,) from G = d f / d L (k, k): dL_ij / dz_ij = L_ij (1 - r^2) / r, later columns fall by r."""
+    """d f / d z (k (k - 1) / 2,) from G = d f / d L (k, k): dL_ij / dz_ij = L_ij (1 - r^2) / r; later columns fall."""
     k = len(L)
     gradient = np.empty(len(z))
     r = np.tanh(z)

@@ -22,8 +22,8 @@ SPREAD = 2.5  # standard deviations of y that a default prior spans
 class GaussianPriors(FrozenArrays):
     """Priors of a Gaussian model, one entry per parameter.
 
-    mean, sd (p,): Normal priors of the common coefficients, sd = inf where flat.  The intercept's is on the intercept of
-    centred predictors when ``centred``.  sds: per block and column; sigma: None when residual sds are known."""
+    mean, sd (p,): Normal priors of the common coefficients, sd = inf where flat.  The intercept's is on the intercept
+    of centred predictors when ``centred``.  sds: per block and column; sigma: None when residual sds are known."""
 
     mean: np.ndarray
     sd: np.ndarray
@@ -36,7 +36,7 @@ class GaussianPriors(FrozenArrays):
 def gaussian_priors(design: Design, priors: PriorSet, center_predictors: bool = True) -> GaussianPriors:
     """Resolve all priors on the full data.
 
-    Raises UnsupportedError, saying which prior, when one is not of a kind that can be integrated out or evaluated here."""
+    Raises UnsupportedError, saying which, when a prior is not of a kind to be integrated out or evaluated here."""
     y_mean, y_sd = float(np.mean(design.y)), float(np.std(design.y))
     p = len(design.common)
     mean, sd, is_default = np.zeros(p), np.empty(p), np.zeros(p, dtype=bool)
@@ -87,7 +87,9 @@ def _block_sds(block: Block, priors: PriorSet, y_sd: float, spread: float) -> tu
         whole = as_distribution(given, column.variable)
         sigma = whole.get("sigma")
         if whole.name != "Normal" or not isinstance(sigma, Distribution) or whole.get("mu") not in (None, 0.0):
-            raise UnsupportedError(f"the prior of {column.variable!r} is {whole}, not a Normal around 0 with a prior for its sd")
+            raise UnsupportedError(
+                f"the prior of {column.variable!r} is {whole}, not a Normal around 0 with a prior for its sd"
+            )
         found.append(_pick(sigma, position))
     return tuple(found)
 
@@ -116,7 +118,7 @@ def as_distribution(prior: Any, key: str) -> Distribution:
         return prior
     if not is_bambi_prior(prior) or getattr(prior, "dist", None) is not None:
         raise UnsupportedError(f"the prior of {key!r} is {prior}, which only the graph can evaluate")
-    args = []
+    args: list[tuple[str, Any]] = []
     for name, value in prior.args.items():
         if is_bambi_prior(value):
             args.append((name, as_distribution(value, key)))

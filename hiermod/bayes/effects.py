@@ -1,7 +1,7 @@
 """Exact draws of (beta, b) given phi: back substitution through the same blocked factor that gave the density.
 
-In the penalised system the law of (u, gamma) is Gaussian with precision M / sigma^2 (Bates et al. 2015, equation 13), so a
-draw is a triangular solve with noise on its right side; eliminated factors follow level by level."""
+In the penalised system the law of (u, gamma) is Gaussian with precision M / sigma^2 (Bates et al. 2015, equation 13),
+so a draw is a triangular solve with noise on its right side; eliminated factors follow level by level."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def draw_batch(problem: Problem, factor: BatchFactor, sigma: np.ndarray, rng: np
         Q, M = level.Q, level.M
         noise = rng.standard_normal((S, J, Q.shape[-1])) * sigma[:, None, None]
         spread = _spread(level.Lam, M)  # (S, G, K, K)
-        if level.distinct is not None:
+        if level.distinct is not None and Q.shape[1] > 1:
             Q, spread = Q[:, level.distinct], spread[:, level.distinct]
-        b = (Q @ total[..., None] + spread @ noise[..., None])[..., 0]
+        b = _times(Q, total) + _times(spread, noise)
         by_factor[cross.chain_factors[position]] = b
     return _beta(problem, -tail[:, cross.n_tail_effects : size]), _blocks(problem, by_factor)
 
@@ -56,10 +56,32 @@ def _plain(rows: np.ndarray, tail: np.ndarray) -> np.ndarray:
     return (tail @ rows.reshape(J * K, m).T).reshape(len(tail), J, K)
 
 
+def _times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """A (S, 1 or J, K, K) matrix times the vector (S, J, K) of each level: loops cost less than tiny products."""
+    K = vectors.shape[-1]
+    if K > 3:
+        return (matrices @ vectors[..., None])[..., 0]
+    product = matrices[..., :, 0] * vectors[..., None, 0]
+    for b in range(1, K):
+        product = product + matrices[..., :, b] * vectors[..., None, b]
+    return product
+
+
 def _spread(Lam: np.ndarray, M: np.ndarray) -> np.ndarray:
     """Lam C^-T with M = C C': noise through it has covariance Lam M^-1 Lam' (S, G, K, K)."""
-    if Lam.shape[-1] == 1:
+    K = Lam.shape[-1]
+    if K == 1:
         return Lam[:, None] / np.sqrt(M)
+    if K == 2:
+        p, q, r = Lam[:, None, 0, 0], Lam[:, None, 1, 0], Lam[:, None, 1, 1]
+        first = np.sqrt(M[..., 0, 0])
+        corner = M[..., 0, 1] / first
+        second = np.sqrt(M[..., 1, 1] - corner**2)
+        out = np.empty_like(M)
+        out[..., 0, 0], out[..., 1, 0] = p / first, q / first
+        out[..., 0, 1] = -out[..., 0, 0] * corner / second
+        out[..., 1, 1] = (r - out[..., 1, 0] * corner) / second
+        return out
     C = np.linalg.cholesky(M)
     return np.swapaxes(np.linalg.solve(C, np.broadcast_to(np.swapaxes(Lam, 1, 2)[:, None], M.shape)), 2, 3)
 

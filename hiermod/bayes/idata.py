@@ -10,13 +10,13 @@ import numpy as np
 
 from hiermod import _versions
 from hiermod.bayes.posterior import Posterior
-from hiermod.formula.design import Design
+from hiermod.formula.design import Block, Design
 
 AT_ONCE = 50e6  # bytes up to which the pointwise log likelihood is put in
 
 
 def build_idata(record: Posterior, design: Design) -> Any:
-    """posterior, observed_data, and log_likelihood where it takes at most 50 MB (else ``log_likelihood`` computes it)."""
+    """posterior, observed_data, and log_likelihood where that takes at most 50 MB (else call ``log_likelihood``)."""
     import xarray as xr
 
     coords: dict[str, Any] = {"chain": np.arange(record.shape[0]), "draw": np.arange(record.shape[1])}
@@ -57,7 +57,12 @@ def _levels_only(label: str) -> str:
 
 
 def _add_block(
-    variables: dict[str, Any], coords: dict[str, Any], block: Any, sd: np.ndarray, corr: np.ndarray | None, b: np.ndarray
+    variables: dict[str, Any],
+    coords: dict[str, Any],
+    block: Block,
+    sd: np.ndarray,
+    corr: np.ndarray | None,
+    b: np.ndarray,
 ) -> None:
     levels = f"{block.factor}__factor_dim"
     coords[levels] = list(block.levels)

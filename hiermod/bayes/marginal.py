@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from hiermod import _versions
 from hiermod.bayes.effects import Effects, draw_batch, draw_one
@@ -19,7 +20,7 @@ from hiermod.bayes.metropolis import accepted, choose
 from hiermod.bayes.mode import find_mode
 from hiermod.bayes.nuts import check_count, resolve_seed
 from hiermod.bayes.posterior import Draws, Inference, Posterior, assess
-from hiermod.bayes.proposal import Mixture, Weighted, adapt, defended, laplace, split, weigh
+from hiermod.bayes.proposal import Mixture, Weighted, adapt, defended, effective_share, grow, laplace, split, weigh
 from hiermod.errors import ArgumentError, FitError
 from hiermod.formula.design import Design
 from hiermod.kernel.batch import NUMBERS
@@ -28,7 +29,9 @@ from hiermod.kernel.threads import suitable_threads
 
 MAX_K_HAT, LEAST_EFFICIENCY = 0.7, 0.25  # beyond these independence proposals are not to be trusted
 PASSES, GOOD, GOOD_K_HAT = 6, 0.8, 0.5  # adaptation stops at this importance efficiency and Pareto k-hat
+POOR = 0.5  # efficiency below which the mixture gets more components
 SAMPLE, SAMPLE_LARGE = 2000, 250  # proposals of one pass; where one evaluation takes many milliseconds
+CHEAP = 200  # evaluations that fit into one stack, from which several are made for each kept draw
 LARGEST = 8e9  # bytes of group effects
 START, START_LARGE = 100, 25  # proposals of a chain that only decide where it begins
 REASON = "Gaussian model with Normal priors on its common effects: those and the group effects integrate out exactly"
@@ -52,9 +55,10 @@ class Search:
 def _check_size(design: Design, count: int) -> None:
     size = 8.0 * count * sum(len(block.levels) * block.size for block in design.blocks)
     if size > LARGEST:
+        effects = sum(len(block.levels) * block.size for block in design.blocks)
         raise ArgumentError(
-            f"{count} draws of {sum(len(b.levels) * b.size for b in design.blocks)} group effects take {size / 1e9:.1f} GB, "
-            f"more than the {LARGEST / 1e9:.0f} GB this engine keeps. Ask for fewer with draws= and chains="
+            f"{count} draws of {effects} group effects take {size / 1e9:.1f} GB, more than"
+            f" the {LARGEST / 1e9:.0f} GB this engine keeps. Ask for fewer with draws= and chains="
         )
 
 
@@ -63,24 +67,34 @@ def search(density: MarginalDensity, rng: np.random.Generator) -> Search:
     evaluations are cheap."""
     core = mixture = laplace(*find_mode(density))
     large = density.batch is None
-    count, passes = SAMPLE_LARGE if large else SAMPLE, 0
-    sample = weigh(mixture, density.values, count, rng)
+    count, tried = SAMPLE_LARGE if large else SAMPLE, []
     while True:
-        k_hat = float(_versions.psis(sample.log_ratio)[1])
-        good = sample.efficiency >= GOOD and k_hat <= (MAX_K_HAT if large else GOOD_K_HAT)
+        sample = weigh(mixture, density.values, count, rng)
+        tried.append((mixture, sample))
+        passes, k_hat = len(tried) - 1, float(_versions.psis(sample.log_ratio)[1])
+        stalled = passes > 1 and sample.efficiency > POOR and sample.efficiency < 1.05 * tried[-2][1].efficiency
+        good = (sample.efficiency >= GOOD or stalled) and k_hat <= (MAX_K_HAT if large else GOOD_K_HAT)
         if passes == PASSES or (good and (large or passes)):
             return Search(mixture, sample, k_hat, passes)
-        weights = _truncated(sample)
-        core = adapt(split(sample.x, weights, core) if passes == 0 else core, sample.x, weights)
+        x, weights = _pooled(tried)
+        if passes == 0:
+            core = split(x, weights, core)
+        elif sample.efficiency < POOR:
+            core = grow(core, x, weights)
+        core = adapt(core, x, weights)
         mixture = defended(core)
-        sample = weigh(mixture, density.values, count, rng)
-        passes += 1
 
 
-def _truncated(sample: Weighted) -> np.ndarray:
-    """Weights cut at mean * sqrt(n) (Ionides 2008, J. Comput. Graph. Stat. 17), so that no point alone moves a mixture."""
-    weights = np.minimum(sample.weights, len(sample.x) ** -0.5)
-    return weights / weights.sum()
+def _pooled(tried: list[tuple[Mixture, Weighted]]) -> tuple[np.ndarray, np.ndarray]:
+    """All proposals so far (n, d), weighted (n,) against the mixture of all that proposed (Veach and Guibas 1995).
+
+    Weights are cut at mean * sqrt(n) (Ionides 2008, J. Comput. Graph. Stat. 17): no point alone moves a mixture."""
+    x = np.concatenate([sample.x for _, sample in tried])
+    log_target = np.concatenate([sample.log_target for _, sample in tried])
+    log_proposal = special.logsumexp([mixture.log_density(x) for mixture, _ in tried], axis=0)
+    weights = Weighted(x, log_target, log_target - log_proposal).weights
+    weights = np.minimum(weights, len(x) ** -0.5)
+    return x, weights / weights.sum()
 
 
 def sample_marginal(
@@ -96,8 +110,8 @@ def sample_marginal(
 ) -> Posterior:
     """Posterior of a Gaussian hierarchical model.  The same seed gives the same draws.
 
-    tune, cores and target_accept matter only where NUTS has to take over.  Raises ArgumentError for impossible numbers, and
-    where the draws would not fit into memory, naming the size."""
+    tune, cores and target_accept matter only where NUTS has to take over.  Raises ArgumentError for impossible numbers,
+    and where the draws would not fit into memory, naming the size."""
     begin = time.perf_counter()
     for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1)):
         check_count(name, value, least)
@@ -105,35 +119,42 @@ def sample_marginal(
     seed = resolve_seed(random_seed)
     first, *streams = np.random.default_rng(seed).spawn(chains + 1)
     beta, b = empty_effects(design, chains, draws)
-    parts = [(beta[c], tuple(block[c] for block in b)) for c in range(chains)]
-    proposals, method, reason, tuned, divergences = 0, "marginal", REASON, 0, 0
+    jobs = [(stream, (beta[c], tuple(block[c] for block in b))) for c, stream in enumerate(streams)]
+    how: dict[str, Any] = {"method": "marginal", "reason": REASON, "tune": 0, "divergences": 0}
     with _threads(density):
-        found = search(density, first)
-        if found.usable:
-            thin = _thinning(found.sample.efficiency) if density.batch is not None else 1
-            chain = _chain if density.batch is not None else _chain_one_by_one
-            start = START if density.batch is not None else START_LARGE
-            phi = np.stack([chain(density, found.mixture, start, thin, *job) for job in zip(streams, parts, strict=True)])
-            proposals = chains * (start + draws * thin)
+        if density.coordinates.d == 0:  # no groups and known residual sds: the posterior is Gaussian
+            phi = np.empty((chains, draws, 0))
+            for stream, out in jobs:
+                draw_effects(density, phi[0], stream, out)
         else:
-            from hiermod.bayes.marginal_nuts import sample_phi
+            found = search(density, first)
+            efficiency = found.sample.efficiency
+            if found.usable:
+                thin = _thinning(density, efficiency)
+                start = START if density.batch is not None else START_LARGE
+                chain = _chain if density.batch is not None else _chain_one_by_one
+                runs = [chain(density, found.mixture, start, thin, *job) for job in jobs]
+                phi = np.stack([run[0] for run in runs])
+                how |= {"proposals": chains * (start + draws * thin)}
+                # fresh proposals, many more than the mixture was adapted to: an estimate that adaptation cannot flatter
+                efficiency = effective_share(np.concatenate([run[1] for run in runs]))
+            how |= {"k_hat": found.k_hat, "importance_efficiency": efficiency}
+            if not found.usable or efficiency < LEAST_EFFICIENCY:
+                from hiermod.bayes.marginal_nuts import sample_phi
 
-            tuned = tune
-            phi, divergences = sample_phi(density, found, draws, tune, chains, seed, target_accept, cores)
-            for c, stream in enumerate(streams):
-                draw_effects(density, phi[c], stream, parts[c])
-            method = "marginal-nuts"
-            reason = (
-                f"{REASON}; independence proposals did not fit (Pareto k-hat {found.k_hat:.2f}, importance efficiency "
-                f"{found.sample.efficiency:.0%}), so NUTS ran on the marginal density"
-            )
+                phi, divergences = sample_phi(density, found, draws, tune, chains, seed, target_accept, cores)
+                for one, (stream, out) in zip(phi, jobs, strict=True):
+                    draw_effects(density, one, stream, out)
+                reason = (
+                    f"{REASON}; independence proposals did not fit (Pareto k-hat {found.k_hat:.2f}, importance "
+                    f"efficiency {efficiency:.0%}), so NUTS ran on the marginal density"
+                )
+                how |= {"method": "marginal-nuts", "reason": reason, "tune": tune, "divergences": divergences}
     arrays = _collect(density, phi, beta, b)
-    max_r_hat, bulk, tail, words = assess(arrays, design, divergences, effects=False)
-    inference = Inference(
-        method=method, reason=reason, seconds=time.perf_counter() - begin, draws=draws, tune=tuned, chains=chains, seed=seed,
-        divergences=divergences, max_r_hat=max_r_hat, min_ess_bulk=bulk, min_ess_tail=tail, messages=words,
-        k_hat=found.k_hat, importance_efficiency=found.sample.efficiency, proposals=proposals,
-    )  # fmt: skip
+    max_r_hat, bulk, tail, words = assess(arrays, design, how["divergences"], effects=False)
+    how |= {"max_r_hat": max_r_hat, "min_ess_bulk": bulk, "min_ess_tail": tail, "messages": words}
+    seconds = time.perf_counter() - begin
+    inference = Inference(seconds=seconds, draws=draws, chains=chains, seed=seed, **how)
     return Posterior(**vars(arrays), inference=inference, idata=None)
 
 
@@ -146,43 +167,45 @@ def _threads(density: MarginalDensity) -> AbstractContextManager[Any]:
     return threadpool_limits(limits=1, user_api="blas")
 
 
-def _thinning(efficiency: float) -> int:
-    """Proposals per kept draw: enough for nearly independent draws where an evaluation costs microseconds."""
+def _thinning(density: MarginalDensity, efficiency: float) -> int:
+    """Proposals per kept draw: enough for nearly independent draws where evaluations are cheap, else 1."""
+    if density.batch is None or density.batch.chunk() < CHEAP:
+        return 1
     return int(np.clip(np.ceil(2.5 / efficiency), 3, 10))
 
 
 def _chain(
     density: MarginalDensity, mixture: Mixture, start: int, thin: int, rng: np.random.Generator, out: Effects
-) -> np.ndarray:
-    """phi (draws, d) of one chain, on proposals of its own; its effects are written to ``out``."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """phi (draws, d) of one chain and log target - log proposal (n,) of its own proposals; effects go to ``out``."""
     x = mixture.draw(start + len(out[0]) * thin, rng)
     log_ratio = density.values(x) - mixture.log_density(x)
     where = accepted(log_ratio, start, rng)[start + thin - 1 :: thin]
     draw_effects(density, x[where], rng, out)
-    return x[where]
+    return x[where], log_ratio
 
 
 def _chain_one_by_one(
     density: MarginalDensity, mixture: Mixture, start: int, thin: int, rng: np.random.Generator, out: Effects
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """As ``_chain`` where a factor takes many milliseconds: each is made once, and serves for the effects too."""
     draws = len(out[0])
     x = mixture.draw(start + draws * thin, rng)
-    log_proposal = mixture.log_density(x)
-    first = density.values(x[:start]) - log_proposal[:start]
-    at = choose(first, rng)
-    current, factor = first[at], density.factorise(x[at])
+    log_ratio = -mixture.log_density(x)
+    log_ratio[:start] += density.values(x[:start])
+    at = choose(log_ratio[:start], rng)
+    factor = density.factorise(x[at])
     where = np.empty(draws, dtype=np.intp)
-    for step in range(draws * thin):
-        i = start + step
+    for i in range(start, len(x)):
         proposed = density.factorise(x[i])
-        ratio = density.value(x[i], proposed) - log_proposal[i]
-        if np.log(rng.random()) < ratio - current:
-            at, current, factor = i, ratio, proposed
-        if (step + 1) % thin == 0:
-            where[step // thin] = at
-            _write(density, x[at], factor, rng, out, step // thin)
-    return x[where]
+        log_ratio[i] += density.value(x[i], proposed)
+        if np.log(rng.random()) < log_ratio[i] - log_ratio[at]:
+            at, factor = i, proposed
+        kept, left = divmod(i - start + 1, thin)
+        if left == 0:
+            where[kept - 1] = at
+            _write(density, x[at], factor, rng, out, kept - 1)
+    return x[where], log_ratio
 
 
 def empty_effects(design: Design, chains: int, draws: int) -> Effects:
@@ -208,9 +231,14 @@ def draw_effects(density: MarginalDensity, phi: np.ndarray, rng: np.random.Gener
 
 
 def _write(
-    density: MarginalDensity, phi: np.ndarray, factor: Factorisation | None, rng: np.random.Generator, out: Effects, s: int
+    density: MarginalDensity,
+    phi: np.ndarray,
+    factor: Factorisation | None,
+    rng: np.random.Generator,
+    out: Effects,
+    s: int,
 ) -> None:
-    """One exact draw at one factor into ``out``."""
+    """One exact draw at one factor, into place ``s`` of ``out``."""
     if factor is None:
         raise FitError("the penalised system could not be factorised at an accepted draw")
     beta, b = draw_one(density.problem, factor, float(density.sigma(phi)), rng)

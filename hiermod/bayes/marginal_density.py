@@ -1,4 +1,4 @@
-"""log p(phi | y) of a Gaussian hierarchical model: common and group effects integrated out exactly (DESIGN.md, section 4).
+"""log p(phi | y) of a Gaussian hierarchical model: common and group effects integrated out exactly.
 
 With Normal priors on beta the penalised system of Bates et al. (2015) gains sigma^2 S0^-1 on X's block, so one blocked
 Cholesky factor gives the marginal likelihood; flat priors leave the REML criterion.  Values include every constant."""
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -18,8 +19,8 @@ from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Design
 from hiermod.kernel.adjoint import lambda_gradients, tail_inverse
 from hiermod.kernel.batch import Batch, BatchFactor, factorise_batch, prepare
-from hiermod.kernel.criterion import Problem, build_problem
 from hiermod.kernel.conditioning import GroupTerm
+from hiermod.kernel.criterion import Problem, build_problem
 from hiermod.kernel.elimination import Factorisation, factorise
 
 
@@ -88,11 +89,11 @@ class MarginalDensity:
         value = float(prior + self._log_likelihood(logdet, factor.pwrss, self.sigma(phi)))
         return value if np.isfinite(value) else -np.inf
 
-    def _log_likelihood(self, logdet: np.ndarray | float, pwrss: np.ndarray | float, sigma: np.ndarray | float) -> float:
+    def _log_likelihood(self, logdet: Any, pwrss: Any, sigma: Any) -> Any:
         """log p(y | phi) from the factor's numbers."""
         with np.errstate(all="ignore"):
             power = 2 * (self.problem.n - self.problem.p) * np.log(sigma)
-            return -0.5 * (self.constant + power + logdet + pwrss / np.square(sigma))  # type: ignore[return-value]
+            return -0.5 * (self.constant + power + logdet + pwrss / np.square(sigma))
 
     def value_and_gradient(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
         """log p(phi, y) and its gradient (d,)."""

@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
 
 def sample_phi(
-    density: MarginalDensity, found: Search, draws: int, tune: int, chains: int, seed: int,
-    target_accept: float | None, cores: int | None,
+    density: MarginalDensity,
+    found: Search,
+    draws: int,
+    tune: int,
+    chains: int,
+    seed: int,
+    target_accept: float | None,
+    cores: int | None,
 ) -> tuple[np.ndarray, int]:
     """phi (chains, draws, d) and the number of divergent transitions.
 
@@ -31,8 +37,8 @@ def sample_phi(
     weights = found.mixture.weights
     mean = weights @ found.mixture.means
     centred = found.mixture.means - mean
-    cov = np.einsum("k,kij,klj->il", weights, found.mixture.roots, found.mixture.roots) + (centred.T * weights) @ centred
-    root = np.linalg.cholesky(cov)
+    within = np.einsum("k,kij,klj->il", weights, found.mixture.roots, found.mixture.roots)
+    root = np.linalg.cholesky(within + (centred.T * weights) @ centred)
 
     def make_logp() -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
         def logp(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -47,7 +53,8 @@ def sample_phi(
     def make_start(start_seed: int) -> np.ndarray:
         return 0.5 * np.random.default_rng(start_seed).standard_normal(d)
 
-    model = from_pyfunc(d, make_logp, make_expand, [np.dtype("float64")], [(d,)], ["phi"], make_initial_point_fn=make_start)
+    kind = [np.dtype("float64")]
+    model = from_pyfunc(d, make_logp, make_expand, kind, [(d,)], ["phi"], make_initial_point_fn=make_start)
     options: dict[str, Any] = {} if target_accept is None else {"target_accept": target_accept}
     with collected():
         idata = nutpie.sample(

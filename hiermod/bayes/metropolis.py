@@ -11,7 +11,7 @@ import numpy as np
 
 
 def accepted(log_ratio: np.ndarray, start: int, rng: np.random.Generator) -> np.ndarray:
-    """Which proposal the chain is at after each step, (n,).  log_ratio (n,): log target - log proposal of each proposal.
+    """Which proposal the chain is at after each step, (n,).  log_ratio (n,): log target - log proposal of each.
 
     start: the proposals before this one only decide where the chain begins (drawn by their weights)."""
     at = choose(log_ratio[:start], rng) if start else 0

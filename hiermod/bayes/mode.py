@@ -20,7 +20,8 @@ def find_mode(density: MarginalDensity) -> tuple[np.ndarray, np.ndarray]:
         value, gradient = density.value_and_gradient(phi)
         return (-value, -gradient) if np.isfinite(value) else (OUTSIDE, np.zeros(len(phi)))
 
-    found = minimize(objective, start_phi(density), jac=True, method="L-BFGS-B", options={"ftol": 1e-10, "maxiter": 500})
+    options = {"ftol": 1e-10, "maxiter": 500}
+    found = minimize(objective, start_phi(density), jac=True, method="L-BFGS-B", options=options)
     mode = found.x
     rows = []
     for direction in np.eye(len(mode)) * STEP:

@@ -1,7 +1,7 @@
 """Mixtures of multivariate t distributions fitted to a density by adaptive importance sampling.
 
 Laplace's approximation first; then the mixture is moved towards the target by its own importance weights: Cappe, Douc,
-Guillin, Marin and Robert (2008, Statistics and Computing 18, 447-459), section 4.  Pareto k-hat: Vehtari et al. (2024, JMLR)."""
+Guillin, Marin and Robert (2008, Statistics and Computing 18, 447-459), section 4."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from scipy import special
 DF = 5.0  # tails heavier than those of any density of log sds
 DEFENCE, WIDER = 0.1, 3.0  # share of the wide component, and how much wider than the mixture it is
 LEAST_WEIGHT = 0.02  # a component below this is dropped
+MOST, GROWN = 10, 0.2  # components of a mixture that still grows, and the share that new ones start with
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """weights (K,), means (K, d), roots (K, d, d) lower Cholesky factors of the scale matrices; DF degrees of freedom."""
+    """weights (K,), means (K, d), roots (K, d, d): lower Cholesky factors of the scales; DF degrees of freedom."""
 
     weights: np.ndarray
     means: np.ndarray
@@ -43,9 +44,8 @@ class Mixture:
         for k, (weight, mean, root) in enumerate(zip(self.weights, self.means, self.roots, strict=True)):
             standard = np.linalg.solve(root, (x - mean).T)
             squares[:, k] = np.square(standard).sum(axis=0)
-            logs[:, k] = (
-                np.log(weight) + constant - np.log(np.diag(root)).sum() - (DF + self.d) / 2 * np.log1p(squares[:, k] / DF)
-            )
+            height = np.log(weight) + constant - np.log(np.diag(root)).sum()
+            logs[:, k] = height - (DF + self.d) / 2 * np.log1p(squares[:, k] / DF)
         return logs, squares
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
@@ -77,6 +77,23 @@ def split(x: np.ndarray, weights: np.ndarray, start: Mixture) -> Mixture:
     )
 
 
+def grow(mixture: Mixture, x: np.ndarray, weights: np.ndarray) -> Mixture:
+    """Two more components where the mixture has put too little: the mean and covariance of what weights exceed their
+    average by, on either side of its widest direction.  The same mixture once it has MOST components."""
+    excess = np.maximum(weights - 1 / len(weights), 0.0)
+    if len(mixture.weights) >= MOST or not excess.any():
+        return mixture
+    mean, cov = _moments(x, excess / excess.sum())
+    side = (x - mean) @ np.linalg.eigh(cov)[1][:, -1] > 0
+    shares, means, roots = [(1 - GROWN) * mixture.weights], [mixture.means], [mixture.roots]
+    for part in (np.where(side, excess, 0.0), np.where(side, 0.0, excess)):
+        center, spread = _moments(x, part / part.sum())
+        shares.append(np.array([GROWN * part.sum() / excess.sum()]))
+        means.append(center[None])
+        roots.append(_root(spread)[None])
+    return Mixture(np.concatenate(shares), np.concatenate(means), np.concatenate(roots))
+
+
 def adapt(mixture: Mixture, x: np.ndarray, weights: np.ndarray, steps: int = 3) -> Mixture:
     """Move the mixture towards the weighted sample x (n, d), weights (n,) summing to 1, by EM for t components."""
     for _ in range(steps):
@@ -98,7 +115,7 @@ def adapt(mixture: Mixture, x: np.ndarray, weights: np.ndarray, steps: int = 3) 
 
 
 def defended(mixture: Mixture) -> Mixture:
-    """The mixture with a share of wide proposals, so that no tail of the target is out of its reach (Hesterberg 1995)."""
+    """The mixture with a share of wide proposals, so that no tail of the target is out of reach (Hesterberg 1995)."""
     mean = mixture.weights @ mixture.means
     centred = mixture.means - mean
     cov = np.einsum("k,kij,klj->il", mixture.weights, mixture.roots, mixture.roots)
@@ -141,10 +158,18 @@ class Weighted:
     @property
     def efficiency(self) -> float:
         """Importance effective sample size as a share of the sample."""
-        return float(1 / np.square(self.weights).sum() / len(self.weights))
+        return effective_share(self.log_ratio)
 
 
-def weigh(mixture: Mixture, target: Callable[[np.ndarray], np.ndarray], count: int, rng: np.random.Generator) -> Weighted:
+def effective_share(log_ratio: np.ndarray) -> float:
+    """Importance effective sample size as a share of the sample, from log target - log proposal (n,)."""
+    ratio = np.exp(log_ratio - log_ratio.max())
+    return float(ratio.sum() ** 2 / np.square(ratio).sum() / len(ratio))
+
+
+def weigh(
+    mixture: Mixture, target: Callable[[np.ndarray], np.ndarray], count: int, rng: np.random.Generator
+) -> Weighted:
     """Draw from the mixture and evaluate both densities.  target: (n, d) -> (n,) log density."""
     x = mixture.draw(count, rng)
     log_target = target(x)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -75,9 +76,9 @@ def prepare(cross: CrossProducts) -> Batch | None:
     if len(cross.chain) != 1:
         return Batch(cross, None, None, None, None)
     level = cross.chain[0]
-    J, K, m = level.tail.shape  # type: ignore[union-attr]
+    J, K, m = level.tail.shape
     A, distinct, count = _distinct_blocks(level.diagonal)
-    if len(A) * K * K * m * m > max(J * K * m, 4096):
+    if len(A) * K * K * m * m > max(J * K * m, NUMBERS):
         return Batch(cross, None, None, None, None)
     grams = np.empty((len(A), K, K, m, m))
     order = np.argsort(distinct, kind="stable")
@@ -100,13 +101,16 @@ def _distinct_blocks(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def factorise_batch(batch: Batch, lambdas: Sequence[np.ndarray], added: np.ndarray) -> BatchFactor:
-    """Eliminate at S Lambdas.  lambdas: (S, K, K) per factor, whitened; added (S, p + 1, p + 1): onto X and y's part."""
+    """Eliminate at S Lambdas.  lambdas: (S, K, K) per factor, whitened; added (S, p + 1, p + 1): onto X and y."""
     cross = batch.cross
     S, m, m_z = len(added), len(cross.tail), cross.n_tail_effects
     U = np.broadcast_to(cross.tail, (S, m, m)).copy()
     logdet, good = np.zeros(S), np.ones(S, dtype=bool)
     done: list[BatchLevel] = []
-    chain = [[level.diagonal[None], [a[None] for a in level.ancestors], level.tail[None]] for level in cross.chain]  # type: ignore[index]
+    chain: list[list[Any]] = [
+        [level.diagonal[None], [a[None] for a in level.ancestors], level.tail[None]]  # type: ignore[index]
+        for level in cross.chain
+    ]
     for position, level in enumerate(cross.chain):
         A, ancestors, tail = chain[position]
         Lam = lambdas[cross.chain_factors[position]]
@@ -153,38 +157,54 @@ def factorise_batch(batch: Batch, lambdas: Sequence[np.ndarray], added: np.ndarr
 def _penalised(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """M = Lam'A Lam + I, Q = Lam M^-1 Lam' (S, G, K, K), log|M| (S, G), and where these can be trusted (S,).
 
-    A (1 or S, G, K, K), Lam (S, K, K).  Proposals can be wild: an M without digits left is put to I and reported."""
+    A (1 or S, G, K, K), Lam (S, K, K) lower triangular.  Proposals can be wild: an M without digits left is put to I
+    and reported.  For K = 1 and 2 the entries are written out: products of tiny matrices take ten times as long."""
     K = Lam.shape[-1]
-    outer = Lam[:, None]
     with np.errstate(all="ignore"):
         if K == 1:
-            square = outer * outer
+            square = Lam[:, None] ** 2
             M = 1.0 + square * A
             good = np.isfinite(M).all(axis=(1, 2, 3))
             M = np.where(good[:, None, None, None], M, 1.0)
             return M, np.where(np.isfinite(square), square, 0.0) / M, np.log(M)[..., 0, 0], good
+        if K == 2:
+            return _penalised_pairs(A, Lam)
+        outer = Lam[:, None]
         M = np.swapaxes(outer, 2, 3) @ (A @ outer)
         M[..., range(K), range(K)] += 1.0
         diagonal = np.diagonal(M, axis1=2, axis2=3)
-        if K == 2:
-            a, b, c = M[..., 0, 0], M[..., 0, 1], M[..., 1, 1]
-            determinant = a * c - b * b
-            trusted = (determinant > DIGITS * a * c) & np.isfinite(determinant)
-        else:
-            determinant = np.linalg.det(np.where(np.isfinite(M), M, 0.0))
-            trusted = (determinant > DIGITS * diagonal.prod(axis=-1)) & np.isfinite(M).all(axis=(2, 3))
+        determinant = np.linalg.det(np.where(np.isfinite(M), M, 0.0))
+        trusted = (determinant > DIGITS * diagonal.prod(axis=-1)) & np.isfinite(M).all(axis=(2, 3))
     M = np.where(trusted[..., None, None], M, np.eye(K))
     determinant = np.where(trusted, determinant, 1.0)
-    if K == 2:
-        a, b, c = M[..., 0, 0], M[..., 0, 1], M[..., 1, 1]
-        inverse = np.empty_like(M)
-        inverse[..., 0, 0], inverse[..., 1, 1] = c / determinant, a / determinant
-        inverse[..., 0, 1] = inverse[..., 1, 0] = -b / determinant
-    else:
-        inverse = np.linalg.inv(M)
     good = trusted.all(axis=1)
     kept = np.where(good[:, None, None, None], outer, 0.0)
-    return M, kept @ inverse @ np.swapaxes(kept, 2, 3), np.log(determinant), good
+    return M, kept @ np.linalg.inv(M) @ np.swapaxes(kept, 2, 3), np.log(determinant), good
+
+
+def _penalised_pairs(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """``_penalised`` for K = 2."""
+    p, q, r = Lam[:, 0, 0, None], Lam[:, 1, 0, None], Lam[:, 1, 1, None]  # (S, 1)
+    x, y, z = A[..., 0, 0], A[..., 0, 1], A[..., 1, 1]  # (1 or S, G)
+    below = y * p + z * q
+    a, b, c = 1.0 + p * (x * p + y * q) + q * below, r * below, 1.0 + r * r * z
+    determinant = a * c - b * b
+    trusted = (determinant > DIGITS * a * c) & np.isfinite(determinant)
+    good = trusted.all(axis=1)
+    if not good.all():
+        bad = ~good[:, None]
+        p, q, r = (np.where(bad, 0.0, one) for one in (p, q, r))
+        a, c, determinant = (np.where(bad, 1.0, one) for one in (a, c, determinant))
+        b = np.where(bad, 0.0, b)
+    M, Q = np.empty((*a.shape, 2, 2)), np.empty((*a.shape, 2, 2))
+    M[..., 0, 0], M[..., 1, 1] = a, c
+    M[..., 0, 1] = M[..., 1, 0] = b
+    c, b, a = c / determinant, b / determinant, a / determinant
+    mixed = q * c - r * b
+    Q[..., 0, 0] = p * p * c
+    Q[..., 0, 1] = Q[..., 1, 0] = p * mixed
+    Q[..., 1, 1] = q * mixed + r * (r * a - q * b)
+    return M, Q, np.log(determinant), good
 
 
 def _levels_times(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -198,7 +218,7 @@ def _sum_levels(incidence: object, stack: np.ndarray) -> np.ndarray:
     """Sum (S, J, a, b) over the levels inside each parent: (S, J_g, a, b)."""
     S, J, a, b = stack.shape
     first = np.moveaxis(stack, 1, 0).reshape(J, -1)
-    return np.moveaxis((incidence @ first).reshape(-1, S, a, b), 0, 1)  # type: ignore[operator]
+    return np.moveaxis((incidence @ first).reshape(-1, S, a, b), 0, 1)
 
 
 def _cholesky(U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
