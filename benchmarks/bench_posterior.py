@@ -42,7 +42,7 @@ CASES = {
     "dyestuff2": Case("Yield ~ 1 + (1 | Batch)", "dyestuff2"),
     "insteval": Case("y ~ service + (1 | s) + (1 | d) + (1 | dept:service)", "insteval", 250, "120, 2 GB"),
     "groups125k": Case("y ~ x1 + x2 + x3 + (1 | g)", "groups125k", 500, "30, 3 GB"),
-    **{f"rows 1e{k}": Case("y ~ x + (x | g)", f"rows1e{k}") for k in range(3, 8)},
+    **{f"rows 1e{k}": Case("y ~ x + (1 | g)", f"rows1e{k}") for k in range(3, 8)},
 }
 
 HIERMOD = """

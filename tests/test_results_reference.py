@@ -67,7 +67,7 @@ def test_fixed_effects_and_the_fit_as_a_whole(case: str) -> None:
     vcov = fit.vcov().loc[list(expected), list(expected)].to_numpy()
     assert vcov == pytest.approx(np.array(r["vcov"]), abs=2 * STOP * float(se.max()) ** 2)
     for level, limits in ours(r, r["confint_wald"]).items():
-        assert fit.confint().loc[level].to_numpy() == pytest.approx(limits, abs=2 * STOP * se[level])
+        assert fit.confint(method="wald").loc[level].to_numpy() == pytest.approx(limits, abs=2 * STOP * se[level])
     # 1e-6, absolute and relative: the criterion of lme4's `tight` fit, which another program confirms to 1e-8
     tight = r["tight"]["criterion"]
     assert fit.criterion == pytest.approx(tight, rel=1e-6, abs=1e-6)
@@ -181,7 +181,9 @@ def test_a_formula_without_a_bar_is_lm(case: str) -> None:
     assert np.square(fit.residuals()).sum() == pytest.approx(r["rss"], rel=EXACT)
     # R: confint(lm) has the t distribution with n - p degrees of freedom
     half = stats.t.ppf(0.975, r["df_residual"]) * table["std_error"]
-    assert fit.confint()["upper"].to_numpy() == pytest.approx((table["estimate"] + half).to_numpy(), rel=EXACT)
+    assert fit.confint(method="wald")["upper"].to_numpy() == pytest.approx(
+        (table["estimate"] + half).to_numpy(), rel=EXACT
+    )
     for accessor in (fit.ranef, fit.coef):
         assert accessor().empty or not fit.is_mixed
     assert fit.theta.empty

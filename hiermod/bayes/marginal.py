@@ -28,7 +28,8 @@ from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.threads import suitable_threads
 
 MAX_K_HAT, LEAST_EFFICIENCY = 0.7, 0.25  # beyond these independence proposals are not to be trusted
-PASSES, GOOD, GOOD_K_HAT = 6, 0.8, 0.5  # adaptation stops at this importance efficiency and Pareto k-hat
+PASSES, PASSES_LARGE = 12, 6  # of adaptation, at most: ridges (one row per group) need ten, most models one or two
+GOOD, GOOD_K_HAT = 0.8, 0.5  # adaptation stops at this importance efficiency and Pareto k-hat
 POOR = 0.5  # efficiency below which the mixture gets more components
 SAMPLE, SAMPLE_LARGE = 2000, 250  # proposals of one pass; where one evaluation takes many milliseconds
 CHEAP = 200  # evaluations that fit into one stack, from which several are made for each kept draw
@@ -67,14 +68,15 @@ def search(density: MarginalDensity, rng: np.random.Generator) -> Search:
     evaluations are cheap."""
     core = mixture = laplace(*find_mode(density))
     large = density.batch is None
-    count, tried = SAMPLE_LARGE if large else SAMPLE, []
+    count, most = (SAMPLE_LARGE, PASSES_LARGE) if large else (SAMPLE, PASSES)
+    tried: list[tuple[Mixture, Weighted]] = []
     while True:
         sample = weigh(mixture, density.values, count, rng)
         tried.append((mixture, sample))
         passes, k_hat = len(tried) - 1, float(_versions.psis(sample.log_ratio)[1])
         stalled = passes > 1 and sample.efficiency > POOR and sample.efficiency < 1.05 * tried[-2][1].efficiency
         good = (sample.efficiency >= GOOD or stalled) and k_hat <= (MAX_K_HAT if large else GOOD_K_HAT)
-        if passes == PASSES or (good and (large or passes)):
+        if passes == most or (good and (large or passes)):
             return Search(mixture, sample, k_hat, passes)
         x, weights = _pooled(tried)
         if passes == 0:

@@ -1,5 +1,6 @@
 """Pictures of fits: every function takes results, draws with matplotlib and returns Axes; none computes statistics."""
 
+from hiermod.plots.draw_profile import profile
 from hiermod.plots.draw_shrinkage import shrinkage
 
-__all__ = ["shrinkage"]
+__all__ = ["profile", "shrinkage"]

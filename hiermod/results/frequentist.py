@@ -4,6 +4,7 @@ Bates et al. (2015), J. Stat. Softw. 67(1), section 5 defines the accessors."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +14,8 @@ from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.design import Block, Design
 from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit, joint_variance
-from hiermod.results import frequentist_inference, frequentist_predict, frequentist_text
+from hiermod.frequentist.refit import refit
+from hiermod.results import frequentist_inference, frequentist_predict, frequentist_text, intervals
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
     LEVEL,
@@ -258,10 +260,40 @@ class FrequentistFit:
         return self.record
 
     # --- uncertainty and simulation -----------------------------------------------------------------------------
-    def confint(self, level: float = LEVEL, method: str = "wald") -> pd.DataFrame:
-        """Confidence intervals of the common coefficients: lower, upper.  "wald": normal quantiles (lm: t), as R's."""
-        choice("method", method, ("wald",))
+    def confint(
+        self,
+        level: float = LEVEL,
+        method: str = "profile",
+        parameters: Sequence[str] | None = None,
+        *,
+        draws: int = 1000,
+        random_seed: int | np.random.Generator | None = None,
+        cores: int = 1,
+        progressbar: bool = True,
+    ) -> pd.DataFrame:
+        """Confidence intervals: lower, upper.
+
+        "profile": of the ML deviance, for a REML fit too, as lme4 does; sds, correlations, sigma and coefficients.
+        "wald": the coefficients, normal quantiles (lm: t).  "bootstrap": parametric, percentiles of ``draws`` refits;
+        ``cores`` processes give the same numbers as one.  parameters: only these, by their names in ``parameters()``.
+        ``attrs["notes"]`` says why a limit is missing."""
+        choice("method", method, ("profile", "wald", "bootstrap"))
+        level = check_level(level)
+        if method == "profile":
+            return intervals.profile_limits(self.record, level, parameters)
+        if method == "bootstrap":
+            found = intervals.bootstrap_record(self.record, draws, random_seed, cores, progressbar)
+            return intervals.bootstrap_limits(self.record, found, level, parameters)
         return self.fixef(ddf=None, level=level)[["lower", "upper"]]
+
+    def profile(self, level: float = LEVEL, parameters: Sequence[str] | None = None) -> pd.DataFrame:
+        """The curves behind profile intervals, zeta against each parameter; ``hm.plots.profile`` draws them."""
+        return intervals.profile_curves(self._mixed, level, parameters)
+
+    def refit(self, y: np.ndarray) -> FrequentistFit:
+        """The same model fitted to another response (n,), rows in the order of this fit's."""
+        record = refit(self.record, y)
+        return FrequentistFit(record.design, record, self.family)
 
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
         """New responses from the fitted model, group effects drawn anew: (n, draws), columns sim_1, sim_2, ..."""

@@ -5,6 +5,8 @@ of the response, which for counts out of trials is the proportion, as in R."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -192,10 +194,22 @@ class GeneralisedFit(FrequentistFit):
             raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
         return glmm_predict.simulate(self.design, self.record, int(draws), np.random.default_rng(random_seed))
 
-    def confint(self, level: float = LEVEL, method: str = "wald") -> pd.DataFrame:
+    def confint(self, level: float = LEVEL, method: str = "wald") -> pd.DataFrame:  # type: ignore[override]
         """Confidence intervals of the common coefficients: lower, upper.  "wald": normal quantiles."""
         choice("method", method, ("wald",))
         return self.fixef(level=level)[["lower", "upper"]]
+
+    def anova(self, ddf: str | None = None) -> pd.DataFrame:
+        """Not for generalised models: compare nested fits with ``hm.lrt``."""
+        raise UnsupportedError(f"F tests are for Gaussian models, not family {self.family!r}: compare fits with hm.lrt")
+
+    def profile(self, level: float = LEVEL, parameters: Any = None) -> pd.DataFrame:
+        """Not for generalised models."""
+        raise UnsupportedError(f"profiles are for Gaussian models, not family {self.family!r}: use confint('wald')")
+
+    def refit(self, y: np.ndarray) -> FrequentistFit:
+        """Not for generalised models."""
+        raise UnsupportedError(f"refit() is for Gaussian models; make a new Model for family {self.family!r}")
 
     # --- tables and text ----------------------------------------------------------------------------------------
     def summary(self) -> Summary:

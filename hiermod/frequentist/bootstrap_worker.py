@@ -1,0 +1,132 @@
+"""One process's share of a bootstrap: simulate a chunk of responses and refit them, in stacks where stacks pay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from threadpoolctl import threadpool_limits
+
+from hiermod.errors import HiermodError
+from hiermod.frequentist.held import Parameter
+from hiermod.frequentist.linear import LinearFit, fit_linear
+from hiermod.frequentist.many_refits import search_all
+from hiermod.frequentist.many_responses import chunk_size, stack
+from hiermod.frequentist.mixed import MixedFit, fit_problem
+from hiermod.frequentist.profile import parameters_of
+from hiermod.frequentist.refit import Products, Responses, simulated, with_response
+
+ALONE = 10  # draws of a chunk whose refits are made one by one
+ROWS = 4_000_000  # numbers that the simulated responses of one chunk may hold
+
+Fit = MixedFit | LinearFit
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some draws' results, in order."""
+
+    values: np.ndarray
+    criterion: np.ndarray
+    converged: np.ndarray
+    failed: np.ndarray
+    messages: tuple[str, ...]
+
+
+class Worker:
+    """All that a process needs to work on any chunk."""
+
+    def __init__(self, fit: Fit) -> None:
+        self.fit = fit
+        known = fit.design.se is not None
+        if isinstance(fit, MixedFit):
+            self.parameters = parameters_of(fit)
+            self.responses = Responses(fit.design, fit.problem)
+            self.stacked = chunk_size(fit.problem)
+            self.start = fit.problem.x_from_theta(fit.theta)
+        else:
+            fixed = tuple(Parameter("fixed", i=i) for i in range(int(fit.design.estimable.sum())))
+            self.parameters = fixed if known else (*fixed, Parameter("sigma"))
+            self.stacked = 0
+
+    def jobs(self, draws: int, seed: int) -> list[tuple[int, np.random.Generator]]:
+        """(how many draws, their random numbers) of every chunk."""
+        size = min(self.stacked or ALONE, max(1, ROWS // self.fit.design.nobs))
+        counts = [min(size, draws - start) for start in range(0, draws, size)]
+        return list(zip(counts, np.random.default_rng(seed).spawn(len(counts)), strict=True))
+
+    def run(self, job: tuple[int, np.random.Generator]) -> Chunk:
+        """Simulate a chunk and refit it."""
+        count, rng = job
+        # One thread: sums in another order would make the numbers depend on the machine's number of cores.
+        with threadpool_limits(limits=1, user_api="blas"):
+            Y = simulated(self.fit, count, rng)
+            values = np.full((count, len(self.parameters)), np.nan)
+            criterion, converged = np.full(count, np.nan), np.zeros(count, dtype=bool)
+            left, messages = list(range(count)), []
+            if isinstance(self.fit, MixedFit):
+                products = self.responses.products(Y)
+                if self.stacked:
+                    left = self._stack(self.fit, products, values, criterion, converged)
+            for s in left:
+                try:
+                    if isinstance(self.fit, MixedFit):
+                        problem = self.responses.problem_with(products, s)
+                        again: Fit = fit_problem(with_response(self.fit.design, Y[s]), problem, self.fit.reml)
+                    else:
+                        again = fit_linear(with_response(self.fit.design, Y[s]), self.fit.reml)
+                except (HiermodError, np.linalg.LinAlgError) as error:
+                    messages.append(str(error))
+                    continue
+                values[s], criterion[s] = self.estimates(again), again.criterion
+                converged[s] = bool(getattr(again, "converged", True))
+                if not converged[s]:
+                    messages.append(again.convergence.message)  # type: ignore[union-attr]
+        return Chunk(values, criterion, converged, ~np.isfinite(criterion), tuple(messages))
+
+    def estimates(self, fit: Fit) -> np.ndarray:
+        """(q,) in the order of the parameters."""
+        blocks = fit.covariance if isinstance(fit, MixedFit) else ()
+        beta = fit.beta[fit.design.estimable]
+        return self._columns([block[None] for block in blocks], beta[None], np.array([fit.sigma]))[0]
+
+    def _columns(self, covariances: list[np.ndarray], beta: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+        """(S, q) from covariances (S, k, k) per block, beta (S, p), sigma (S,)."""
+        sds = [np.sqrt(np.einsum("saa->sa", block)) for block in covariances]
+        columns = []
+        for parameter in self.parameters:
+            if parameter.kind == "fixed":
+                columns.append(beta[:, parameter.i])
+            elif parameter.kind == "sigma":
+                columns.append(sigma)
+            elif parameter.kind == "sd":
+                columns.append(sds[parameter.block][:, parameter.i])
+            else:
+                i, j, sd = parameter.i, parameter.j, sds[parameter.block]
+                scale = sd[:, i] * sd[:, j]
+                ratio = covariances[parameter.block][:, i, j] / np.where(scale > 0, scale, 1.0)
+                columns.append(np.where(scale > 0, ratio.clip(-1.0, 1.0), np.nan))
+        return np.stack(columns, axis=1)
+
+    def _stack(
+        self, fit: MixedFit, products: Products, values: np.ndarray, criterion: np.ndarray, converged: np.ndarray
+    ) -> list[int]:
+        """Fill in all that a stack of searches settles; returns the draws that need a search of their own."""
+        problem = fit.problem
+        found = search_all(stack(problem, products), fit.reml, self.start)
+        n = problem.n - problem.p if fit.reml else problem.n
+        sigma = np.ones(len(values)) if problem.sigma_known else np.sqrt(found.pwrss / n)
+        covariances = []
+        for C, k, part in zip(problem.whiteners, problem.template.sizes, problem.template.slices, strict=True):
+            columns, rows = np.triu_indices(k)
+            Lam = np.zeros((len(values), k, k))
+            Lam[:, rows, columns] = found.x[:, part]
+            half = sigma[:, None, None] * (C @ Lam)
+            covariances.append(half @ np.swapaxes(half, 1, 2))
+        gamma = products.gamma + found.gamma
+        beta = solve_triangular(problem.R, gamma.T).T if problem.p else gamma
+        at = np.flatnonzero(found.proven)
+        values[at] = self._columns(covariances, beta, sigma)[at]
+        criterion[at], converged[at] = found.value[at], True
+        return [int(s) for s in np.flatnonzero(~found.proven)]
