@@ -282,6 +282,7 @@ class Model:
         >>> m.fit(random_seed=1).inference.method
         'marginal'
         """
+        from hiermod.bayes.priors import where_the_prior_decides
         from hiermod.results.bayesian import BayesianFit
 
         settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains}
@@ -294,6 +295,9 @@ class Model:
                 if inference_method == "marginal":
                     raise
                 obstacle = str(error)
+        if self.family == "gaussian":
+            for words in where_the_prior_decides(self.design):
+                warnings.warn(words, HiermodWarning, stacklevel=2)
         if density is not None:
             from hiermod.bayes.marginal import sample_marginal
 

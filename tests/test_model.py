@@ -133,3 +133,16 @@ def test_reml_loads_neither_pymc_nor_bambi() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_posterior_that_the_prior_decides_says_so() -> None:
+    """lme4 refuses 40 effects for 40 rows: tests/reference/lme4/random_slope_per_cell_error.json."""
+    model = Model("value ~ 1 + condition + (1 + condition | participant)", load_dataset("different_slopes"))
+    with pytest.warns(HiermodWarning, match="40 group effects for 40 observations.*the prior decides"):
+        model.fit(random_seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HiermodWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        Model("value ~ 1 + condition + (1 | participant)", load_dataset("different_slopes")).fit(
+            draws=50, random_seed=1
+        )

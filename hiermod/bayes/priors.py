@@ -224,3 +224,16 @@ def _lkj(value: Any, key: str) -> float:
     if values[0] <= 0:
         raise ArgumentError(f"the prior of {key!r} is {value!r}: eta must be positive, got {values[0]:g}. 1 is flat")
     return values[0]
+
+
+def where_the_prior_decides(design: Design) -> list[str]:
+    """What to say of terms with as many group effects as observations, which REML refuses; none with known sds."""
+    if design.se is not None:
+        return []
+    return [
+        f"({block.text}) has {len(block.levels) * block.size} group effects for {design.nobs} observations: the data "
+        "cannot tell their variance from the residual variance, so the prior decides how it is shared. Drop a term, "
+        "or give known residual sds with se="
+        for block in design.blocks
+        if len(block.levels) * block.size >= design.nobs
+    ]
