@@ -321,6 +321,19 @@ def test_effects_given_phi_are_the_exact_gaussian_one_by_one(name, rows_to_tail)
     assert_gaussian(drawn_at(one_by_one(density), design, phi, 1000), *conditional(design, factors, sigma, True))
 
 
+@pytest.mark.parametrize("way", [lambda density: density, one_by_one], ids=["together", "one by one"])
+def test_each_draw_of_effects_belongs_to_its_own_phi(way):
+    design, density = make("one factor", centred=True)
+    record = sample_marginal(way(density), design, draws=400, chains=2, random_seed=3)
+    white = []
+    for c, d in np.ndindex(2, 400):
+        center, precision = conditional(design, [record.sd[0][c, d][:, None]], float(record.sigma[c, d]), True)
+        drawn = np.concatenate([record.beta[c, d], record.b[0][c, d].ravel()])
+        white.append((drawn - center) @ np.linalg.cholesky(precision))
+    # squares of 800 x 17 standard normals, if each was drawn at the phi that is reported with it
+    assert abs(np.square(white).mean() - 1) < 4.5 * np.sqrt(2 / np.size(white))
+
+
 def test_effects_of_a_vanishing_variance_are_zero():
     design, density = make("two correlated", centred=True)
     phi = np.array([-800.0, 0.0, 0.3, 0.0])  # exp(-800) is 0 in floating point
