@@ -143,6 +143,13 @@ def has_package(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
+def splits_labels_at_commas() -> bool:
+    """Whether nutpie fails on dims with a comma in their name: its conversion for ArviZ 0.x joins names by commas."""
+    import arviz as az
+
+    return hasattr(az, "InferenceData")
+
+
 # --- importance sampling -------------------------------------------------------------------------------------------
 
 

@@ -50,6 +50,16 @@ def sample(
     time.  Further arguments go to the sampler.  An interrupt (Ctrl-C) raises KeyboardInterrupt.
     Raises ArgumentError for impossible numbers, UnsupportedError for a sampler that is not installed."""
     method = check_method(inference_method)
+    reason = REASONS[method]
+    commas = [dim for dim in model.backend.model.coords if "," in dim]
+    if method == "nutpie" and commas and _versions.splits_labels_at_commas():
+        if inference_method == "nutpie":
+            raise UnsupportedError(
+                f"nutpie with this ArviZ cannot label {commas[0]!r}, whose name has a comma: use "
+                "inference_method='pymc', or make a column of that term first"
+            )
+        method = "pymc"
+        reason = f"NUTS on the graph by PyMC, since nutpie with this ArviZ cannot label {commas[0]!r}"
     for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1), ("cores", cores, 1)):
         if not (value is None and name == "cores"):
             check_count(name, value, least)
@@ -79,7 +89,7 @@ def sample(
         max_r_hat, bulk, tail, words = assess(arrays, design, divergences)
     inference = Inference(
         method=method,
-        reason=REASONS[method],
+        reason=reason,
         seconds=seconds,
         draws=int(draws),
         tune=int(tune),
