@@ -28,6 +28,7 @@ class GaussianPriors(FrozenArrays):
     mean: np.ndarray
     sd: np.ndarray
     centred: bool
+    centre: np.ndarray  # (p,) means of X's columns on the full data: where predictors are centred in every refit too
     sds: tuple[tuple[Distribution, ...], ...]
     eta: tuple[float, ...]  # per block; nan for one column
     sigma: Distribution | float | None  # a number: fixed
@@ -64,6 +65,7 @@ def gaussian_priors(design: Design, priors: PriorSet, center_predictors: bool = 
         mean=mean,
         sd=sd,
         centred=bool(center_predictors and design.has_intercept and p > 1),
+        centre=design.X.mean(axis=0),
         sds=tuple(_block_sds(block, priors, y_sd, spread) for block in design.blocks),
         eta=tuple(priors.eta.get(block.corr_name, np.nan) for block in design.blocks),
         sigma=sigma,

@@ -240,7 +240,7 @@ def _penalty(problem: Problem, priors: GaussianPriors, design: Design) -> tuple[
     rows = np.eye(p)  # row i: the combination of beta that prior i is about
     if priors.centred:
         where = design.common.index("Intercept")
-        rows[where] = design.X.mean(axis=0)
+        rows[where] = priors.centre
         rows[where, where] = 1.0
     root = precision[:, None] * solve_triangular(problem.R, rows.T, trans=1).T  # (p, p): D^-1/2 rows R^-1
     shift = root @ problem.gamma_ols - precision * priors.mean

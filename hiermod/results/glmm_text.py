@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import listing
-from hiermod.results.frequentist_text import boundary
+from hiermod.results import frequentist_text
 from hiermod.results.summary import Section, Summary, correlation_section, number_column, p_value, varcorr_section
 
 if TYPE_CHECKING:
@@ -82,18 +82,7 @@ def sentences(fit: GeneralisedFit) -> list[str]:
     """What is wrong with a fit and what to do, one sentence each; empty when nothing is."""
     if not fit.is_mixed:
         return []
-    record, found = fit.record, []
-    if not fit.converged:
-        found.append(
-            f"The optimiser did not converge ({record.convergence.message}): do not report these estimates."  # type: ignore[union-attr]
-            " Rescale predictors or simplify the group effects."
-        )
-    if fit.singular:
-        found += [f"Boundary (singular) fit: {what}." for what in boundary(fit)]
-        found.append(
-            "The data do not support all the group effects asked for. Drop the effect at its boundary, or see what the "
-            "Bayesian fit says: its posterior shows which values of that parameter the data leave open."
-        )
+    record, found = fit.record, frequentist_text.sentences(fit)
     for block, cov in zip(fit.design.blocks, record.covariance, strict=True):  # type: ignore[union-attr]
         scale = np.sqrt(np.mean(np.square(block.values), axis=0))
         large = [a for a, s in zip(block.labels, np.sqrt(np.diag(cov)) * scale, strict=True) if s > RUNAWAY]

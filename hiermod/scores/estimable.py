@@ -22,7 +22,7 @@ def flat_directions(density: MarginalDensity, design: Design) -> np.ndarray:
         return np.zeros((p, 0))
     rows = np.eye(p)
     if priors.centred:
-        rows[design.common.index("Intercept")] = design.X.mean(axis=0)
+        rows[design.common.index("Intercept")] = priors.centre
     held = solve_triangular(density.problem.R, rows[np.isfinite(priors.sd)].T, trans=1).T
     if not len(held):
         return np.eye(p)

@@ -5,12 +5,12 @@ proposal of its own.  DESIGN.md, section 4; the idea: Vehtari, Mononen, Tolvanen
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
 
-from hiermod.bayes.marginal_density import MarginalDensity, _penalty, marginal_density
+from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
 from hiermod.formula.design import Design
 from hiermod.scores.held_out import HeldOut, held_out
 from hiermod.scores.own_proposal import own_estimate
@@ -107,9 +107,5 @@ class _Evaluator:
 
 
 def frozen_density(design: Design, index: np.ndarray, density: MarginalDensity) -> MarginalDensity:
-    """The density given some rows only, with every prior, and the point at which predictors are centred, of all rows.
-
-    ``marginal_density`` centres at the means of the rows it is given, which after leaving rows out is another prior."""
-    part = marginal_density(take_rows(design, index), density.priors)
-    penalty, _ = _penalty(part.problem, density.priors, design)
-    return replace(part, penalty=penalty)
+    """The density given some rows only, its priors and the point where predictors are centred those of all rows."""
+    return marginal_density(take_rows(design, index), density.priors)
