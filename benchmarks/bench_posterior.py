@@ -73,7 +73,7 @@ for _ in range(runs):
     density = model._marginal_density()
     density.batch
     built = time.perf_counter() - t
-    record = sample_marginal(density, model.design, draws=draws, random_seed=1)
+    record = sample_marginal(density, model.spec, draws=draws, random_seed=1)
     i = record.inference
     print("seconds", time.perf_counter() - t, "built", built, "ess", min(i.min_ess_bulk, i.min_ess_tail),
           "k", i.k_hat, i.method)

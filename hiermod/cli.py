@@ -24,7 +24,8 @@ from hiermod.errors import (
     UnknownNameError,
     nearest,
 )
-from hiermod.model import FAMILIES, Model
+from hiermod.formula.catalogue import FAMILIES
+from hiermod.model import Model
 
 EXIT_INTERRUPTED = 130  # what a shell reports for a command ended by Ctrl-C
 
@@ -123,7 +124,7 @@ def _fit(options: argparse.Namespace) -> None:
 
 def _can_reml(model: Model) -> bool:
     """REML needs a Gaussian model; where one is refused for another reason, that reason should be heard."""
-    return model.family == "gaussian" and model.link == "identity" and model.design.special is None
+    return model.family == "gaussian" and model.link == "identity" and model.spec.special is None
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -195,7 +196,7 @@ def _write(model: Model, fits: dict[str, Any], comparison: pd.DataFrame | None, 
         write_csv(_flat(comparison), "estimates.csv", index_label="parameter")
         text = "se: standard error (REML) or posterior sd (Bayes). Differences are in standard errors of REML."
         parts.append(Part("Side by side", text, table=printable(comparison)))
-    if model.design.blocks and "REML" in fits:
+    if model.spec.blocks and "REML" in fits:
         pooling = model.pooling(bayes=fits.get("Bayes", False))
         figure = pooling.plot_shrinkage().figure
         with whole(out / "shrinkage.png") as unfinished:
@@ -211,7 +212,7 @@ def _write(model: Model, fits: dict[str, Any], comparison: pd.DataFrame | None, 
         write_csv(fit.tidy(), f"{name.lower()}.csv", index=False)
         parts.append(Part(f"Summary: {name}", verbatim=str(fit.summary())))
     for name, fit in fits.items():
-        if model.design.blocks:
+        if model.spec.blocks:
             table = fit.coef().set_index(["group", "level", "term"])
             parts.append(Part(f"Coefficients by group: {name}", table=table, long=True))
     write_report(out / "report.html", title, parts)

@@ -12,7 +12,6 @@ import pandas as pd
 
 from hiermod.errors import (
     ArgumentError,
-    ArgumentTypeError,
     ConvergenceWarning,
     DataError,
     HiermodWarning,
@@ -20,9 +19,9 @@ from hiermod.errors import (
     SingularFitWarning,
     UnsupportedError,
     listing,
-    nearest,
 )
 from hiermod.formula.build import build_design
+from hiermod.formula.catalogue import GENERALISED, check_family, check_link
 from hiermod.formula.design import Design
 from hiermod.formula.evaluate import base_namespace
 
@@ -33,29 +32,6 @@ if TYPE_CHECKING:
     from hiermod.results.bayesian import BayesianFit
     from hiermod.results.frequentist import FrequentistFit
 
-# Bambi's families and their links; the first is the default (bambi.families.univariate).
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "gaussian": ("identity", "log", "inverse"),
-    "t": ("identity", "log", "inverse"),
-    "laplace": ("identity", "log", "inverse"),
-    "bernoulli": ("logit", "probit", "cloglog", "identity"),
-    "binomial": ("logit", "probit", "cloglog", "identity"),
-    "beta": ("logit", "probit", "cloglog"),
-    "gamma": ("inverse", "log", "identity"),
-    "wald": ("inverse_squared", "inverse", "log", "identity"),
-    "exponential": ("log", "identity", "inverse"),
-    "weibull": ("log", "identity", "inverse"),
-    "poisson": ("log", "identity"),
-    "negativebinomial": ("log", "identity", "cloglog"),
-    "zero_inflated_poisson": ("log", "identity"),
-    "zero_inflated_negativebinomial": ("log", "identity", "cloglog"),
-    "hurdle_poisson": ("log", "identity"),
-    "hurdle_negativebinomial": ("log", "identity", "cloglog"),
-    "hurdle_gamma": ("log", "identity", "inverse"),
-    "cumulative": ("logit", "probit", "cloglog"),
-    "sratio": ("logit", "probit", "cloglog"),
-}
-GENERALISED = ("bernoulli", "binomial", "poisson")  # families that ml() fits by Laplace's approximation
 GRAPH_WARNING_BYTES = 2e9  # beyond this Bambi's dense group indicators deserve a word before they are built
 
 
@@ -93,8 +69,8 @@ class Model:
         noncentered: bool | str = "auto",
         extra_namespace: Mapping[str, Any] | None = None,
     ) -> None:
-        self.family = _check_family(family)
-        self.link = _check_link(self.family, link)
+        self.family = check_family(family)
+        self.link = check_link(self.family, link)
         if weights is not None and se is not None:
             raise ArgumentError(
                 "give weights or se, not both: se fixes the residual sd of each row, weights scale an unknown one"
@@ -106,7 +82,7 @@ class Model:
             raise ArgumentError(f"noncentered must be True, False or 'auto', got {noncentered!r}")
         self.center_predictors, self.noncentered = bool(center_predictors), noncentered
         self.extra_namespace = dict(extra_namespace) if isinstance(extra_namespace, Mapping) else extra_namespace
-        self.design: Design = build_design(
+        self.spec: Design = build_design(
             formula,
             data,
             weights=weights,
@@ -118,9 +94,9 @@ class Model:
         self._check_counts()
         from hiermod.bayes.priors import resolve_priors
 
-        self._priors = resolve_priors(priors, self.design, self.family)
+        self._priors = resolve_priors(priors, self.spec, self.family)
         self._bambi: Any = None
-        dropped = [name for name, kept in zip(self.design.common, self.design.estimable, strict=True) if not kept]
+        dropped = [name for name, kept in zip(self.spec.common, self.spec.estimable, strict=True) if not kept]
         if dropped:
             warnings.warn(
                 f"the model matrix is rank deficient: earlier columns explain {listing(dropped)}, so REML and ML leave "
@@ -131,23 +107,23 @@ class Model:
             )
 
     def _check_counts(self) -> None:
-        if self.family == "binomial" and self.design.trials is None:
+        if self.family == "binomial" and self.spec.trials is None:
             raise DataError(
                 "family 'binomial' needs counts: write p(successes, trials) or cbind(successes, failures) left of '~'; "
                 "for a response of 0 and 1 use family='bernoulli'"
             )
-        if self.design.trials is not None and self.family != "binomial":
-            raise DataError(f"the response {self.design.response!r} is counts out of trials: use family='binomial'")
+        if self.spec.trials is not None and self.family != "binomial":
+            raise DataError(f"the response {self.spec.response!r} is counts out of trials: use family='binomial'")
 
     @property
     def formula(self) -> str:
         """The formula as typed."""
-        return self.design.formula
+        return self.spec.formula
 
     @property
     def data(self) -> pd.DataFrame:
         """The rows and columns the model uses, as the engines read them (a copy)."""
-        return self.design.frame.copy()
+        return self.spec.frame.copy()
 
     # --- frequentist --------------------------------------------------------------------------------------------
     def reml(self) -> FrequentistFit:
@@ -189,11 +165,11 @@ class Model:
         from hiermod.results.glmm import GeneralisedFit
 
         record: Any
-        if self.design.blocks:
-            record = fit_generalised(self.design, self.family, self.link, nodes)
+        if self.spec.blocks:
+            record = fit_generalised(self.spec, self.family, self.link, nodes)
         else:
-            record = fit_glm(self.design, self.family, self.link)
-        return _told(GeneralisedFit(self.design, record, self.family))
+            record = fit_glm(self.spec, self.family, self.link)
+        return _told(GeneralisedFit(self.spec, record, self.family))
 
     def _frequentist(self, reml: bool) -> FrequentistFit:
         name = "reml" if reml else "ml"
@@ -202,17 +178,17 @@ class Model:
                 f"{name}() is for Gaussian models with identity link; this one has family {self.family!r} and link "
                 f"{self.link!r}. {'ml() or fit()' if self.family in GENERALISED else 'fit()'} can fit it"
             )
-        if self.design.special is not None:
+        if self.spec.special is not None:
             raise UnsupportedError(
-                f"{self.design.response!r} weighs or censors the log likelihood of each row, another model than "
+                f"{self.spec.response!r} weighs or censors the log likelihood of each row, another model than "
                 f"REML's: {name}() cannot fit it, fit() can. lme4's prior weights, var(e) = sigma^2 / w, are weights="
             )
         from hiermod.frequentist.linear import fit_linear
         from hiermod.frequentist.mixed import fit_mixed
         from hiermod.results.frequentist import FrequentistFit
 
-        record = (fit_mixed if self.design.blocks else fit_linear)(self.design, reml=reml)
-        return _told(FrequentistFit(self.design, record, self.family))
+        record = (fit_mixed if self.spec.blocks else fit_linear)(self.spec, reml=reml)
+        return _told(FrequentistFit(self.spec, record, self.family))
 
     # --- Bayes --------------------------------------------------------------------------------------------------
     @property
@@ -223,7 +199,7 @@ class Model:
 
             self._warn_about_size()
             self._bambi = build_bambi(
-                self.design,
+                self.spec,
                 family=self.family,
                 link=self.link,
                 priors=self._priors,
@@ -245,12 +221,12 @@ class Model:
         return picture(self.bambi)
 
     def _warn_about_size(self) -> None:
-        dense = sum(8.0 * self.design.nobs * len(block.levels) for block in self.design.blocks)
+        dense = sum(8.0 * self.spec.nobs * len(block.levels) for block in self.spec.blocks)
         if dense > GRAPH_WARNING_BYTES:
             warnings.warn(
-                f"Bambi makes a dense indicator of {self.design.nobs} rows by the levels of each grouping factor, "
+                f"Bambi makes a dense indicator of {self.spec.nobs} rows by the levels of each grouping factor, "
                 f"about {dense / 1e9:.1f} GB while the graph is built, and NUTS then samples "
-                f"{sum(len(b.levels) * b.size for b in self.design.blocks)} group effects",
+                f"{sum(len(b.levels) * b.size for b in self.spec.blocks)} group effects",
                 HiermodWarning,
                 stacklevel=4,
             )
@@ -296,23 +272,23 @@ class Model:
                     raise
                 obstacle = str(error)
         if self.family == "gaussian":
-            for words in where_the_prior_decides(self.design):
+            for words in where_the_prior_decides(self.spec):
                 warnings.warn(words, HiermodWarning, stacklevel=2)
         if density is not None:
             from hiermod.bayes.marginal import sample_marginal
 
-            record = sample_marginal(density, self.design, random_seed=random_seed, **settings)
+            record = sample_marginal(density, self.spec, random_seed=random_seed, **settings)
         else:
             from hiermod.bayes.nuts import sample
 
             settings |= {"inference_method": inference_method, "random_seed": random_seed, "progressbar": progressbar}
-            record = sample(self.bambi, self.design, **settings, **sampler)
+            record = sample(self.bambi, self.spec, **settings, **sampler)
             if obstacle:
                 reason = f"{record.inference.reason}, since the effects cannot be integrated out: {obstacle}"
                 record = replace(record, inference=replace(record.inference, reason=reason))
         if record.inference.messages:
             warnings.warn(" ".join(record.inference.messages), ConvergenceWarning, stacklevel=2)
-        return BayesianFit(self.design, record, self.family, self.link, self._gaussian_priors(density))
+        return BayesianFit(self.spec, record, self.family, self.link, self._gaussian_priors(density))
 
     def _marginal_density(self) -> MarginalDensity:
         """The density of the variance parameters; UnsupportedError, saying why, where there is no closed form."""
@@ -321,9 +297,9 @@ class Model:
 
         if self.family != "gaussian" or self.link != "identity":
             raise UnsupportedError(f"family {self.family!r} with link {self.link!r} is not Gaussian with identity link")
-        if self.design.special is not None:
-            raise UnsupportedError(f"the response {self.design.response!r} has a likelihood of its own")
-        return marginal_density(self.design, gaussian_priors(self.design, self._priors, self.center_predictors))
+        if self.spec.special is not None:
+            raise UnsupportedError(f"the response {self.spec.response!r} has a likelihood of its own")
+        return marginal_density(self.spec, gaussian_priors(self.spec, self._priors, self.center_predictors))
 
     def _gaussian_priors(self, density: MarginalDensity | None) -> GaussianPriors | None:
         """The priors as numbers, frozen for scores and refits; None where effects do not integrate out."""
@@ -346,8 +322,8 @@ class Model:
         return vars(self) | {"_bambi": None}  # a PyMC graph is rebuilt, never shipped
 
     def __repr__(self) -> str:
-        groups = "".join(f"; {name}: {count} levels" for name, count in self.design.ngroups.items())
-        return f"Model({self.formula!r}): {self.family}, {self.design.nobs} rows{groups}"
+        groups = "".join(f"; {name}: {count} levels" for name, count in self.spec.ngroups.items())
+        return f"Model({self.formula!r}): {self.family}, {self.spec.nobs} rows{groups}"
 
 
 def _told(fit: FrequentistFit) -> FrequentistFit:
@@ -369,23 +345,3 @@ def _told(fit: FrequentistFit) -> FrequentistFit:
             stacklevel=4,
         )
     return fit
-
-
-def _check_family(family: Any) -> str:
-    if not isinstance(family, str):
-        raise ArgumentTypeError(f"family must be a name such as 'gaussian' or 'poisson', got {type(family).__name__}")
-    name = family.lower()
-    if name not in FAMILIES:
-        raise ArgumentError(f"family {family!r} is not known.{nearest(name, FAMILIES)} Families: {', '.join(FAMILIES)}")
-    return name
-
-
-def _check_link(family: str, link: Any) -> str:
-    if link is None:
-        return FAMILIES[family][0]
-    if link not in FAMILIES[family]:
-        raise ArgumentError(
-            f"link {link!r} does not go with family {family!r}.{nearest(str(link), FAMILIES[family])} "
-            f"Links: {', '.join(FAMILIES[family])}"
-        )
-    return str(link)

@@ -66,7 +66,7 @@ class Pooling:
 
 def pool(model: Model, bayes: BayesianFit | bool = True, group: str | None = None, **fit: Any) -> Pooling:
     """The work behind ``Model.pooling``.  Raises UnsupportedError without group effects or for other families."""
-    design = model.design
+    design = model.spec
     if not design.blocks:
         raise UnsupportedError(f"{design.formula!r} has no group effects to pool: add a term such as (1 | g)")
     if model.family != "gaussian" or model.link != "identity":
@@ -104,7 +104,7 @@ def _complete(model: Model, factor: str, block: Block, terms: list[str]) -> pd.D
 
     from hiermod.frequentist.linear import fit_linear
 
-    fixed = FrequentistFit(replace(model.design, blocks=()), fit_linear(replace(model.design, blocks=()))).fixef()
+    fixed = FrequentistFit(replace(model.spec, blocks=()), fit_linear(replace(model.spec, blocks=()))).fixef()
     zero = pd.Series({"estimate": 0.0, "std_error": 0.0, "lower": 0.0, "upper": 0.0})
     rows = [fixed.loc[term] if term in fixed.index else zero for term in terms]
     J = len(block.levels)

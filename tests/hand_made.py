@@ -44,7 +44,7 @@ def hand_made(
 
     beta (p,): means of the coefficients (default 1, 2, ...); spread: their sd.  sds: the median of every sd.  b: None
     for group effects drawn from N(0, their own sds and correlations), or one number for all."""
-    design, rng, shape = model.design, np.random.default_rng(seed), (chains, draws)
+    design, rng, shape = model.spec, np.random.default_rng(seed), (chains, draws)
     means = np.arange(1.0, len(design.common) + 1) if beta is None else np.asarray(beta, dtype=float)
     sd, corr, effects = [], [], []
     for block in design.blocks:

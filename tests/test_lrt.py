@@ -141,7 +141,7 @@ def grouped() -> pd.DataFrame:
 
 @pytest.mark.parametrize(("small", "large", "added"), NESTED)
 def test_nested_models(small: str, large: str, added: int | None) -> None:
-    found = nesting(Model(small, grouped()).design, Model(large, grouped()).design)
+    found = nesting(Model(small, grouped()).spec, Model(large, grouped()).spec)
     assert found.obstacle is None
     if added is not None:
         assert found.added_variances == added

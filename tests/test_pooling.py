@@ -53,7 +53,7 @@ def test_no_and_complete_pooling_are_least_squares(formula: str, own: list[str],
     d = load_dataset("sleepstudy")
     d = d.assign(w=rng.uniform(0.5, 2, len(d)), z=rng.standard_normal(len(d)))
     model = Model(formula, d, weights=weights)
-    pooling, design = model.pooling(bayes=False), model.design
+    pooling, design = model.pooling(bayes=False), model.spec
     X = dict(zip(design.common, design.X.T, strict=True))
     w = np.ones(len(d)) if weights is None else d["w"].to_numpy()
     none = part(pooling, "none")
@@ -116,7 +116,7 @@ def test_a_level_keeps_its_meaning_beside_a_group_level_predictor() -> None:
     pooling = model.pooling(bayes=False)
     wide = pooling.wide().droplevel("term")
     fixed = pooling.reml.fixef()["estimate"]
-    within = model.design.frame.assign(y=model.design.y)
+    within = model.spec.frame.assign(y=model.spec.y)
     slopes = {"A": 0.0, "B": fixed["recipe[B]:temp"], "C": fixed["recipe[C]:temp"]}
     for level in ("A:1", "B:7", "C:15"):
         recipe, replicate = level.split(":")

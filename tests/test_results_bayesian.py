@@ -10,7 +10,8 @@ from scipy import special, stats
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
-from hiermod.model import FAMILIES, Model
+from hiermod.formula.catalogue import FAMILIES
+from hiermod.model import Model
 from hiermod.results.bayesian import BayesianFit
 
 EXACT = 1e-12

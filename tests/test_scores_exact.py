@@ -48,7 +48,7 @@ def prepare(name: str) -> tuple[Design, MarginalDensity, np.ndarray]:
     model = CASES[name]()
     density = model._marginal_density()
     phi = start_phi(density) + np.random.default_rng(1).normal(0, 0.5, (3, density.coordinates.d))
-    return model.design, density, phi
+    return model.spec, density, phi
 
 
 def all_units(design: Design, density: MarginalDensity) -> list[Units]:
@@ -142,7 +142,7 @@ def test_outside_the_support_of_a_prior_nothing_is_claimed():
     model = Model("Reaction ~ Days + (1 | Subject)", SLEEP, priors={"sigma": "Uniform(1, 100)"})
     density = model._marginal_density()
     phi = np.array([[3.0, 3.0], [3.0, 6.0]])  # exp(6) > 100
-    units = row_units(model.design, flat_directions(density, model.design))
+    units = row_units(model.spec, flat_directions(density, model.spec))
     found = held_out(density, units, phi)
     assert np.isfinite(found.log_joint[0])
     assert found.log_joint[1] == -np.inf
@@ -158,7 +158,7 @@ def test_a_unit_that_alone_determines_a_flat_coefficient_is_named():
         for flat in (True, False):
             priors = {column: "Flat()"} if flat else {}
             model = Model(f"Reaction ~ Days + {column} + (1 | Subject)", data, priors=priors, center_predictors=False)
-            design, density = model.design, model._marginal_density()
+            design, density = model.spec, model._marginal_density()
             directions = flat_directions(density, design)
             assert directions.shape[1] == int(flat)
             block = design.blocks[0]
@@ -196,9 +196,9 @@ def test_rows_of_a_unit_that_share_levels_are_compressed():
     big = pd.concat([SLEEP] * 4, ignore_index=True)
     model = Model("Reaction ~ Days + (Days | Subject)", big)
     density = model._marginal_density()
-    units = level_units(model.design, model.design.blocks[0].codes, 18, flat_directions(density, model.design))
+    units = level_units(model.spec, model.spec.blocks[0].codes, 18, flat_directions(density, model.spec))
     assert (units.n_rows == 40).all()
     assert (units.sizes == 5).all()
     phi = start_phi(density)[None]
-    expected = dense_log_p(model.design, density, phi[0], units.members[4])
+    expected = dense_log_p(model.spec, density, phi[0], units.members[4])
     assert held_out(density, units, phi).log_p[0, 4] == pytest.approx(expected, abs=1e-8)

@@ -31,10 +31,11 @@ from hiermod.results.tables import (
     tidy_effects,
 )
 from hiermod.results.targets import Request, choice, read_request
+from hiermod.results.vocabulary import Fit
 from hiermod.scores.record import Score
 
 
-class BayesianFit:
+class BayesianFit(Fit):
     """What ``Model.fit()`` returns.  Immutable; pickles.
 
     ``record`` holds the draws as arrays, (chain, draw, ...); ``design`` the data."""
@@ -52,11 +53,6 @@ class BayesianFit:
 
     # --- the fit as a whole -------------------------------------------------------------------------------------
     @property
-    def formula(self) -> str:
-        """The formula as typed."""
-        return self.design.formula
-
-    @property
     def idata(self) -> Any:
         """The draws for ArviZ: InferenceData (ArviZ 0.x) or DataTree (1.x), Bambi's variable names."""
         return self._idata
@@ -73,16 +69,6 @@ class BayesianFit:
     def inference(self) -> Inference:
         """Which engine ran, why, for how long, and how well."""
         return self.record.inference
-
-    @property
-    def nobs(self) -> int:
-        """Rows used."""
-        return self.design.nobs
-
-    @property
-    def ngroups(self) -> dict[str, int]:
-        """Levels per grouping factor."""
-        return self.design.ngroups
 
     @property
     def sigma(self) -> float:
@@ -322,12 +308,6 @@ class BayesianFit:
     def check(self) -> Summary:
         """Divergences, R-hat and effective sample sizes in words."""
         return bayesian_text.check(self)
-
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
 
 
 def _interval(draws: np.ndarray, level: float) -> np.ndarray:

@@ -31,9 +31,10 @@ from hiermod.results.tables import (
     varcorr_rows,
 )
 from hiermod.results.targets import choice, read_request
+from hiermod.results.vocabulary import Fit
 
 
-class FrequentistFit:
+class FrequentistFit(Fit):
     """What ``Model.reml()`` and ``Model.ml()`` return.  Immutable; pickles.
 
     ``record`` is the engine's own result (theta, Lambda, modes), ``design`` the data it was fitted to."""
@@ -43,11 +44,6 @@ class FrequentistFit:
 
     # --- the fit as a whole -------------------------------------------------------------------------------------
     @property
-    def formula(self) -> str:
-        """The formula as typed."""
-        return self.design.formula
-
-    @property
     def reml(self) -> bool:
         """True for REML estimates, False for maximum likelihood."""
         return self.record.reml
@@ -56,16 +52,6 @@ class FrequentistFit:
     def is_mixed(self) -> bool:
         """False for a formula without a bar: an ordinary linear model."""
         return isinstance(self.record, MixedFit)
-
-    @property
-    def nobs(self) -> int:
-        """Rows used."""
-        return self.design.nobs
-
-    @property
-    def ngroups(self) -> dict[str, int]:
-        """Levels per grouping factor."""
-        return self.design.ngroups
 
     @property
     def sigma(self) -> float:
@@ -353,9 +339,3 @@ class FrequentistFit:
     def check(self) -> Summary:
         """Convergence and singularity in words."""
         return frequentist_text.check(self)
-
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()

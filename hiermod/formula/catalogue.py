@@ -1,0 +1,53 @@
+"""The families a model may have and the links that go with each, under Bambi's names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hiermod.errors import ArgumentError, ArgumentTypeError, nearest
+
+# Bambi's families and their links; the first is the default (bambi.families.univariate).
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "gaussian": ("identity", "log", "inverse"),
+    "t": ("identity", "log", "inverse"),
+    "laplace": ("identity", "log", "inverse"),
+    "bernoulli": ("logit", "probit", "cloglog", "identity"),
+    "binomial": ("logit", "probit", "cloglog", "identity"),
+    "beta": ("logit", "probit", "cloglog"),
+    "gamma": ("inverse", "log", "identity"),
+    "wald": ("inverse_squared", "inverse", "log", "identity"),
+    "exponential": ("log", "identity", "inverse"),
+    "weibull": ("log", "identity", "inverse"),
+    "poisson": ("log", "identity"),
+    "negativebinomial": ("log", "identity", "cloglog"),
+    "zero_inflated_poisson": ("log", "identity"),
+    "zero_inflated_negativebinomial": ("log", "identity", "cloglog"),
+    "hurdle_poisson": ("log", "identity"),
+    "hurdle_negativebinomial": ("log", "identity", "cloglog"),
+    "hurdle_gamma": ("log", "identity", "inverse"),
+    "cumulative": ("logit", "probit", "cloglog"),
+    "sratio": ("logit", "probit", "cloglog"),
+}
+GENERALISED = ("bernoulli", "binomial", "poisson")  # families that ml() fits by Laplace's approximation
+
+
+def check_family(family: Any) -> str:
+    """The family's name in lower case.  ArgumentTypeError, ArgumentError for what is none."""
+    if not isinstance(family, str):
+        raise ArgumentTypeError(f"family must be a name such as 'gaussian' or 'poisson', got {type(family).__name__}")
+    name = family.lower()
+    if name not in FAMILIES:
+        raise ArgumentError(f"family {family!r} is not known.{nearest(name, FAMILIES)} Families: {', '.join(FAMILIES)}")
+    return name
+
+
+def check_link(family: str, link: Any) -> str:
+    """The link's name, the family's first for None.  ArgumentError for a link that does not go with the family."""
+    if link is None:
+        return FAMILIES[family][0]
+    if link not in FAMILIES[family]:
+        raise ArgumentError(
+            f"link {link!r} does not go with family {family!r}.{nearest(str(link), FAMILIES[family])} "
+            f"Links: {', '.join(FAMILIES[family])}"
+        )
+    return str(link)
