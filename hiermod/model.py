@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from hiermod.bayes.marginal_density import MarginalDensity
     from hiermod.pooling import Pooling
     from hiermod.results.bayesian import BayesianFit
+    from hiermod.results.equation import Equation
     from hiermod.results.frequentist import FrequentistFit
+    from hiermod.results.matrices import DesignMatrices
 
 GRAPH_WARNING_BYTES = 2e9  # beyond this Bambi's dense group indicators deserve a word before they are built
 
@@ -124,6 +126,31 @@ class Model:
     def data(self) -> pd.DataFrame:
         """The rows and columns the model uses, as the engines read them (a copy)."""
         return self.spec.frame.copy()
+
+    def equation(self) -> Equation:
+        """The model as equations, level by level, in the person's names: text, and mathematics in notebooks.
+
+        >>> import hiermod as hm
+        >>> print(hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff")).equation())
+        Level 1
+          Yield_ij = β0j + εij
+          εij ~ Normal(0, σ²)
+        <BLANKLINE>
+        Level 2 (Batch)
+          β0j = γ00 + u0j
+        <BLANKLINE>
+        Variance components
+          u0j ~ Normal(0, τ0²)
+        """
+        from hiermod.results.equation import equation
+
+        return equation(self.spec, self.family, self.link)
+
+    def design(self) -> DesignMatrices:
+        """y, X and Z with names on every row and column, to be looked at: ``.X``, ``.Z`` (sparse), ``.shapes``."""
+        from hiermod.results.matrices import DesignMatrices
+
+        return DesignMatrices(self.spec)
 
     # --- frequentist --------------------------------------------------------------------------------------------
     def reml(self) -> FrequentistFit:

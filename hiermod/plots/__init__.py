@@ -1,6 +1,7 @@
 """Pictures of fits: every function takes results, draws with matplotlib and returns Axes; none computes statistics."""
 
+from hiermod.plots.draw_design import design_matrices
 from hiermod.plots.draw_profile import profile
 from hiermod.plots.draw_shrinkage import shrinkage
 
-__all__ = ["profile", "shrinkage"]
+__all__ = ["design_matrices", "profile", "shrinkage"]
