@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from hiermod.errors import ArgumentTypeError, UnsupportedError
+from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError, nearest
 from hiermod.formula.design import Block, Design
 from hiermod.formula.rank import TOLERANCE, estimable_columns
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.tables import EFFECT_COLUMNS, LEVEL, check_group, coef_terms, effects_frame, quantile
+from hiermod.results.shrinkage_factors import shrinkage_factors, shrinkage_matrix
+from hiermod.results.tables import EFFECT_COLUMNS, LEVEL, check_group, check_level, coef_terms, effects_frame, quantile
 
 if TYPE_CHECKING:
     from hiermod.model import Model
@@ -49,6 +51,46 @@ class Pooling:
         )
         methods = [method for method in METHODS if method in wide.columns]
         return wide[methods].rename_axis(columns=None)
+
+    def shrinkage(self) -> pd.DataFrame:
+        """How far the REML fit pools each level: group, level, term, factor, moved.
+
+        factor: 1 - condsd^2 / tau^2, from 0 (fully pooled) to 1 (left alone), defined also for a level of one row.
+        moved: the partially pooled estimate minus the level's own, in the term's unit (nan where it has none)."""
+        table = shrinkage_factors(self.reml, self.group)
+        wide = self.wide()
+        moved = (wide["REML"] - wide["none"]).rename("moved").reset_index()
+        return table[table["term"].isin(self.terms)].merge(moved, how="left", on=["level", "term"])
+
+    def shrinkage_matrix(self, level: str) -> pd.DataFrame:
+        """(k, k): what the REML fit multiplies a level's own effects by, (Z'WZ + sigma^2 Sigma^-1)^-1 Z'WZ."""
+        return shrinkage_matrix(self.reml, self.group, level)
+
+    def t_test(self, term: str, mean: float = 0.0, level: float = LEVEL) -> pd.DataFrame:
+        """Student's one-sample t test that the levels' own (no-pooling) coefficients average ``mean``.
+
+        estimate, std_error, lower, upper, df, t, p; index term.  It weighs every level the same however many rows it
+        has, and leaves out levels that cannot estimate the term.  Raises UnknownNameError, ArgumentError."""
+        if term not in self.terms:
+            raise UnknownNameError(
+                f"no coefficient {term!r} varies by {self.group}.{nearest(term, self.terms)} "
+                f"Those that do: {', '.join(self.terms)}."
+            )
+        own = self.wide().xs(term, level="term")["none"].dropna()
+        if len(own) < 2:
+            raise ArgumentError(f"a t test needs two levels that can estimate {term!r} alone; {len(own)} can")
+        found = stats.ttest_1samp(own, mean)
+        limits = found.confidence_interval(check_level(level))
+        row = {
+            "estimate": own.mean(),
+            "std_error": own.sem(),
+            "lower": limits.low,
+            "upper": limits.high,
+            "df": float(found.df),
+            "t": found.statistic,
+            "p": found.pvalue,
+        }
+        return pd.DataFrame([row], index=pd.Index([term], name="term"))
 
     def plot_shrinkage(self, **options: Any) -> Any:
         """Arrows from no-pooling to partial-pooling estimates; see ``hiermod.plots.shrinkage``."""

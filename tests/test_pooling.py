@@ -145,6 +145,66 @@ def test_bayes_is_the_fit_given_or_one_made_now(monkeypatch: pytest.MonkeyPatch)
     assert "<table" in pooling._repr_html_()
 
 
+def test_the_t_test_of_the_glasgow_text() -> None:
+    """Printed there (R's t.test of the 18 no-pooling slopes of sleep2): t = 6.1971, df = 17, p-value = 9.749e-06."""
+    pooling = Model("Reaction ~ days_deprived + (days_deprived | Subject)", load_dataset("sleep2")).pooling(bayes=False)
+    row = pooling.t_test("days_deprived").loc["days_deprived"]
+    assert row["t"] == pytest.approx(6.1971, abs=5e-5)  # as printed
+    assert row["df"] == 17
+    assert row["p"] == pytest.approx(9.749e-06, abs=5e-10)
+    own = part(pooling, "none").query("term == 'days_deprived'")["estimate"]
+    assert row["estimate"] == pytest.approx(own.mean(), rel=1e-12)
+    half = 2.109815578 * own.std() / np.sqrt(18)  # t quantile .975 with 17 df
+    assert row["upper"] - row["estimate"] == pytest.approx(half, rel=1e-8)
+    with pytest.raises(UnknownNameError, match="Did you mean 'days_deprived'"):
+        pooling.t_test("days_deprivd")
+
+
+def test_shrinkage_of_one_effect_is_the_share_of_its_own_information() -> None:
+    """Dyestuff, 5 rows a batch: tau^2 / (tau^2 + sigma^2 / 5), the same for every batch (Efron and Morris 1977)."""
+    pooling = Model("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff")).pooling(bayes=False)
+    tau2 = pooling.reml.varcorr()["vcov"].iloc[0]
+    expected = tau2 / (tau2 + pooling.reml.sigma**2 / 5)
+    table = pooling.shrinkage()
+    assert table["factor"].to_numpy() == pytest.approx(np.full(6, expected), rel=1e-8)
+    assert pooling.shrinkage_matrix("A").loc["Intercept", "Intercept"] == pytest.approx(expected, rel=1e-8)
+    own = part(pooling, "none")["estimate"]
+    moved = (expected - 1) * (own - pooling.reml.fixef().loc["Intercept", "estimate"])
+    assert table["moved"].to_numpy() == pytest.approx(moved.to_numpy(), rel=1e-6)
+
+
+@pytest.mark.parametrize("formula", ["Reaction ~ Days + (Days | Subject)", "Reaction ~ Days + (Days || Subject)"])
+def test_the_shrinkage_matrix_carries_own_effects_to_the_modes(formula: str) -> None:
+    """Modes = matrix x (own coefficients - population), with weights; the algebra of least squares and of BLUPs."""
+    d = load_dataset("sleepstudy")
+    d = d.assign(w=np.random.default_rng(2).uniform(0.5, 2, len(d)))
+    pooling = Model(formula, d, weights="w").pooling(bayes=False)
+    fixed = pooling.reml.fixef()["estimate"]
+    for level in ("308", "335"):
+        own = pooling.wide().loc[level, "none"] - fixed
+        modes = pooling.wide().loc[level, "REML"] - fixed
+        matrix = pooling.shrinkage_matrix(level)
+        assert (matrix.to_numpy() @ own[matrix.columns].to_numpy()) == pytest.approx(
+            modes[matrix.index].to_numpy(), rel=1e-6
+        )
+
+
+@pytest.mark.filterwarnings("ignore::hiermod.errors.SingularFitWarning")
+def test_shrinkage_at_the_edges() -> None:
+    """tau = 0 is fully pooled; a level of one row has a factor though no slope of its own; all lie in [0, 1]."""
+    flat = Model("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff2")).pooling(bayes=False)
+    assert (flat.shrinkage()["factor"] == 0).all()
+    assert (flat.shrinkage_matrix("A") == 0).all(axis=None)
+    part_ = Model("reaction ~ days + (days | subject)", load_dataset("sleep_partial")).pooling(bayes=False)
+    table = part_.shrinkage()
+    assert table["factor"].between(0, 1).all()
+    lone = table[table["level"] == "373"].set_index("term")
+    assert 0 < lone.loc["days", "factor"] < table.query("term == 'days'")["factor"].max()
+    assert np.isnan(lone.loc["days", "moved"])
+    with pytest.raises(UnknownNameError, match="no level 'Q'"):
+        flat.shrinkage_matrix("Q")
+
+
 def test_the_grouping_factor_is_chosen_by_name() -> None:
     model = Model("strength ~ 1 + (1 | batch) + (1 | cask:batch)", load_dataset("pastes"))
     assert model.pooling(bayes=False).group == "batch"
