@@ -112,6 +112,10 @@ class Latex(Text):
         """A matrix of entries."""
         return r"\begin{bmatrix} " + r" \\ ".join(" & ".join(row) for row in rows) + r" \end{bmatrix}"
 
+    def product(self, *factors: str) -> str:
+        """Symbols multiplied, a thin space between them."""
+        return r" \, ".join(factors)
+
     def words(self, text: str) -> str:
         """Upright text with LaTeX's own characters escaped."""
         return r"\text{" + re.sub(r"[\\^~#$%&_{}]", lambda m: SPECIAL.get(m[0], "\\" + m[0]), text) + "}"
