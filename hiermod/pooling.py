@@ -18,6 +18,7 @@ from hiermod.formula.design import Block, Design
 from hiermod.formula.rank import TOLERANCE, estimable_columns
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
+from hiermod.results.pooled_lines import pooled_lines
 from hiermod.results.shrinkage_factors import shrinkage_factors, shrinkage_matrix
 from hiermod.results.tables import EFFECT_COLUMNS, LEVEL, check_group, check_level, coef_terms, effects_frame, quantile
 
@@ -37,6 +38,7 @@ class Pooling:
     reml: FrequentistFit
     bayes: BayesianFit | None
     estimates: pd.DataFrame  # method, group, level, term, estimate, std_error, lower, upper
+    rest: pd.DataFrame  # (term, method): the coefficients that all levels share
 
     def table(self, term: str | None = None) -> pd.DataFrame:
         """Every estimate, tidy: method ("complete", "none", "REML", "Bayes"), group, level, term, estimate, std_error,
@@ -51,6 +53,25 @@ class Pooling:
         )
         methods = [method for method in METHODS if method in wide.columns]
         return wide[methods].rename_axis(columns=None)
+
+    def lines(self, variable: str | None = None) -> pd.DataFrame:
+        """Each level's line under every method along a numeric predictor: method, level, <variable>, estimate.
+
+        Other numeric predictors are at the level's mean, factors at its most frequent value; nan where the level's own
+        rows do not give a line.  Raises UnknownNameError, ArgumentError."""
+        return pooled_lines(self.design, check_group(self.design, self.group), self.estimates, self.rest, variable)
+
+    def plot_lines(self, variable: str | None = None, **options: Any) -> Any:
+        """A facet for each level with its data and its lines; see ``hiermod.plots.pooling_lines``."""
+        from hiermod.plots import pooling_lines
+
+        return pooling_lines(self, variable, **options)
+
+    def plot_map(self, **options: Any) -> Any:
+        """Estimates on the contours of the fitted bivariate normal; see ``hiermod.plots.shrinkage_map``."""
+        from hiermod.plots import shrinkage_map
+
+        return shrinkage_map(self, **options)
 
     def shrinkage(self) -> pd.DataFrame:
         """How far the REML fit pools each level: group, level, term, factor, moved.
@@ -129,18 +150,21 @@ def pool(model: Model, bayes: BayesianFit | bool = True, group: str | None = Non
         )
     effects = [label for block in blocks for label in block.labels]
     terms = [term for term in coef_terms(design, blocks) if term in effects]
-    pieces = {
-        "complete": _complete(model, factor, blocks[0], terms),
-        "none": no_pooling(design, blocks, terms, reml.record.beta),
-    }
+    pieces, rest = {}, {}
+    pieces["complete"], rest["complete"] = _complete(model, factor, blocks[0], terms)
+    pieces["none"], rest["none"] = no_pooling(design, blocks, terms, reml.record.beta)
     for name, one in partial.items():
         table = one.coef(factor)
         pieces[name] = table[table["term"].isin(terms)]
+        rest[name] = one.fixef()["estimate"]
+    others = [label for label in design.common if label not in terms]
+    shared = pd.DataFrame({name: series.reindex(others) for name, series in rest.items()}, index=others)
     tables = [table.assign(method=name)[["method", *EFFECT_COLUMNS]] for name, table in pieces.items()]
-    return Pooling(design, factor, tuple(terms), reml, partial.get("Bayes"), pd.concat(tables, ignore_index=True))
+    estimates = pd.concat(tables, ignore_index=True)
+    return Pooling(design, factor, tuple(terms), reml, partial.get("Bayes"), estimates, shared.fillna(0.0))
 
 
-def _complete(model: Model, factor: str, block: Block, terms: list[str]) -> pd.DataFrame:
+def _complete(model: Model, factor: str, block: Block, terms: list[str]) -> tuple[pd.DataFrame, pd.Series]:
     """The linear model of the common part, repeated for every level; a term it lacks is 0 for everyone."""
     from dataclasses import replace
 
@@ -151,11 +175,13 @@ def _complete(model: Model, factor: str, block: Block, terms: list[str]) -> pd.D
     rows = [fixed.loc[term] if term in fixed.index else zero for term in terms]
     J = len(block.levels)
     values = {name: np.tile([float(row[name]) for row in rows], (J, 1)) for name in zero.index}
-    return effects_frame(factor, block.levels, terms, **values)
+    return effects_frame(factor, block.levels, terms, **values), fixed["estimate"]
 
 
-def no_pooling(design: Design, blocks: tuple[Block, ...], terms: list[str], beta: np.ndarray) -> pd.DataFrame:
-    """One linear model with every level's own ``terms``, the rest of X common, and one residual sd.
+def no_pooling(
+    design: Design, blocks: tuple[Block, ...], terms: list[str], beta: np.ndarray
+) -> tuple[pd.DataFrame, pd.Series]:
+    """One linear model with every level's own ``terms``, the rest of X common, and one residual sd; and that rest.
 
     Each level is regressed on its own columns first, the common rest on what that leaves (Frisch and Waugh), so that no
     matrix with levels x terms columns is formed.  A level's columns that its rows cannot tell apart give nan.
@@ -195,7 +221,8 @@ def no_pooling(design: Design, blocks: tuple[Block, ...], terms: list[str], beta
     variance = np.einsum("jkk->jk", unscaled) + np.einsum("jka,ab,jkb->jk", through, rest_cov, through)
     se = np.where(kept, sigma * np.sqrt(variance), np.nan)
     half = quantile(LEVEL, np.inf if design.se is not None else max(df, 1)) * se
-    return effects_frame(blocks[0].factor, blocks[0].levels, terms, estimate, se, estimate - half, estimate + half)
+    table = effects_frame(blocks[0].factor, blocks[0].levels, terms, estimate, se, estimate - half, estimate + half)
+    return table, pd.Series(gamma, index=np.asarray(design.common, dtype=object)[others])
 
 
 def _common_rest(residual: np.ndarray, norms: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
