@@ -17,7 +17,7 @@ FACTOR, NUMBER = "factor", "number"
 def variable_roles(design: Design, lefts: bool = False) -> dict[str, str]:
     """Column -> "factor" or "number", for the columns that the common part (offsets too) uses, in order of mention.
 
-    lefts: the columns left of the bars as well.  Grouping factors are not among them unless they are also predictors."""
+    lefts: the columns left of the bars as well.  Grouping factors are not among them unless they are predictors too."""
     parsed = parse_formula(design.formula)
     texts = [parsed.common, *(bar.left for bar in parsed.bars if lefts)]
     mentioned: dict[str, None] = {}

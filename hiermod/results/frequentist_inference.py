@@ -86,7 +86,7 @@ def linear_tests(
     if labels is not None and len(labels) != len(rows):
         raise ArgumentError(f"{len(rows)} rows of L need as many labels, got {len(labels)}")
     index = pd.Index(range(len(rows)) if labels is None else list(labels), name="contrast")
-    return _t_table(fit, rows, _estimable(fit.design, rows), index, ddf, level)
+    return _t_table(fit, rows, estimable_rows(fit.design, rows), index, ddf, level)
 
 
 def _t_table(
@@ -113,7 +113,7 @@ def _t_table(
     return pd.DataFrame(table | {"df": df, "t": t, "p": p}, index=index)
 
 
-def _estimable(design: Design, L: np.ndarray) -> np.ndarray:
+def estimable_rows(design: Design, L: np.ndarray) -> np.ndarray:
     """(m,) False where a row of L depends on what the data cannot tell: it is no combination of the rows of X."""
     used = design.estimable
     if used.all():
