@@ -36,6 +36,8 @@ def styled() -> Iterator[None]:
     """hiermod's style inside the block, the person's rcParams untouched after it."""
     with mpl.rc_context(STYLE):
         yield
+        shown = mpl.is_interactive()
+    mpl.interactive(shown)  # a notebook's backend turns this on with its first figure: undone, no other would show
 
 
 def new_axes(width: float, height: float) -> Axes:
