@@ -1,0 +1,64 @@
+"""What ArviZ wants of every row and draw, put into a fit's idata when asked for: new responses, log likelihoods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hiermod import _versions
+from hiermod.bayes import predictive
+from hiermod.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from hiermod.results.bayesian import BayesianFit
+
+
+def posterior_predictive(
+    fit: BayesianFit, draws: int | None, random_seed: int | np.random.Generator | None
+) -> xr.DataArray:
+    """New responses of the rows of the fit, also as idata's posterior_predictive."""
+    found = predictive.posterior_predictive(
+        fit.record, fit.record.idata, fit.design, _gaussian(fit), lambda: _bambi(fit), draws, random_seed
+    )
+    return _keep(fit, predictive.PREDICTIVE, found)
+
+
+def log_likelihood(fit: BayesianFit) -> xr.DataArray:
+    """Of each row at each draw, also as idata's log_likelihood; read from there where it is."""
+    if predictive.LOGS in _versions.group_names(fit.idata):
+        return _labelled(fit, _versions.group_dataset(fit.idata, predictive.LOGS))
+    found = predictive.pointwise_log_likelihood(
+        fit.record, fit.record.idata, fit.design, _gaussian(fit), lambda: _bambi(fit)
+    )
+    return _keep(fit, predictive.LOGS, found)
+
+
+def _gaussian(fit: BayesianFit) -> bool:
+    return fit.family == "gaussian" and fit.link == "identity" and fit.design.special is None
+
+
+def _bambi(fit: BayesianFit) -> Any:
+    if fit.model is None or fit.record.idata is None:
+        raise UnsupportedError(
+            f"a fit of family {fit.family!r} needs its model for this, which is not known here (a fit that was loaded "
+            "from a file?). Fit the model with Model(...).fit(), or use model.bambi.predict(fit.idata, kind='response')"
+        )
+    return fit.model.bambi
+
+
+def _keep(fit: BayesianFit, group: str, found: Any) -> xr.DataArray:
+    _versions.set_group(fit.idata, group, found)
+    return _labelled(fit, found)
+
+
+def _labelled(fit: BayesianFit, found: Any) -> xr.DataArray:
+    """The one variable, its rows labelled as the person's data are."""
+    array = next(iter(found.data_vars.values()))
+    dim = array.dims[2]
+    if isinstance(fit.design.index, pd.MultiIndex) or array.sizes[dim] != fit.nobs:
+        return array
+    return array.assign_coords({dim: fit.design.index})
