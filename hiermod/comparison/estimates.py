@@ -5,26 +5,93 @@ Parameters go by their names in the posterior (``Days``, ``1|Subject_sigma``, ``
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from hiermod.comparison.paper import CELLS, kind_of, paper_table, section_and_label, sizes_of
 from hiermod.errors import ArgumentError, ArgumentTypeError
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
+from hiermod.results.publish import PaperTable, check_digits, written
 from hiermod.results.summary import number_column
+from hiermod.results.targets import choice
 
 Fit = BayesianFit | FrequentistFit
 
 
-def compare_estimates(fits: Mapping[str, Fit], reference: str | None = None) -> pd.DataFrame:
+class Estimates(pd.DataFrame):
+    """What ``compare_estimates`` returns: a DataFrame that can also be written for a paper.
+
+    Whatever is computed from it is a plain DataFrame."""
+
+    @property
+    def _constructor(self) -> Any:
+        return pd.DataFrame
+
+    def to_latex(
+        self,
+        buf: Any = None,
+        *,
+        cells: str = "interval",
+        digits: int = 2,
+        difference: bool = False,
+        rename: Mapping[str, str] | None = None,
+        note: bool = True,
+        caption: str | None = None,
+        label: str | None = None,
+    ) -> Any:
+        """The table for a paper, in LaTeX with booktabs: the text, or None once written to ``buf``, a path or file.
+
+        cells: "interval" (estimate [lower, upper]), "std_error" (estimate (se)) or "estimate".  digits: how many the
+        standard error gets.  difference: with columns of differences in standard errors of the reference.  rename:
+        labels by parameter, ``{"Days": "Days awake"}``.  note: a line under the table that says what the cells hold."""
+        table = self._paper(cells, digits, difference, rename, note)
+        return written(table.latex(caption, label), buf)
+
+    def to_html(
+        self,
+        buf: Any = None,
+        *,
+        cells: str = "interval",
+        digits: int = 2,
+        difference: bool = False,
+        rename: Mapping[str, str] | None = None,
+        note: bool = True,
+        caption: str | None = None,
+    ) -> Any:
+        """The table for a paper, in HTML; arguments as of ``to_latex``."""
+        return written(self._paper(cells, digits, difference, rename, note).html(caption), buf)
+
+    def to_markdown(
+        self,
+        buf: Any = None,
+        *,
+        cells: str = "interval",
+        digits: int = 2,
+        difference: bool = False,
+        rename: Mapping[str, str] | None = None,
+        note: bool = True,
+        caption: str | None = None,
+    ) -> Any:
+        """The table for a paper, in Markdown; arguments as of ``to_latex``."""
+        return written(self._paper(cells, digits, difference, rename, note).markdown(caption), buf)
+
+    def _paper(
+        self, cells: str, digits: int, difference: bool, rename: Mapping[str, str] | None, note: bool
+    ) -> PaperTable:
+        return paper_table(self, choice("cells", cells, CELLS), check_digits(digits), difference, rename, note)
+
+
+def compare_estimates(fits: Mapping[str, Fit], reference: str | None = None) -> Estimates:
     """Estimates of two or more fits of the same response, one row per parameter.
 
     fits: name -> fit, in the order of the columns.  reference: the fit the others are measured against; by default the
     first REML fit, else the first frequentist one, else the first.  Returns a DataFrame, index parameter; for each fit
     the columns (name, estimate), (name, std_error), (name, lower), (name, upper), and for each fit but the reference
     ("difference", name): its estimate minus the reference's, in standard errors of the reference (nan where the
-    reference has none, as for variances by REML).
+    reference has none, as for variances by REML).  Its to_latex(), to_html() and to_markdown() are tables for a paper.
 
     Raises ArgumentTypeError for what is not a fit, ArgumentError for fits of different responses or rows.
 
@@ -50,9 +117,12 @@ def compare_estimates(fits: Mapping[str, Fit], reference: str | None = None) -> 
         if name != base:
             gap = table["estimate"].reindex(order) - tables[base]["estimate"].reindex(order)
             columns["difference", name] = gap.astype(float) / scale.replace(0.0, np.nan)
-    frame = pd.DataFrame(columns, index=pd.Index(order, name="parameter"))
+    frame = Estimates(columns, index=pd.Index(order, name="parameter"))
     frame.columns = pd.MultiIndex.from_tuples(frame.columns, names=["fit", "statistic"])
     frame.attrs["reference"] = base
+    frame.attrs["labels"] = {name: section_and_label(name, fits) for name in order}
+    frame.attrs["kinds"] = {name: kind_of(fit) for name, fit in fits.items()}
+    frame.attrs["sizes"] = sizes_of(fits)
     return frame
 
 
