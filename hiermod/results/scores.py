@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hiermod import _versions
 from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.design import Design
+from hiermod.results.cross_validation import refit_units
+from hiermod.results.row_likelihood import AT_ONCE, row_log_likelihood
+from hiermod.results.score_record import make_score
 from hiermod.results.tables import check_group
 from hiermod.scores.estimable import check_estimable, flat_directions
 from hiermod.scores.integrated import integrated
+from hiermod.scores.level_gaussian import gaussian_level_logs
+from hiermod.scores.level_quadrature import LevelLogs, check_quadrature, level_logs
 from hiermod.scores.phi import phi_from_draws
 from hiermod.scores.pointwise import Pointwise, conditional_loo, waic
-from hiermod.scores.record import Score, fingerprint, standard_error
-from hiermod.scores.rows import Units, level_units, row_units, take_rows
+from hiermod.scores.record import MAX_K, Score
+from hiermod.scores.rows import Units, level_units, row_units
+from hiermod.scores.smoothing import efficiency, leave_out, log_average
 
 if TYPE_CHECKING:
     from hiermod.results.bayesian import BayesianFit
 
-AT_ONCE = 6_000_000  # draws x rows of log likelihood held at once
+MOST_REFITS = 10  # units with a bad Pareto k that are refitted without being asked
 INTEGRATED = (
     "Gaussian model with Normal or flat priors on its common effects: common and group effects integrate out exactly"
 )
 
 
-def loo(fit: BayesianFit, how: bool | str = "auto") -> Score:
+def loo(fit: BayesianFit, how: bool | str = "auto", refit_bad: bool | str = "auto", progressbar: bool = True) -> Score:
     """Leave-one-out by row.  how: "auto" integrates effects out where that is possible, True insists, False never."""
-    if not (isinstance(how, bool | np.bool_) or how == "auto"):
-        raise ArgumentError(f"integrated must be 'auto', True or False, got {how!r}")
+    _check_switch("integrated", how)
+    _check_switch("refit_bad", refit_bad)
     reason = "as asked"
     if how is not False:
         try:
@@ -42,19 +48,21 @@ def loo(fit: BayesianFit, how: bool | str = "auto") -> Score:
         else:
             units = row_units(fit.design, flat_directions(density, fit.design))
             return _integrated(fit, density, units, "loo", "row", tuple(fit.design.index))
-    return _conditional(fit, "loo", reason)
+    score = _conditional(fit, "loo", reason)
+    members = [np.array([i]) for i in range(fit.design.nobs)]
+    return _with_refits(fit, score, members, False if how is False and refit_bad == "auto" else refit_bad, progressbar)
 
 
-def logo(fit: BayesianFit, group: str) -> Score:
+def logo(fit: BayesianFit, group: str, refit_bad: bool | str = "auto", progressbar: bool = True) -> Score:
     """Leave-one-group-out: the joint density of all rows of each level, given all others."""
     block = check_group(fit.design, group)[0]
+    _check_switch("refit_bad", refit_bad)
     try:
         density = _density(fit)
     except UnsupportedError as error:
-        raise UnsupportedError(
-            f"leave-one-group-out needs the group effects integrated out: {error}. The likelihood at fitted effects "
-            "of a level that is left out would not be its predictive density; refit without each level instead"
-        ) from error
+        score = _one_level_at_a_time(fit, group, str(error))
+        members = [np.flatnonzero(block.codes == level) for level in range(len(block.levels))]
+        return _with_refits(fit, score, members, refit_bad, progressbar)
     units = level_units(fit.design, block.codes, len(block.levels), flat_directions(density, fit.design))
     return _integrated(fit, density, units, "logo", group, block.levels)
 
@@ -62,6 +70,11 @@ def logo(fit: BayesianFit, group: str) -> Score:
 def waic_score(fit: BayesianFit) -> Score:
     """WAIC of rows, at the draws of all effects."""
     return _conditional(fit, "waic", "WAIC is defined by the variance of log p(y_i | all parameters, effects included)")
+
+
+def _check_switch(name: str, value: bool | str) -> None:
+    if not (isinstance(value, bool | np.bool_) or value == "auto"):
+        raise ArgumentError(f"{name} must be 'auto', True or False, got {value!r}")
 
 
 def _density(fit: BayesianFit) -> MarginalDensity:
@@ -84,8 +97,8 @@ def _integrated(
     if phi is None:
         phi = np.zeros((*record.shape, 0))
     found = integrated(density, fit.design, units, phi, fit.inference.seed)
-    return _score(
-        fit, criterion, unit, labels, found.elpd, found.log_seen - found.elpd, found.k, found.mcse,
+    return make_score(
+        fit, criterion, unit, labels, units.members, found.elpd, found.log_seen - found.elpd, found.k, found.mcse,
         estimator="integrated", reason=INTEGRATED, own_proposals=found.own,
         draws=(found.draws, record.shape[0] * record.shape[1]),
     )  # fmt: skip
@@ -94,47 +107,63 @@ def _integrated(
 def _conditional(fit: BayesianFit, criterion: Any, reason: str) -> Score:
     compute = conditional_loo if criterion == "loo" else waic
     count = fit.record.shape[0] * fit.record.shape[1]
-    step = max(1, AT_ONCE // count)
     n = fit.design.nobs
-    parts = [compute(_log_likelihood(fit, slice(start, start + step))) for start in range(0, n, step)]
+    logs = row_log_likelihood(fit)
+    step = max(1, AT_ONCE // count)
+    parts = [compute(logs(slice(start, start + step))) for start in range(0, n, step)]
     found = Pointwise(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("elpd", "p", "k", "mcse")))
-    return _score(
-        fit, criterion, "row", tuple(fit.design.index), found.elpd, found.p, found.k, found.mcse,
-        estimator="conditional", reason=reason, own_proposals=(),
+    return make_score(
+        fit, criterion, "row", tuple(fit.design.index), None, found.elpd, found.p, found.k, found.mcse,
+        estimator="conditional", reason=reason,
     )  # fmt: skip
 
 
-def _score(
-    fit: BayesianFit, criterion: Any, unit: str, labels: tuple[Any, ...],
-    elpd: np.ndarray, p: np.ndarray, k: np.ndarray, mcse: np.ndarray, **rest: Any,
-) -> Score:  # fmt: skip
+def _one_level_at_a_time(fit: BayesianFit, group: str, obstacle: str) -> Score:
+    """Each level's own effects integrated out at draws of everything else: in closed form, or by quadrature."""
     design: Design = fit.design
-    return Score(
-        criterion=criterion, unit=unit, labels=labels,
-        elpd=float(elpd.sum()), se=standard_error(elpd), p=float(p.sum()),
-        elpd_i=elpd, pareto_k=k, mcse_i=mcse, p_i=p,
-        nobs=design.nobs, data=fingerprint(design.y, design.trials), response=design.response, **rest,
+    if fit.family == "gaussian" and fit.link == "identity" and design.special is None:
+        logs, how = gaussian_level_logs(design, fit.record, group), "in closed form at draws of everything else"
+        return _by_level(fit, group, logs, "integrated", f"since {obstacle}, only a level's own effects: {how}")
+    try:
+        likelihood = check_quadrature(design, group, fit.family, fit.link)
+    except UnsupportedError as error:
+        raise UnsupportedError(
+            f"leave-one-group-out needs the effects of the level that is left out to be integrated out. In closed form "
+            f"they cannot be: {obstacle}. Nor by quadrature: {error}. The likelihood at fitted effects would not be "
+            f'its predictive density; fit.kfold(k="all", group={group!r}) refits without each level instead'
+        ) from error
+    logs = level_logs(design, fit.record, group, likelihood)
+    how = f"no closed form, since {obstacle}; a level's own effects by quadrature"
+    return _by_level(fit, group, logs, "quadrature", how)
+
+
+def _by_level(fit: BayesianFit, group: str, logs: LevelLogs, estimator: str, reason: str) -> Score:
+    """PSIS over the draws, which the inverse of a level's integrated density weighs towards its absence."""
+    block = next(block for block in fit.design.blocks if block.factor == group)
+    share = efficiency(logs.integrated.T.reshape(*fit.record.shape, -1))
+    found = leave_out(logs.integrated, share)
+    return make_score(
+        fit, "logo", group, block.levels, [np.flatnonzero(block.codes == j) for j in range(len(block.levels))],
+        found.elpd, log_average(logs.at_draws) - found.elpd, found.k, found.mcse,
+        estimator=estimator, reason=reason,
     )  # fmt: skip
 
 
-def _log_likelihood(fit: BayesianFit, rows: slice) -> np.ndarray:
-    """log p(y_i | all parameters) of some rows, (c, d, rows)."""
-    design = fit.design
-    if fit.family == "gaussian" and fit.link == "identity" and design.special is None:
-        from hiermod.bayes.idata import log_likelihood
-
-        return log_likelihood(fit.record, take_rows(design, np.arange(design.nobs)[rows]))
-    if fit.record.idata is None or "log_likelihood" not in _versions.group_names(fit.record.idata):
-        raise UnsupportedError(
-            f"the log likelihood of each row is not stored with this fit of family {fit.family!r}. Add it with "
-            "model.bambi.compute_log_likelihood(fit.idata), model being the Model that was fitted, and ask again"
-        )
-    dataset = _versions.group_dataset(fit.record.idata, "log_likelihood")
-    array = next(iter(dataset.data_vars.values())).transpose("chain", "draw", ...)
-    values = np.asarray(array.values, dtype=float).reshape(*fit.record.shape, -1)
-    if values.shape[-1] != design.nobs:
-        raise UnsupportedError(
-            f"the stored log likelihood has {values.shape[-1]} values per draw and the fit {design.nobs} rows, so rows "
-            "cannot be scored one by one"
-        )
-    return values[..., rows]
+def _with_refits(
+    fit: BayesianFit, score: Score, members: list[np.ndarray], refit_bad: bool | str, progressbar: bool
+) -> Score:
+    """The score with its units of bad Pareto k from refits without them; "auto": where they are few."""
+    bad = score.bad
+    if refit_bad is False or not len(bad) or (refit_bad == "auto" and (fit.model is None or len(bad) > MOST_REFITS)):
+        return score
+    found = refit_units(fit, members, bad, progressbar=progressbar)
+    seen = score.p_i + score.elpd_i
+    elpd, k, mcse = (np.array(one) for one in (score.elpd_i, score.pareto_k, score.mcse_i))
+    elpd[bad], k[bad], mcse[bad] = found.elpd, found.k, found.mcse
+    again = make_score(
+        fit, score.criterion, score.unit, score.labels, members, elpd, seen - elpd, k, mcse,
+        estimator=score.estimator, reason=score.reason,
+    )  # fmt: skip
+    worst = np.nanmax(score.pareto_k)
+    note = f"Pareto k was above {MAX_K} (up to {worst:.2f}) for the units that were refitted"
+    return replace(again, refitted=tuple(int(u) for u in bad), notes=found.messages, reason=f"{score.reason}; {note}")

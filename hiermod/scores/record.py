@@ -5,12 +5,12 @@ elpd, se and p as in Vehtari, Gelman and Gabry (2017, Statistics and Computing 2
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from hiermod.errors import ArgumentError, ArgumentTypeError, listing
+from hiermod.errors import listing
 from hiermod.formula.design import FrozenArrays
 
 MAX_K = 0.7  # Pareto k above which an importance sampling estimate is not to be trusted (Vehtari et al. 2024)
@@ -19,6 +19,13 @@ NAMES = {
     "loo": "leave-one-out",
     "logo": "leave-one-group-out",
     "waic": "WAIC",
+    "kfold": "K-fold cross-validation",
+}
+EFFECTS = {
+    "integrated": "effects integrated out",
+    "conditional": "effects at their draws",
+    "quadrature": "a level's effects integrated by quadrature",
+    "refits": "by refits",
 }
 
 
@@ -26,7 +33,7 @@ NAMES = {
 class Score(FrozenArrays):
     """Expected log predictive density of units (rows, or levels of a grouping factor) that the model has not seen."""
 
-    criterion: Literal["loo", "logo", "waic"]
+    criterion: Literal["loo", "logo", "waic", "kfold"]
     unit: str  # "row", or the name of the grouping factor
     labels: tuple[Any, ...]  # (U,) of the units: row labels of the data, or levels
     elpd: float
@@ -35,7 +42,7 @@ class Score(FrozenArrays):
     elpd_i: np.ndarray  # (U,)
     pareto_k: np.ndarray  # (U,) of the estimator that gave elpd_i; nan where it needs none
     mcse_i: np.ndarray  # (U,) Monte Carlo standard error of elpd_i; nan where unknown
-    estimator: Literal["integrated", "conditional"]  # are group effects integrated out, or at their draws
+    estimator: Literal["integrated", "conditional", "quadrature", "refits"]  # what becomes of the group effects
     reason: str  # why this estimator, in words
     own_proposals: tuple[int, ...]  # positions of the units that needed a proposal of their own
     nobs: int  # rows of data behind the units
@@ -43,6 +50,14 @@ class Score(FrozenArrays):
     p_i: np.ndarray  # (U,) each unit's part of p
     response: str = ""
     draws: tuple[int, int] = (0, 0)  # posterior draws used, and how many there are
+    refitted: tuple[int, ...] = ()  # positions of the units scored by a refit without them
+    folds: np.ndarray | None = None  # (U,) the fold of each unit, for K-fold
+    seed: int | None = None  # of the folds and refits
+    discrete: bool = False  # probabilities rather than densities
+    notes: tuple[str, ...] = ()  # what the refits had to say
+    column: str = ""  # where the response is a known transformation of one column: that column,
+    column_data: str = ""  # its fingerprint, and
+    log_slope: np.ndarray | None = None  # (U,) log |d response / d column|, summed over each unit
 
     @property
     def n_units(self) -> int:
@@ -55,10 +70,39 @@ class Score(FrozenArrays):
         return float(np.sqrt(np.square(self.mcse_i).sum()))
 
     @property
+    def bad(self) -> np.ndarray:
+        """Positions of the units whose Pareto k is above 0.7."""
+        return np.flatnonzero(self.pareto_k > MAX_K)
+
+    @property
+    def worst_k(self) -> float:
+        """The largest Pareto k; nan where the estimator needs none."""
+        known = self.pareto_k[~np.isnan(self.pareto_k)]
+        return float(known.max()) if known.size else float("nan")
+
+    def untransformed(self) -> Score:
+        """The same score for the column behind a transformed response: elpd_i + log |d response / d column|.
+
+        A density of log(y) is one of y after division by y; without that, scores of y and of log(y) do not compare.
+        The score itself where the response is not a known transformation (log, log2, log10, log1p, sqrt)."""
+        if self.log_slope is None:
+            return self
+        elpd_i = self.elpd_i + self.log_slope
+        return replace(
+            self,
+            elpd=float(elpd_i.sum()),
+            se=standard_error(elpd_i),
+            elpd_i=elpd_i,
+            data=self.column_data,
+            response=self.column,
+            log_slope=None,
+        )
+
+    @property
     def messages(self) -> tuple[str, ...]:
         """What deserves attention, one sentence or two each; empty when all is well."""
         words = []
-        bad = np.flatnonzero(self.pareto_k > MAX_K)
+        bad = self.bad
         if len(bad):
             names = listing([self.labels[i] for i in bad])
             words.append(
@@ -74,32 +118,41 @@ class Score(FrozenArrays):
                     f"p_waic is above {MAX_P_WAIC} for {len(loud)} of {self.n_units} rows ({names}): WAIC is "
                     "unreliable there. Use loo()"
                 )
-        return tuple(words)
+        return (*words, *self.notes)
 
     @property
     def _way_out(self) -> str:
-        if self.estimator == "conditional":
-            return "Integrated leave-one-out, where the model allows it, or refits without those rows give the answer"
-        return "Refit without them, or take more draws"
+        if self.estimator == "integrated":
+            return "Take more draws, or refit without them: kfold() does that"
+        if self.criterion == "logo":
+            return "logo(..., refit_bad=True) refits without each of them"
+        return (
+            "Integrated leave-one-out, where the model allows it, gives the answer, and so does loo(refit_bad=True), "
+            "which refits without each of them"
+        )
 
     @property
     def _plural(self) -> str:
         return "rows" if self.unit == "row" else f"levels of {self.unit}"
 
     def __str__(self) -> str:
-        effects = {"integrated": "effects integrated out", "conditional": "effects at their draws"}
+        folds = "" if self.folds is None else f" in {int(self.folds.max()) + 1} folds"
         lines = [
-            f"{NAMES[self.criterion]}: {self.n_units} {self._plural}, {effects[self.estimator]}",
+            f"{NAMES[self.criterion]}: {self.n_units} {self._plural}{folds}, {EFFECTS[self.estimator]}",
             f"elpd {self.elpd:.1f}, standard error {self.se:.1f}; effective parameters {self.p:.1f}",
         ]
-        known = self.pareto_k[~np.isnan(self.pareto_k)]
-        if known.size:
+        if not np.isnan(self.worst_k):
             tail = ""
             if self.own_proposals:
                 count = len(self.own_proposals)
                 tail = f"; {count} {'unit' if count == 1 else 'units'} got a proposal of its own on the remaining data"
                 tail = tail if count == 1 else tail.replace("its own", "their own")
-            lines.append(f"largest Pareto k {known.max():.2f} (trustworthy up to {MAX_K}){tail}")
+            lines.append(f"largest Pareto k {self.worst_k:.2f} (trustworthy up to {MAX_K}){tail}")
+        if self.refitted and self.estimator != "refits":
+            count = len(self.refitted)
+            lines.append(
+                "1 unit scored by a refit without it" if count == 1 else f"{count} units scored by refits without each"
+            )
         used, there = self.draws
         if used < there:
             lines.append(
@@ -124,43 +177,3 @@ def fingerprint(*arrays: np.ndarray | None) -> str:
 def standard_error(elpd_i: np.ndarray) -> float:
     """Standard error of a sum of U terms, sqrt(U var): Vehtari et al. (2017), equation 23; nan for one term."""
     return float(np.sqrt(len(elpd_i) * np.var(elpd_i, ddof=1))) if len(elpd_i) > 1 else float("nan")
-
-
-def difference(a: Score, b: Score) -> tuple[float, float]:
-    """elpd of ``a`` less that of ``b``, and the standard error of the difference, from units paired one by one.
-
-    Raises ArgumentError, saying why, where the two do not estimate the same thing: another criterion, other units,
-    other data."""
-    check_comparable(a, b)
-    paired = a.elpd_i - b.elpd_i
-    return float(paired.sum()), standard_error(paired)
-
-
-def check_comparable(a: Score, b: Score) -> None:
-    """Raises ArgumentError where the two scores do not estimate the same thing."""
-    for one in (a, b):
-        if not isinstance(one, Score):
-            raise ArgumentTypeError(f"scores come from fit.loo(), fit.logo() or fit.waic(), got {type(one).__name__}")
-    if a.criterion != b.criterion:
-        raise ArgumentError(
-            f"{NAMES[a.criterion]} and {NAMES[b.criterion]} are different quantities, so their difference means "
-            "nothing. Compute the same criterion for both fits"
-        )
-    if a.unit != b.unit:
-        raise ArgumentError(
-            f"one score leaves out each {a.unit}, the other each {b.unit}: they answer different questions and cannot "
-            "be compared. Leave out the same units from both fits"
-        )
-    if a.nobs != b.nobs or a.n_units != b.n_units:
-        raise ArgumentError(
-            f"one score is about {a.nobs} rows in {a.n_units} units, the other about {b.nobs} rows in {b.n_units}: "
-            "fits are compared on the same data. Fit both to the same rows (dropna leaves out rows by the columns that "
-            "each model uses)"
-        )
-    if a.data != b.data:
-        raise ArgumentError(
-            f"the responses differ ({a.response!r} and {b.response!r}): other data, rows in another order, or a "
-            "transformed response, whose density is in other units. Fit both to the same response"
-        )
-    if a.labels != b.labels:
-        raise ArgumentError("the units have different labels and cannot be paired. Fit both to the same data frame")

@@ -83,15 +83,23 @@ def level_units(design: Design, codes: np.ndarray, n_levels: int, flat: np.ndarr
     rows, sqrt_w = _conditioned(design)
     order = np.argsort(codes, kind="stable")
     members = tuple(np.split(order, np.cumsum(np.bincount(codes, minlength=n_levels))[:-1]))
-    pieces = [_compressed(rows.take(one)) for one in members]
     leverage = [float(np.linalg.norm(rows.X[one] @ flat, 2)) ** 2 if flat.shape[1] else 0.0 for one in members]
+    half_log_w = np.array([float(np.log(sqrt_w[one]).sum()) for one in members])
+    return stack_units([rows.take(one) for one in members], members, half_log_w, np.array(leverage))
+
+
+def stack_units(
+    pieces: Sequence[Rows], members: Sequence[np.ndarray], half_log_w: np.ndarray, leverage: np.ndarray | None = None
+) -> Units:
+    """Units from the rows of each, compressed; members: where those stand in the Design; half_log_w, leverage (U,)."""
+    pieces = [_compressed(piece) for piece in pieces]
     return Units(
         _stacked(pieces),
         np.cumsum([0, *(len(piece.y) for piece in pieces)]),
-        members,
+        tuple(members),
         np.array([len(one) for one in members]),
-        np.array([float(np.log(sqrt_w[one]).sum()) for one in members]),
-        np.array(leverage),
+        half_log_w,
+        np.zeros(len(pieces)) if leverage is None else leverage,
     )
 
 

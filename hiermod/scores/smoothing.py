@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hiermod import _versions
+from hiermod.errors import UnsupportedError
+
+FEWEST = 25  # draws: PSIS fits its tail to a fifth of them, five at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,10 @@ def log_mean(log_ratio: np.ndarray, log_value: np.ndarray, efficiency: float = 1
 def _smoothed(log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log weights (U, S) summing to 1 and k (U,); equal weights and nan where the ratios do not vary."""
     U, S = log_ratio.shape
+    if S < FEWEST:
+        raise UnsupportedError(
+            f"a score needs at least {FEWEST} posterior draws to judge its weights, and this fit has {S}: take more"
+        )
     log_weights, k = np.full((U, S), -np.log(S)), np.full(U, np.nan)
     varies = np.ptp(log_ratio, axis=1) > 0
     if varies.all():
