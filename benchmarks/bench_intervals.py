@@ -21,21 +21,23 @@ from pathlib import Path
 import numpy as np
 
 import hiermod as hm
-from hiermod.frequentist.mixed import MixedFit
-from hiermod.results.intervals import bootstrap_limits, bootstrap_record, profile_limits
+from hiermod.results.intervals import Record, bootstrap_limits, bootstrap_record, profile_limits
 
 CASES = {
     "sleepstudy": ("sleepstudy", "Reaction ~ Days + (Days | Subject)"),
     "penicillin": ("penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)"),
     "pastes": ("pastes", "strength ~ 1 + (1 | batch) + (1 | cask:batch)"),
     "cake": ("cake", "angle ~ recipe * temperature + (1 | recipe:replicate)"),
+    "cbpp": ("cbpp", "cbind(incidence, size - incidence) ~ period + (1 | herd)"),
 }
-DRAWS = {"sleepstudy": 10_000, "penicillin": 10_000, "pastes": 1_000, "cake": 1_000}
+BINOMIAL = ("cbpp",)
+DRAWS = {"sleepstudy": 10_000, "penicillin": 10_000, "pastes": 1_000, "cake": 1_000, "cbpp": 200}
 GOALS = {("sleepstudy", "profile"): "0.150", ("sleepstudy", "bootstrap"): "10"}
 LME4 = """
 suppressMessages(library(lme4)); a <- commandArgs(TRUE); d <- read.csv(a[1], stringsAsFactors = TRUE)
-for (f in c("Subject", "recipe", "replicate", "temperature")) if (f %in% names(d)) d[[f]] <- factor(d[[f]])
-fit <- lmer(as.formula(a[2]), d)
+groups <- c("Subject", "recipe", "replicate", "temperature", "herd", "period")
+for (f in intersect(groups, names(d))) d[[f]] <- factor(d[[f]])
+fit <- if (a[3] == "binomial") glmer(as.formula(a[2]), d, binomial) else lmer(as.formula(a[2]), d)
 quiet <- function(x) suppressMessages(suppressWarnings(x))
 cat("profile", system.time(quiet(confint(fit, method = "profile", quiet = TRUE)))[["elapsed"]], "\\n")
 values <- function(x) c(fixef(x), as.data.frame(VarCorr(x))$sdcor)
@@ -61,7 +63,9 @@ def lme4(case: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         csv = Path(folder) / "data.csv"
         hm.load_dataset(name).to_csv(csv, index=False)
-        done = subprocess.run(["Rscript", "-e", LME4, str(csv), formula], capture_output=True, text=True, check=False)
+        family = "binomial" if case in BINOMIAL else "gaussian"
+        command = ["Rscript", "-e", LME4, str(csv), formula, family]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = {words[0]: float(words[1]) for words in map(str.split, done.stdout.splitlines()) if len(words) == 2}
     if "bootstrap" in found:
         found["bootstrap"] *= DRAWS[case] / 100
@@ -79,11 +83,13 @@ def main() -> None:
     print(f"{'case':12s}{'intervals':24s}{'seconds':>10s}{'goal':>8s}{'lme4':>10s}")
     for case in options.cases:
         name, formula = CASES[case]
-        record = hm.Model(formula, hm.load_dataset(name)).reml().record
-        assert isinstance(record, MixedFit)
+        data = hm.load_dataset(name)
+        record = (
+            hm.Model(formula, data, family="binomial").ml() if case in BINOMIAL else hm.Model(formula, data).reml()
+        ).record
         draws, peer = DRAWS[case], lme4(case)
 
-        def by_bootstrap(record: MixedFit = record, draws: int = draws) -> object:
+        def by_bootstrap(record: Record = record, draws: int = draws) -> object:
             return bootstrap_limits(record, bootstrap_record(record, draws, 1, progressbar=False))
 
         jobs: dict[str, Callable[[], object]] = {

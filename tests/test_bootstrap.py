@@ -281,7 +281,7 @@ def test_the_bar_shows_where_someone_watches(sleep, monkeypatch, capsys):
     monkeypatch.setattr(intervals.time, "monotonic", lambda: float(next(clock)))
     bootstrap_record(sleep, 20, 1)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(intervals, "_someone_watches", lambda: True)
+    monkeypatch.setattr(intervals, "someone_watches", lambda: True)
     bootstrap_record(sleep, 20, 1, progressbar=False)
     assert capsys.readouterr().err == ""
     bootstrap_record(sleep, 20, 1)

@@ -1,10 +1,11 @@
-"""Likelihood-ratio tests: lme4's anova, what is nested in what, mixtures at the boundary, refusals.
+"""Likelihood-ratio tests: lme4's anova, what is nested in what, mixtures and simulation at the boundary, refusals.
 
 Reference: tests/reference/lme4/lrt_*.json (lme4 1.1-31, default optimiser, which stops up to 1e-6 below the maximum of
 the log likelihood: hence 1e-5 for chi-square and p)."""
 
 from __future__ import annotations
 
+import pickle
 import warnings
 
 import numpy as np
@@ -16,7 +17,12 @@ from scipy import stats
 from hiermod.comparison.likelihood_ratio import lrt
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, ArgumentTypeError, SingularFitWarning
+from hiermod.frequentist.glm import fit_glm
+from hiermod.frequentist.linear import fit_linear
+from hiermod.frequentist.mixed import fit_mixed
 from hiermod.frequentist.nested import nesting
+from hiermod.frequentist.null_distribution import Pair, null_distribution
+from hiermod.frequentist.refit import with_response
 from hiermod.model import Model
 
 CASES = ["simulated100_lm", "sleep2_days", "sleepstudy_correlation", "sleepstudy_days", "sleepstudy_random_slope"]
@@ -180,3 +186,127 @@ def test_what_is_no_pair_of_fits_is_refused() -> None:
         lrt(fit, fit, names=["one", "two"])
     with pytest.raises(ArgumentError, match="leave names= out"):
         lrt({"a": fit, "b": fit}, names=["a", "b"])
+
+
+def one_way_statistic(between: np.ndarray, within: np.ndarray, a: int, n: int) -> np.ndarray:
+    """Balanced one-way layout, the ML likelihood ratio of tau2 = 0 from its sums of squares, by hand.
+
+    -2 log L = a log v + n log(SSW + SSB / v) + const, v = 1 + m tau2 / s2 >= 1, least at v = (n - a) SSB / (a SSW)."""
+    v = np.maximum(1.0, (n - a) * between / (a * within))
+    return n * np.log(within + between) - a * np.log(v) - n * np.log(within + between / v)
+
+
+def exact_p(observed: float, a: int, n: int) -> float:
+    """P(T >= observed): T rises with F = SSB / (a - 1) / (SSW / (n - a)), which has an F distribution."""
+    low, high = a / (a - 1), 1e4
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        reached = one_way_statistic(np.array(middle * (a - 1)), np.array(float(n - a)), a, n) >= observed
+        low, high = (low, middle) if reached else (middle, high)
+    return float(stats.f.sf(high, a - 1, n - a))
+
+
+def test_simulated_p_against_the_exact_law() -> None:
+    """dyestuff, 6 batches of 5: p within 4 Monte Carlo errors of the F distribution's; few groups are not the mixture.
+
+    The law of Crainiceanu and Ruppert (2004, JRSS B 66) for a balanced layout, drawn from chi-squares, agrees too."""
+    d, draws = load_dataset("dyestuff"), 4000
+    m0, m1 = (sleep(f"Yield ~ 1{term}", data=d) for term in ("", " + (1 | Batch)"))
+    table = lrt(m0, m1, p_boundary="bootstrap", draws=draws, random_seed=1)
+    chisq, p = table["chisq"].iloc[1], table["p_boundary"].iloc[1]
+    exact = exact_p(chisq, 6, 30)
+    assert abs(p - exact) < 4 * np.sqrt(exact * (1 - exact) / draws)
+    assert lrt(m0, m1)["p_boundary"].iloc[1] > 2 * exact  # 0.0101 against 0.0044
+    rng = np.random.default_rng(2)
+    law = one_way_statistic(rng.chisquare(5, 20_000), rng.chisquare(24, 20_000), 6, 30)
+    found = null_distribution(fit_linear(m0.design, reml=False), fit_mixed(m1.design, reml=False), draws, 3)
+    zero = stats.f.cdf(6 / 5, 5, 24)  # P(T = 0) = 0.661, not 0.5
+    assert abs((found.statistic < 1e-6).mean() - zero) < 4 * np.sqrt(zero * (1 - zero) / draws)
+    assert abs((law < 1e-6).mean() - zero) < 4 * np.sqrt(zero * (1 - zero) / 20_000)
+    assert stats.ks_2samp(found.statistic[found.statistic > 1e-6], law[law > 1e-6]).pvalue > 1e-4
+
+
+def test_many_groups_have_the_mixture() -> None:
+    """60 groups, intercepts against slopes as well, uncorrelated: half chi-square with 0, half with 1 df.
+
+    The share above the mixture's 10 % point within 4 Monte Carlo errors and 0.01 for 60 groups."""
+    rng, J, m = np.random.default_rng(1), 60, 8
+    g, x = np.repeat(np.arange(J), m), np.tile(np.arange(m) - (m - 1) / 2, J)
+    d = pd.DataFrame({"g": pd.Categorical(g), "x": x, "y": rng.normal(size=J)[g] + rng.normal(size=J * m)})
+    small, large = (fit_mixed(Model(f"y ~ x + ({t} g)", d).spec, reml=False) for t in ("1 |", "x ||"))
+    draws = 1500
+    found = null_distribution(small, large, draws, 4)
+    share = (found.statistic > stats.chi2.isf(0.2, 1)).mean()
+    assert abs(share - 0.1) < 4 * np.sqrt(0.09 / draws) + 0.01
+    assert (found.failed, found.not_converged) == (0, 0)
+
+
+def test_simulated_statistics_are_a_loop_of_fits() -> None:
+    """Two variances and a correlation at once, where no mixture holds: the same responses, fitted one by one (1e-6)."""
+    d = load_dataset("sleepstudy")
+    small = fit_linear(Model("Reaction ~ Days", d).spec, reml=False)
+    large = fit_mixed(Model("Reaction ~ Days + (Days | Subject)", d).spec, reml=False)
+    found = null_distribution(small, large, 20, 7)
+    pair = Pair((small, large))
+    Y = pair.small.simulate(20, np.random.default_rng(7).spawn(1)[0])
+    loop = []
+    for y in Y:
+        one = fit_linear(with_response(small.design, y), reml=False).criterion
+        loop.append(one - fit_mixed(with_response(large.design, y), reml=False).criterion)
+    assert found.statistic == pytest.approx(np.maximum(loop, 0.0), abs=1e-6)
+    observed = float(np.sort(found.statistic)[-3])
+    assert found.p(observed) == pytest.approx(4 / 21)
+    assert found.p(0.0) == 1.0
+    assert found.p(1e9) == pytest.approx(1 / 21)
+
+
+def test_simulated_p_of_generalised_models_and_common_effects() -> None:
+    d = load_dataset("cbpp")
+    full, less, none = (
+        Model(f"cbind(incidence, size - incidence) ~ {right}", d, family="binomial").ml()
+        for right in ("period + (1 | herd)", "1 + (1 | herd)", "1")
+    )
+    pair = (fit_glm(none.design, "binomial", "logit"), less.record)
+    alone, shared = (null_distribution(*pair, 11, 2, cores) for cores in (1, 2))
+    assert (alone.statistic == shared.statistic).all()
+    table = lrt(none, less, full, p_boundary="bootstrap", draws=11, random_seed=2)
+    assert table["p_boundary"].iloc[1:].tolist() == [pytest.approx(1 / 12)] * 2
+    notes = lrt(none, less, full, p_boundary="bootstrap", draws=2, random_seed=2).attrs["notes"]
+    assert sum("share of 2 responses simulated from" in note for note in notes) == 2
+    with pytest.raises(ArgumentError, match="p_boundary"):
+        lrt(none, less, p_boundary="boot")
+    with pytest.raises(ArgumentError, match="draws must be"):
+        lrt(none, less, p_boundary="bootstrap", draws=0)
+
+
+def test_other_numbers_of_nodes_are_refused() -> None:
+    d = load_dataset("cbpp")
+    small, large = (
+        Model(f"cbind(incidence, size - incidence) ~ {right} + (1 | herd)", d, family="binomial")
+        for right in ("1", "period")
+    )
+    with pytest.raises(ArgumentError, match=r"different numbers of quadrature nodes.*: 1.*: 9"):
+        lrt(small.ml(), large.ml(nodes=9))
+    assert lrt(small.ml(nodes=9), large.ml(nodes=9))["df"].iloc[1] == 3
+    plain = Model("cbind(incidence, size - incidence) ~ 1", d, family="binomial").ml()  # needs no approximation
+    assert lrt(plain, small.ml(nodes=9))["df"].iloc[1] == 1
+
+
+def test_notes_are_printed_and_the_table_stays_a_data_frame() -> None:
+    table = lrt(sleep("Reaction ~ Days + (1 | Subject)"), sleep("Reaction ~ Days + (Days | Subject)"))
+    assert isinstance(table, pd.DataFrame)
+    text, page = " ".join(str(table).split()), table._repr_html_()
+    for note in table.attrs["notes"]:
+        assert note in text
+        assert note.split(".")[0] in page
+    assert "p_boundary" in text
+    assert "..." not in text
+    part = table[["chisq", "p"]]
+    assert type(part) is pd.DataFrame
+    assert "conservative" not in str(part)
+    assert part.attrs["notes"] == table.attrs["notes"]
+    assert type(table.round(2)) is pd.DataFrame
+    assert type(pd.concat([table, table])) is pd.DataFrame
+    again = pickle.loads(pickle.dumps(table))
+    assert "conservative" in str(again)
+    pd.testing.assert_frame_equal(again, table)

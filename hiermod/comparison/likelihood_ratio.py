@@ -1,9 +1,12 @@
-"""Likelihood-ratio tests of nested models (lme4's anova; at boundaries Stram and Lee 1994, Biometrics 50)."""
+"""Likelihood-ratio tests of nested models (lme4's anova; at boundaries Stram and Lee 1994, Biometrics 50).
+
+The table is a DataFrame that prints its notes: which fits were refitted, and what the plain p is worth."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +14,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
+from hiermod.errors import ArgumentError, ArgumentTypeError, ConvergenceWarning, UnsupportedError
+from hiermod.frequentist.linear import LinearFit, fit_linear
 from hiermod.frequentist.mixed import MixedFit, fit_mixed
 from hiermod.frequentist.nested import nesting
+from hiermod.frequentist.null_distribution import NullDistribution, Record, null_distribution
 from hiermod.results.frequentist import FrequentistFit
+from hiermod.results.glmm import GeneralisedFit
+from hiermod.results.intervals import Bar, someone_watches
+from hiermod.results.noted import noted
+from hiermod.results.targets import choice
 
 ROUNDING = 1e-6  # a chi-square below -ROUNDING is no rounding: the larger model was not maximised
 
@@ -24,12 +33,20 @@ REFITTED = (
 )
 CONSERVATIVE = (
     "p is conservative (too large) where a variance is tested, its null value 0 being on the boundary; p_boundary is "
-    "the mixture of chi-squares for one added variance (Stram and Lee 1994)."
+    "the mixture of chi-squares for one added variance (Stram and Lee 1994), good for many groups."
 )
 SEVERAL = (
-    "{name}: {count} variances are added at once, for which no simple mixture holds: p_boundary is nan and p is "
-    "conservative. Add the terms one at a time, or simulate from the smaller model."
+    "{name}: {count} variances are added at once, for which no simple mixture holds, so p_boundary is nan, and p is "
+    "conservative (too large). Add the terms one at a time, or simulate: p_boundary='bootstrap'."
 )
+SIMULATED = (
+    "{name}: p_boundary is the share of {draws} responses simulated from {small} whose statistic is at least as large "
+    "(Monte Carlo error {error:.2g}, random_seed {seed})."
+)
+BOUNDARY = "The plain p is conservative (too large) where variances are tested: their null value 0 is on the boundary."
+SINGULAR = "{name} is a singular fit (a variance of 0, or a correlation of -1 or 1): its check() says more."
+METHODS = ("mixture", "bootstrap")
+COLUMNS = ("chisq", "df", "p", "p_boundary")  # of a test
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,24 +55,48 @@ class _Entry:
 
     name: str
     fit: FrequentistFit
+    record: Record  # by maximum likelihood
     loglik: float
     npar: int
     refitted: bool
     singular: bool
 
 
-def lrt(*fits: FrequentistFit | Mapping[str, FrequentistFit], names: Sequence[str] | None = None) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False)
+class _Test:
+    """A model against the next smaller one."""
+
+    chisq: float
+    df: float
+    p: float
+    added: int  # variances that only the larger model has
+    p_boundary: float = np.nan
+
+
+def lrt(
+    *fits: FrequentistFit | Mapping[str, FrequentistFit],
+    names: Sequence[str] | None = None,
+    p_boundary: str = "mixture",
+    draws: int = 1000,
+    random_seed: int | np.random.Generator | None = None,
+    cores: int = 1,
+    progressbar: bool = True,
+) -> pd.DataFrame:
     """Compare nested models by their likelihoods, each with the next smaller one, as lme4's ``anova(m0, m1)``.
 
-    fits: two or more, in any order, or one dict name -> fit; linear and mixed models may be mixed.  REML fits are
-    refitted by maximum likelihood.  names: for the index; by default the formulas.
-    Returns a DataFrame, smallest model first: npar, loglik, aic, bic, deviance (-2 loglik), chisq, df, p (of
-    chi-square with df degrees of freedom), p_boundary (where exactly one variance is tested: half chi-square with
-    df - 1, half with df; nan where that mixture does not apply).  attrs["notes"]: sentences, among them
-    which fits were refitted.
+    fits: two or more, in any order, or one dict name -> fit; linear and mixed models may be mixed, and so may
+    generalised ones.  REML fits are refitted by maximum likelihood.  names: for the index; by default the formulas.
+    p_boundary: "mixture", or "bootstrap": simulate ``draws`` responses from the smaller model, refit both, and count
+    (every comparison, also one of common effects alone, which it corrects for small samples); ``cores`` processes give
+    the same numbers as one.
 
-    Raises ArgumentTypeError for what is not a frequentist fit; ArgumentError for fewer than two, for other data or
-    another response, and for models that are not nested.
+    Returns a DataFrame, smallest model first: npar, loglik, aic, bic, deviance (-2 loglik), chisq, df, p (of
+    chi-square with df degrees of freedom), p_boundary ("mixture": where exactly one variance is tested, half
+    chi-square with df - 1, half with df; nan where that does not apply).  Its notes are printed under it and stand in
+    attrs["notes"]: which fits were refitted, that the plain p is conservative where variances are tested.
+
+    Raises ArgumentTypeError for what is not a frequentist fit; ArgumentError for fewer than two, for other data,
+    another response, family or number of quadrature nodes, and for models that are not nested.
 
     >>> import hiermod as hm
     >>> d = hm.load_dataset("sleepstudy")
@@ -66,33 +107,71 @@ def lrt(*fits: FrequentistFit | Mapping[str, FrequentistFit], names: Sequence[st
     intercepts     4    NaN  NaN
     slopes         6  42.14  2.0
     """
+    choice("p_boundary", p_boundary, METHODS)
     entries = sorted((_by_likelihood(name, fit) for name, fit in _named(fits, names)), key=lambda e: e.npar)
     base = entries[0].fit
     for entry in entries[1:]:
         _check_data(base, entry.fit)
+    _check_nodes(entries)
     refitted = [entry.name for entry in entries if entry.refitted]
     notes = [REFITTED.format(names=", ".join(refitted))] if refitted else []
-    tests = [(np.nan, np.nan, np.nan, np.nan)]
-    conservative = False
-    for small, large in pairwise(entries):
-        chisq, df, added = _compare(small, large, notes)
-        p = float(stats.chi2.sf(chisq, df))
-        tests.append((chisq, df, p, _mixture(chisq, df) if added == 1 else np.nan))
-        conservative |= added == 1
-        if added > 1:
-            notes.append(SEVERAL.format(name=large.name, count=added))
-    if conservative:
-        notes.append(CONSERVATIVE)
-    notes += [f"{e.name} is a singular fit: some variance is estimated as 0." for e in entries if e.singular]
-    n = base.nobs
-    rows = [
-        (e.npar, e.loglik, 2 * e.npar - 2 * e.loglik, np.log(n) * e.npar - 2 * e.loglik, -2 * e.loglik, *test)
-        for e, test in zip(entries, tests, strict=True)
-    ]
-    columns = ["npar", "loglik", "aic", "bic", "deviance", "chisq", "df", "p", "p_boundary"]
-    table = pd.DataFrame(rows, index=pd.Index([e.name for e in entries], name="model"), columns=columns)
-    table.attrs["notes"] = tuple(notes)
-    return table
+    tests = [_compare(small, large, notes) for small, large in pairwise(entries)]
+    if p_boundary == "bootstrap":
+        rng = np.random.default_rng(random_seed) if len(tests) > 1 else random_seed
+        for position, (small, large) in enumerate(pairwise(entries)):
+            found = _simulated(small, large, draws, rng, cores, progressbar)
+            tests[position] = replace(tests[position], p_boundary=found.p(tests[position].chisq))
+            error, count = found.error(tests[position].chisq), len(found.statistic) - found.failed
+            words = {"name": large.name, "small": small.name, "draws": count, "error": error, "seed": found.seed}
+            notes.append(SIMULATED.format(**words))
+        if any(test.added for test in tests):
+            notes.append(BOUNDARY)
+    else:
+        tests = [replace(t, p_boundary=_mixture(t.chisq, int(t.df))) if t.added == 1 else t for t in tests]
+        for test, entry in zip(tests, entries[1:], strict=True):
+            if test.added > 1:
+                notes.append(SEVERAL.format(name=entry.name, count=test.added))
+        if any(test.added == 1 for test in tests):
+            notes.append(CONSERVATIVE)
+    notes += [SINGULAR.format(name=e.name) for e in entries if e.singular]
+    return noted(_table(entries, tests), notes)
+
+
+def _table(entries: Sequence[_Entry], tests: Sequence[_Test]) -> pd.DataFrame:
+    n = entries[0].fit.nobs
+    none = _Test(np.nan, np.nan, np.nan, 0)
+    table = pd.DataFrame(
+        [(e.npar, e.loglik, 2 * e.npar - 2 * e.loglik, np.log(n) * e.npar - 2 * e.loglik) for e in entries],
+        columns=["npar", "loglik", "aic", "bic"],
+        index=pd.Index([e.name for e in entries], name="model"),
+    )
+    found = [(test.chisq, test.df, test.p, test.p_boundary) for test in (none, *tests)]
+    return table.assign(deviance=-2 * table["loglik"], **dict(zip(COLUMNS, np.transpose(found), strict=True)))
+
+
+def _simulated(
+    small: _Entry,
+    large: _Entry,
+    draws: int,
+    random_seed: int | np.random.Generator | None,
+    cores: int,
+    progressbar: bool,
+) -> NullDistribution:
+    """The statistic's law under the smaller model; warns when refits failed."""
+    bar = Bar("likelihood ratios") if progressbar and someone_watches() else None
+    try:
+        found = null_distribution(small.record, large.record, draws, random_seed, cores, bar)
+    finally:
+        if bar is not None:
+            bar.close()
+    if found.failed or found.not_converged:
+        warnings.warn(
+            f"of {draws} simulated likelihood ratios of {small.name!r} and {large.name!r} {found.failed} failed and "
+            f"are left out, {found.not_converged} did not converge and are kept: {'; '.join(found.messages[:3])}",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return found
 
 
 def _named(fits: tuple[Any, ...], names: Sequence[str] | None) -> list[tuple[str, FrequentistFit]]:
@@ -118,10 +197,24 @@ def _named(fits: tuple[Any, ...], names: Sequence[str] | None) -> list[tuple[str
 
 def _by_likelihood(name: str, fit: FrequentistFit) -> _Entry:
     """The fit by maximum likelihood (a linear model's likelihood is that already)."""
-    if isinstance(fit.record, MixedFit) and fit.reml:
+    record: Record = fit.record
+    if isinstance(record, MixedFit) and fit.reml:
         record = fit_mixed(fit.design, reml=False)
-        return _Entry(name, fit, float(record.loglik), int(record.npar), True, record.singular)
-    return _Entry(name, fit, float(fit.loglik), int(fit.npar), False, fit.singular)
+        return _Entry(name, fit, record, float(record.loglik), int(record.npar), True, record.singular)
+    if isinstance(record, LinearFit) and fit.reml:
+        record = fit_linear(fit.design, reml=False)
+    return _Entry(name, fit, record, float(fit.loglik), int(fit.npar), False, fit.singular)
+
+
+def _check_nodes(entries: Sequence[_Entry]) -> None:
+    """Laplace's approximation and a quadrature differ by more than many a likelihood ratio."""
+    nodes = {e.name: e.fit.nodes for e in entries if isinstance(e.fit, GeneralisedFit) and e.fit.is_mixed}
+    if len(set(nodes.values())) > 1:
+        told = ", ".join(f"{name}: {count}" for name, count in nodes.items())
+        raise ArgumentError(
+            f"the fits approximate the likelihood with different numbers of quadrature nodes ({told}), and so differ "
+            "though the models be equal. Fit all with the same nodes=, 1 if one model has several group effects"
+        )
 
 
 def _check_data(one: FrequentistFit, other: FrequentistFit) -> None:
@@ -148,8 +241,8 @@ def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return a is b or (a is not None and b is not None and np.array_equal(a, b))
 
 
-def _compare(small: _Entry, large: _Entry, notes: list[str]) -> tuple[float, int, int]:
-    """Chi-square, its df, and how many variances the larger model adds."""
+def _compare(small: _Entry, large: _Entry, notes: list[str]) -> _Test:
+    """Chi-square, its df and p, and how many variances the larger model adds."""
     found = nesting(small.fit.design, large.fit.design)
     if found.obstacle is not None or small.npar == large.npar:
         why = found.obstacle or "both have the same number of parameters"
@@ -157,12 +250,13 @@ def _compare(small: _Entry, large: _Entry, notes: list[str]) -> tuple[float, int
             f"{small.name!r} is not nested in {large.name!r}: {why}. A likelihood-ratio test needs the smaller "
             "model to be a special case of the larger; AIC and BIC compare others"
         )
-    chisq = 2.0 * (large.loglik - small.loglik)
+    chisq, df = 2.0 * (large.loglik - small.loglik), large.npar - small.npar
     if not np.isfinite(chisq):
         raise UnsupportedError("a likelihood is infinite: one of the models explains the response exactly")
     if chisq < -ROUNDING * max(1.0, abs(large.loglik)):
         notes.append(f"{large.name} has a lower likelihood than {small.name}: its fit did not converge, do not use p.")
-    return max(chisq, 0.0), large.npar - small.npar, found.added_variances
+    chisq = max(chisq, 0.0)
+    return _Test(chisq, df, float(stats.chi2.sf(chisq, df)), found.added_variances)
 
 
 def _mixture(chisq: float, df: int) -> float:

@@ -21,18 +21,27 @@ def read_only(array: np.ndarray) -> np.ndarray:
 
 
 class FrozenArrays:
-    """Makes every array attribute of a frozen dataclass read-only, after construction and after unpickling."""
+    """Makes every array of a frozen dataclass read-only, those in tuples too, after construction and after unpickling.
+
+    What a cached_property keeps is not pickled: it comes back when asked for."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray):
                 object.__setattr__(self, name, read_only(value))
+            elif isinstance(value, tuple) and any(isinstance(item, np.ndarray) for item in value):
+                frozen = tuple(read_only(item) if isinstance(item, np.ndarray) else item for item in value)
+                object.__setattr__(self, name, frozen)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}  # type: ignore[attr-defined]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             object.__setattr__(self, name, value)
-            if isinstance(value, np.ndarray):
-                value.setflags(write=False)
+            for array in value if isinstance(value, tuple) else (value,):
+                if isinstance(array, np.ndarray):
+                    array.setflags(write=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,17 +6,23 @@ processes share the work.  A REML fit is refitted by REML."""
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import Any, Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from hiermod.errors import ArgumentError, ArgumentTypeError, FitError
 from hiermod.formula.design import FrozenArrays
-from hiermod.frequentist.bootstrap_worker import Chunk, Fit, Worker
+from hiermod.frequentist.bootstrap_worker import Fit, Worker
+from hiermod.frequentist.generalised_record import GeneralisedMixedFit
+from hiermod.frequentist.generalised_refit import GeneralisedRecord, GeneralisedWorker
+from hiermod.frequentist.glm import GeneralisedLinearFit
 from hiermod.frequentist.held import Parameter
 
 
@@ -45,7 +51,7 @@ class Bootstrap(FrozenArrays):
 
 
 def bootstrap(
-    fit: Fit,
+    fit: Fit | GeneralisedRecord,
     draws: int = 1000,
     random_seed: int | np.random.Generator | None = None,
     cores: int = 1,
@@ -55,31 +61,37 @@ def bootstrap(
 
     cores > 1 starts that many processes; as always in Python, a script must then keep its own work under
     ``if __name__ == "__main__":``.  Few models need them: everyday ones are refitted in stacks, thousands a second."""
-    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
-        raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
-    if isinstance(cores, bool) or not isinstance(cores, int | np.integer) or cores < 1:
-        raise ArgumentError(f"cores must be a whole number of at least 1, got {cores!r}")
+    check_count("draws", draws)
+    check_count("cores", cores)
     seed = resolved_seed(random_seed)
-    worker = Worker(fit)
+    worker = worker_of(fit)
     jobs = worker.jobs(int(draws), seed)
-    parts: list[Chunk | None] = [None] * len(jobs)
-    done = 0
-    for index, part in _run(worker, jobs, min(int(cores), len(jobs))):
-        parts[index] = part
-        done += len(part.values)
-        if report is not None:
-            report(done, int(draws))
-    ready = [part for part in parts if part is not None]
+    ready = run_jobs(worker, jobs, int(cores), report)
     values, criterion = np.concatenate([p.values for p in ready]), np.concatenate([p.criterion for p in ready])
     converged, failed = np.concatenate([p.converged for p in ready]), np.concatenate([p.failed for p in ready])
-    counts: dict[str, int] = {}
-    for message in (message for part in ready for message in part.messages):
-        counts[message] = counts.get(message, 0) + 1
-    messages = [f"{message} ({n} times)" for message, n in sorted(counts.items(), key=lambda item: -item[1])]
+    messages = counted(message for part in ready for message in part.messages)
     if failed.all():
         raise FitError(f"none of the {draws} bootstrap refits succeeded: {'; '.join(messages[:3])}")
     estimate = worker.estimates(fit)
     return Bootstrap(worker.parameters, estimate, values, criterion, converged, failed, seed, tuple(messages))
+
+
+def worker_of(fit: Fit | GeneralisedRecord) -> Worker:
+    """What simulates from a fit and refits it."""
+    if isinstance(fit, GeneralisedMixedFit | GeneralisedLinearFit):
+        return GeneralisedWorker(fit)
+    return Worker(fit)
+
+
+def check_count(name: str, value: object) -> None:
+    """ArgumentError for what is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def counted(messages: Iterable[str]) -> list[str]:
+    """Each message once, with how often it came, most frequent first."""
+    return [f"{message} ({n} times)" for message, n in Counter(messages).most_common()]
 
 
 def resolved_seed(random_seed: int | np.random.Generator | None) -> int:
@@ -97,35 +109,63 @@ def resolved_seed(random_seed: int | np.random.Generator | None) -> int:
     return int(random_seed)
 
 
-_worker: Worker | None = None  # of a child process
+Job = tuple[int, np.random.Generator]
 
 
-def _begin(fit: Fit) -> None:
+class Workshop(Protocol):
+    """Works on jobs; ``type(worker)(worker.source)`` makes the same one in another process."""
+
+    source: Any
+
+    def run(self, job: Any) -> Any:
+        """The result of one job."""
+
+
+_worker: Workshop | None = None  # of a child process
+
+
+def _begin(make: Callable[[Any], Workshop], source: Any) -> None:
     """In a child: prepare once; Ctrl-C is the parent's affair."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = Worker(fit)
+    threadpool_limits(limits=1, user_api="blas")
+    _worker = make(source)
 
 
-def _child(job: tuple[int, np.random.Generator]) -> Chunk:
+def _child(job: Any) -> Any:
     if _worker is None:
-        raise FitError("a bootstrap process was not prepared")
+        raise FitError("a worker process was not prepared")
     return _worker.run(job)
 
 
-def _run(worker: Worker, jobs: list[tuple[int, np.random.Generator]], cores: int) -> Iterator[tuple[int, Chunk]]:
-    """(index, result) of every job as it ends."""
+def run_jobs(worker: Workshop, jobs: list[Job], cores: int, report: Callable[[int, int], None] | None) -> list[Any]:
+    """The results in the order of the jobs, whatever the number of processes.  report(draws done, draws)."""
+    parts: list[Any] = [None] * len(jobs)
+    done, total = 0, sum(count for count, _ in jobs)
+    for index, part in as_done(worker, jobs, min(cores, len(jobs))):
+        parts[index] = part
+        done += jobs[index][0]
+        if report is not None:
+            report(done, total)
+    return parts
+
+
+def as_done(worker: Workshop, jobs: Sequence[Any], cores: int) -> Iterator[tuple[int, Any]]:
+    """(index, result) of every job as it ends.
+
+    One BLAS thread: sums in another order would make the numbers depend on the machine's number of cores."""
     if cores == 1:
-        yield from ((index, worker.run(job)) for index, job in enumerate(jobs))
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield from ((index, worker.run(job)) for index, job in enumerate(jobs))
         return
-    pool = ProcessPoolExecutor(cores, get_context("spawn"), initializer=_begin, initargs=(worker.fit,))
+    pool = ProcessPoolExecutor(cores, get_context("spawn"), initializer=_begin, initargs=(type(worker), worker.source))
     try:
-        futures: dict[Future[Chunk], int] = {pool.submit(_child, job): index for index, job in enumerate(jobs)}
+        futures: dict[Future[Any], int] = {pool.submit(_child, job): index for index, job in enumerate(jobs)}
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool as error:
         raise FitError(
-            "the bootstrap's processes ended early. In a script, put what it does under "
+            "the worker processes ended early. In a script, put what it does under "
             "if __name__ == '__main__': (new processes import the script); or use cores=1."
         ) from error
     finally:

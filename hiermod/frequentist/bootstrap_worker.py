@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from threadpoolctl import threadpool_limits
 
 from hiermod.errors import HiermodError
 from hiermod.frequentist.held import Parameter
-from hiermod.frequentist.linear import LinearFit, fit_linear
+from hiermod.frequentist.linear import LinearFit, loglik_of
 from hiermod.frequentist.many_refits import search_all
 from hiermod.frequentist.many_responses import chunk_size, stack
 from hiermod.frequentist.mixed import MixedFit, fit_problem
 from hiermod.frequentist.profile import parameters_of
 from hiermod.frequentist.refit import Products, Responses, simulated, with_response
+from hiermod.kernel.conditioning import condition
 
 ALONE = 10  # draws of a chunk whose refits are made one by one
+AT_ONCE = 500  # of a linear model's, which have a closed form
 ROWS = 4_000_000  # numbers that the simulated responses of one chunk may hold
 
 Fit = MixedFit | LinearFit
@@ -37,8 +39,10 @@ class Chunk:
 class Worker:
     """All that a process needs to work on any chunk."""
 
+    source: Any  # the fit; a worker is made again from it in another process
+
     def __init__(self, fit: Fit) -> None:
-        self.fit = fit
+        self.source = self.fit = fit
         known = fit.design.se is not None
         if isinstance(fit, MixedFit):
             self.parameters = parameters_of(fit)
@@ -48,46 +52,70 @@ class Worker:
         else:
             fixed = tuple(Parameter("fixed", i=i) for i in range(int(fit.design.estimable.sum())))
             self.parameters = fixed if known else (*fixed, Parameter("sigma"))
-            self.stacked = 0
+            self.stacked = AT_ONCE
+
+    @property
+    def chunk(self) -> int:
+        """How many draws one job takes."""
+        return min(self.stacked or ALONE, max(1, ROWS // self.source.design.nobs))
 
     def jobs(self, draws: int, seed: int) -> list[tuple[int, np.random.Generator]]:
         """(how many draws, their random numbers) of every chunk."""
-        size = min(self.stacked or ALONE, max(1, ROWS // self.fit.design.nobs))
-        counts = [min(size, draws - start) for start in range(0, draws, size)]
+        counts = [min(self.chunk, draws - start) for start in range(0, draws, self.chunk)]
         return list(zip(counts, np.random.default_rng(seed).spawn(len(counts)), strict=True))
 
     def run(self, job: tuple[int, np.random.Generator]) -> Chunk:
         """Simulate a chunk and refit it."""
         count, rng = job
-        # One thread: sums in another order would make the numbers depend on the machine's number of cores.
-        with threadpool_limits(limits=1, user_api="blas"):
-            Y = simulated(self.fit, count, rng)
-            values = np.full((count, len(self.parameters)), np.nan)
-            criterion, converged = np.full(count, np.nan), np.zeros(count, dtype=bool)
-            left, messages = list(range(count)), []
-            if isinstance(self.fit, MixedFit):
-                products = self.responses.products(Y)
-                if self.stacked:
-                    left = self._stack(self.fit, products, values, criterion, converged)
-            for s in left:
-                try:
-                    if isinstance(self.fit, MixedFit):
-                        problem = self.responses.problem_with(products, s)
-                        again: Fit = fit_problem(with_response(self.fit.design, Y[s]), problem, self.fit.reml)
-                    else:
-                        again = fit_linear(with_response(self.fit.design, Y[s]), self.fit.reml)
-                except (HiermodError, np.linalg.LinAlgError) as error:
-                    messages.append(str(error))
-                    continue
-                values[s], criterion[s] = self.estimates(again), again.criterion
-                converged[s] = bool(getattr(again, "converged", True))
-                if not converged[s]:
-                    messages.append(again.convergence.message)  # type: ignore[union-attr]
+        return self.refits(self.simulate(count, rng))
+
+    def simulate(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """(count, n) responses from the fit."""
+        return simulated(self.fit, count, rng)
+
+    def refits(self, Y: np.ndarray) -> Chunk:
+        """Refit each row of Y (S, n)."""
+        if not isinstance(self.fit, MixedFit):
+            return self._least_squares(self.fit, Y)
+        count = len(Y)
+        values = np.full((count, len(self.parameters)), np.nan)
+        criterion, converged = np.full(count, np.nan), np.zeros(count, dtype=bool)
+        left, messages = list(range(count)), []
+        products = self.responses.products(Y)
+        if self.stacked:
+            left = self._stack(self.fit, products, values, criterion, converged)
+        for s in left:
+            try:
+                problem = self.responses.problem_with(products, s)
+                again = fit_problem(with_response(self.fit.design, Y[s]), problem, self.fit.reml)
+            except (HiermodError, np.linalg.LinAlgError) as error:
+                messages.append(str(error))
+                continue
+            values[s], criterion[s], converged[s] = self.estimates(again), again.criterion, again.converged
+            if not again.converged:
+                messages.append(again.convergence.message)
         return Chunk(values, criterion, converged, ~np.isfinite(criterion), tuple(messages))
 
-    def estimates(self, fit: Fit) -> np.ndarray:
+    def _least_squares(self, fit: LinearFit, Y: np.ndarray) -> Chunk:
+        """All at once: only the products with y differ."""
+        design, (n, p) = fit.design, (len(fit.fitted), int(fit.design.estimable.sum()))
+        precision = design.weights if design.se is None else 1.0 / design.se**2
+        rows = condition(design.y, design.X[:, design.estimable], (), precision, design.offset)
+        R = Y if design.offset is None else Y - design.offset
+        R = R if rows.sqrt_w is None else R * rows.sqrt_w
+        gamma = R @ rows.Q
+        rss = np.square(R - gamma @ rows.Q.T).sum(axis=1)
+        m = n - p if fit.reml else n
+        sigma = np.ones(len(Y)) if fit.sigma_known else np.sqrt(rss / m)
+        beta = solve_triangular(rows.R, gamma.T).T if p else gamma
+        logdet = 2.0 * float(np.log(np.abs(np.diag(rows.R))).sum()) if fit.reml else 0.0
+        criterion = -2.0 * loglik_of(m, rss, rows.sum_log_w, logdet, fit.sigma_known)
+        good = np.isfinite(criterion)
+        return Chunk(self._columns([], beta, sigma), criterion, good, ~good, ())
+
+    def estimates(self, fit: Any) -> np.ndarray:
         """(q,) in the order of the parameters."""
-        blocks = fit.covariance if isinstance(fit, MixedFit) else ()
+        blocks = getattr(fit, "covariance", ())
         beta = fit.beta[fit.design.estimable]
         return self._columns([block[None] for block in blocks], beta[None], np.array([fit.sigma]))[0]
 

@@ -26,7 +26,7 @@ from hiermod.kernel.covariance import null_directions, positive_columns
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.start import curvature_guess
 from hiermod.kernel.threads import SHORT, suitable_threads
-from hiermod.kernel.weighted import prepare
+from hiermod.kernel.weighted import WeightedProblem, prepare
 
 START = 0.7  # first relative standard deviation of every whitened column, on the scale of the linear predictor
 AWAY = 0.1  # a zero column is stationary: the second stage starts at least this far from it
@@ -44,19 +44,33 @@ def fit_generalised(
 
     start: theta in lme4's order, for tests and refits.  FitError for separation (no estimate exists), DesignError for a
     variance that the data cannot tell; whether the search succeeded is data, in ``convergence`` and ``singular``."""
+    return fit_rows(design, rows_of(design), family, link, nodes, start)
+
+
+def rows_of(design: Design) -> WeightedProblem:
+    """The design's predictors, ready for any weights and any response."""
+    terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
+    with suitable_threads(SHORT):  # many short steps: threads would only spin
+        return prepare(design.X[:, design.estimable], terms)
+
+
+def criterion_of(rows: WeightedProblem, likelihood: Likelihood, design: Design, nodes: int) -> LaplaceCriterion:
+    """The function of (theta, beta) that a fit minimises."""
+    offset = np.zeros(design.nobs) if design.offset is None else np.asarray(design.offset, dtype=float)
+    if nodes == 1:
+        return LaplaceCriterion(rows, likelihood, offset)
+    return QuadratureCriterion(rows, likelihood, offset, nodes)
+
+
+def fit_rows(
+    design: Design, rows: WeightedProblem, family: str, link: str, nodes: int = 1, start: np.ndarray | None = None
+) -> GeneralisedMixedFit:
+    """As ``fit_generalised``, with the predictors prepared before: refits share them."""
     likelihood = likelihood_of(design, family, link)
     nodes = check_nodes(design, nodes)
     _check_identifiable(design, likelihood)
-    X = design.X[:, design.estimable]
-    terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
-    with suitable_threads(SHORT):  # many short steps: threads would only spin
-        rows = prepare(X, terms)
-    offset = np.zeros(design.nobs) if design.offset is None else np.asarray(design.offset, dtype=float)
-    criterion: LaplaceCriterion
-    if nodes == 1:
-        criterion = LaplaceCriterion(rows, likelihood, offset)
-    else:
-        criterion = QuadratureCriterion(rows, likelihood, offset, nodes)
+    criterion = criterion_of(rows, likelihood, design, nodes)
+    offset = criterion.offset
     with suitable_threads(max(len(rows.problem.cross.tail), SHORT)):
         criterion.start_at(scoring(likelihood, rows.Q, offset, names_of(design, rows.problem.R))[0])
         x0, mode = _first_stage(criterion, start)

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from hiermod.errors import FitError
-from hiermod.formula.design import Design, read_only
+from hiermod.formula.design import Design, FrozenArrays, read_only
 from hiermod.frequentist.families import Likelihood
 from hiermod.frequentist.optimise import Convergence
 from hiermod.kernel import conditional
@@ -20,7 +19,7 @@ from hiermod.kernel.elimination import Factorisation
 
 
 @dataclass(frozen=True, eq=False)
-class GeneralisedMixedFit:
+class GeneralisedMixedFit(FrozenArrays):
     """Blocks stand in formula order, theta in lme4's.  Arrays are read-only; nan where a column is not estimable.
 
     ``problem`` holds the cross-products at the last weights: with ``factor`` it gives the joint law of (beta, b) given
@@ -51,22 +50,6 @@ class GeneralisedMixedFit:
     reml = False
     sigma = 1.0
     sigma_known = True
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, np.ndarray):
-                object.__setattr__(self, name, read_only(value))
-            elif isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
-                object.__setattr__(self, name, tuple(read_only(array) for array in value))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the factor and what is derived from it: both come back when asked for."""
-        return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            object.__setattr__(self, name, value)
-        self.__post_init__()
 
     @property
     def loglik(self) -> float:

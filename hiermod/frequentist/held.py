@@ -7,6 +7,7 @@ correlation.  Minus two log likelihood = log|L_Z|^2 + r^2 / sigma^2 + n log(2 pi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -47,12 +48,7 @@ def deviance(
     sigma: None to profile it out (it is 1 where it is known).  fixed: (column of X, value) to hold one coefficient.
     None where the factor cannot be had in floating point."""
     cross, n = problem.cross, problem.n
-    by_factor = []
-    for layout in problem.factors:
-        Lam = np.zeros((layout.size, layout.size))
-        for block, where in zip(layout.blocks, layout.columns, strict=True):
-            Lam[where, where] = lambdas[block]
-        by_factor.append(Lam)
+    by_factor = problem.by_factor(lambdas)
     if not all(np.isfinite(Lam).all() for Lam in by_factor):
         return None
     factor = factorise(cross, by_factor)
@@ -176,18 +172,25 @@ class Held:
         if found is None:
             return np.inf, np.nan, np.full(len(x), np.nan)
         block = self.parameter.block
+        slope, parts = self.pulled_back(phi, x, found.lambdas, sigma)
+        last = [] if self.problem.sigma_known else [found.log_sigma - float((found.lambdas[block] * at[block]).sum())]
+        return found.value, slope, np.concatenate([*parts, last])
+
+    def pulled_back(
+        self, phi: float, x: np.ndarray, gradients: Sequence[np.ndarray], sigma: float
+    ) -> tuple[float, list[np.ndarray]]:
+        """d / dphi of an sd or a correlation, and d / dx but for sigma's place, from the gradients (k, k) per block."""
+        block = self.parameter.block
         whitener = self.problem.whiteners[block]
-        G = (np.linalg.solve(whitener.T, found.lambdas[block]) / sigma)[self.order] * self.scale[:, None]
+        G = (np.linalg.solve(whitener.T, gradients[block]) / sigma)[self.order] * self.scale[:, None]
         mine = G[self._free]
-        if kind == "sd":
+        if self.parameter.kind == "sd":
             slope = float(G[0, 0] / self.scale[0])
         else:
             sine, cosine, sd2 = np.sin(phi), np.cos(phi), x[1]
             slope = float(sd2 * (cosine * G[1, 0] - sine * G[1, 1]))
             mine = np.array([G[0, 0], sine * G[1, 0] + cosine * G[1, 1], *mine])
-        others = [g[np.tril_indices(len(g))] for i, g in enumerate(found.lambdas) if i != block]
-        last = [] if self.problem.sigma_known else [found.log_sigma - float((found.lambdas[block] * at[block]).sum())]
-        return found.value, slope, np.concatenate([mine, *others, last])
+        return slope, [mine, *(g[np.tril_indices(len(g))] for i, g in enumerate(gradients) if i != block)]
 
     def lambdas(self, phi: float, x: np.ndarray) -> list[np.ndarray]:
         """Whitened Lambdas at (phi, x)."""

@@ -37,8 +37,12 @@ class LaplaceCriterion:
 
     def mode(self, x: np.ndarray, gamma: np.ndarray | None) -> Mode | None:
         """The conditional modes at (theta, beta), or jointly with beta when gamma is None."""
+        return self.mode_at(self.rows.problem.factor_lambdas(x), gamma)
+
+    def mode_at(self, lambdas: list[np.ndarray], gamma: np.ndarray | None) -> Mode | None:
+        """The same at whitened Lambdas (K, K), one for each factor, lower triangular or not."""
         start = self._gamma if gamma is None else gamma
-        mode = find_mode(self.rows, self.likelihood, self.offset, x, start, self._u, gamma is None)
+        mode = find_mode(self.rows, self.likelihood, self.offset, lambdas, start, self._u, gamma is None)
         if mode is not None:
             self._u, self._gamma = mode.u, mode.gamma
         return mode
@@ -53,25 +57,31 @@ class LaplaceCriterion:
 
     def __call__(self, x: np.ndarray, gamma: np.ndarray | None) -> Evaluation:
         """D and its gradient.  With gamma None beta minimises h (lme4's nAGQ = 0) and gamma's gradient is empty."""
-        mode = self.mode(x, gamma)
+        problem = self.rows.problem
+        found = self.at(problem.factor_lambdas(x), gamma)
+        if found is None:  # out of reach in floating point: the search turns back
+            fixed = np.full(0 if gamma is None else problem.p, np.nan)
+            return Evaluation(np.inf, np.full(problem.template.n_theta, np.nan), fixed)
+        value, by_factor, by_gamma = found
+        return Evaluation(value, problem.template.pack(by_block(problem, by_factor)), by_gamma)
+
+    def at(
+        self, lambdas: list[np.ndarray], gamma: np.ndarray | None
+    ) -> tuple[float, list[np.ndarray], np.ndarray] | None:
+        """D and its gradients with respect to every element of each factor's Lambda (K, K), and to gamma."""
+        mode = self.mode_at(lambdas, gamma)
         if mode is None:
-            return impossible(self.rows.problem, gamma)
+            return None
         s = mode.derivatives.slope * row_variances(mode.expected, self.rows.factors)
         determinant = lambda_gradients(mode.expected, with_fixed=False, weight=0.0)
         by_lambda, by_gamma = follow_modes(self.rows, mode, s, -2.0 * mode.derivatives.score, free=gamma is None)
         total = [a + b for a, b in zip(determinant, by_lambda, strict=True)]
-        return Evaluation(laplace_value(mode), to_theta(self.rows.problem, total), by_gamma)
+        return laplace_value(mode), total, by_gamma
 
 
 def laplace_value(mode: Mode) -> float:
     """h plus the log determinant of its expected curvature."""
     return mode.penalised + mode.expected.logdet_random
-
-
-def impossible(problem: Problem, gamma: np.ndarray | None) -> Evaluation:
-    """Where the criterion cannot be had in floating point: the search turns back."""
-    p = 0 if gamma is None else problem.p
-    return Evaluation(np.inf, np.full(problem.template.n_theta, np.nan), np.full(p, np.nan))
 
 
 def follow_modes(
@@ -91,10 +101,10 @@ def follow_modes(
     return by_lambda, rows.Q.T @ moving if not free else np.zeros(0)
 
 
-def to_theta(problem: Problem, by_factor: list[np.ndarray]) -> np.ndarray:
-    """Gradients with respect to each factor's Lambda as one vector in theta's order (whitened coordinates)."""
-    by_block: list[np.ndarray] = [np.zeros((0, 0))] * len(problem.template.sizes)
+def by_block(problem: Problem, by_factor: list[np.ndarray]) -> list[np.ndarray]:
+    """Gradients with respect to each factor's Lambda, cut into those of its blocks (k, k), in formula order."""
+    blocks: list[np.ndarray] = [np.zeros((0, 0))] * len(problem.template.sizes)
     for layout, gradient in zip(problem.factors, by_factor, strict=True):
         for block, where in zip(layout.blocks, layout.columns, strict=True):
-            by_block[block] = gradient[where, where]
-    return problem.template.pack(by_block)
+            blocks[block] = gradient[where, where]
+    return blocks

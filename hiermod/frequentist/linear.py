@@ -5,6 +5,7 @@ A formula without a bar.  With known residual standard deviations (se) sigma is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -86,20 +87,20 @@ def fit_linear(design: Design, reml: bool = True) -> LinearFit:
         r_squared=r_squared,
         adj_r_squared=adjusted,
         f_statistic=f_statistic,
-        loglik_ml=_loglik(n, rss, parts.sum_log_w, 0.0, known),
-        loglik_reml=_loglik(df, rss, parts.sum_log_w, logdet_R, known),
+        loglik_ml=float(loglik_of(n, rss, parts.sum_log_w, 0.0, known)),
+        loglik_reml=float(loglik_of(df, rss, parts.sum_log_w, logdet_R, known)),
         npar=p + (0 if known else 1),
         fitted=fitted,
         hat=np.einsum("ij,ij->i", parts.Q, parts.Q),
     )
 
 
-def _loglik(m: int, rss: float, sum_log_w: float, logdet: float, known: bool) -> float:
-    """m is n for ML and n - p for REML."""
+def loglik_of(m: int, rss: Any, sum_log_w: float, logdet: float, known: bool) -> Any:
+    """Of one residual sum of squares or many.  m is n for ML and n - p for REML."""
     if known:
-        return -0.5 * (m * float(np.log(2 * np.pi)) + rss + logdet - sum_log_w)
+        return -0.5 * (m * np.log(2 * np.pi) + rss + logdet - sum_log_w)
     with np.errstate(divide="ignore"):  # a perfect fit has an infinite likelihood, as in R
-        return -0.5 * (m * (1.0 + float(np.log(2 * np.pi * rss / m))) + logdet - sum_log_w)
+        return -0.5 * (m * (1.0 + np.log(2 * np.pi * rss / m)) + logdet - sum_log_w)
 
 
 def _explained(

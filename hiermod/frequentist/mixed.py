@@ -7,13 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from hiermod.errors import DesignError, FitError, UnsupportedError
-from hiermod.formula.design import Design, read_only
-from hiermod.frequentist.optimise import Convergence, Minimum, minimise
+from hiermod.formula.design import Design, FrozenArrays, read_only
+from hiermod.frequentist.optimise import Convergence, Minimum, minimise_scaled
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.covariance import null_directions, positive_columns
@@ -22,11 +21,13 @@ from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.start import curvature_guess, opposed_start, start_x
 from hiermod.kernel.threads import suitable_threads
 
+LARGE, MOST_TENFOLD = 4.0, 10  # a start this large may be far too small
+EXACT = 1e-13  # share of the sum of squares, the fixed part taken off, that elimination cannot tell from nothing
 ZERO = 1e-5  # a diagonal element of the whitened Lambda below this is tried at exactly 0
 
 
 @dataclass(frozen=True, eq=False)
-class MixedFit:
+class MixedFit(FrozenArrays):
     """A linear mixed model at its optimum.  Blocks stand in formula order, theta in lme4's.
 
     Arrays are read-only.  beta and vcov_beta are nan for columns that are not estimable."""
@@ -50,22 +51,6 @@ class MixedFit:
     modes: tuple[np.ndarray, ...]  # (J, k) per block: conditional modes b
     population: np.ndarray  # (n,) offset + X beta
     fitted: np.ndarray  # (n,) offset + X beta + Z b
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, np.ndarray):
-                object.__setattr__(self, name, read_only(value))
-            elif isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
-                object.__setattr__(self, name, tuple(read_only(array) for array in value))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the factor and what is derived from it: both come back when asked for."""
-        return {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            object.__setattr__(self, name, value)
-        self.__post_init__()
 
     @property
     def loglik(self) -> float:
@@ -153,6 +138,12 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
     factor = problem.factorise(theta)
     if factor is None:
         raise FitError("the penalised normal equations could not be factorised at the optimum")
+    if not best.convergence.converged and factor.pwrss < EXACT * float(problem.cross.tail[-1, -1]):
+        raise DesignError(
+            f"common and group effects together explain {design.response} as good as exactly in every row: no residual "
+            "variance is left. Are the responses computed from the groups, or is there one row per group and "
+            "condition? Leave a term out, or give known residual standard deviations with se=."
+        )
     estimated, modes = conditional.coefficients(problem, factor)
     m = problem.n - problem.p if reml else problem.n
     sigma = 1.0 if problem.sigma_known else float(np.sqrt(factor.pwrss / m))
@@ -252,10 +243,13 @@ def _search(problem: Problem, reml: bool, start: np.ndarray | None) -> Minimum:
         return problem.criterion_and_gradient_x(x, reml)
 
     def search(x: np.ndarray) -> Minimum:
-        return minimise(objective, x, curvature_guess(problem, x))
+        return minimise_scaled(objective, x, lambda at: curvature_guess(problem, at))
 
-    best = search(start_x(problem) if start is None else problem.x_from_theta(np.asarray(start, dtype=float)))
     diagonal = problem.template.diagonal()
+    if start is None:
+        best = search(_far_start(problem, reml, start_x(problem)))
+    else:
+        best = search(problem.x_from_theta(np.asarray(start, dtype=float)))
     further = [opposed_start(problem)]
     if not best.convergence.converged or np.abs(best.x[diagonal]).min() < 1e-3:
         further.append(diagonal * 1.0)
@@ -270,6 +264,25 @@ def _search(problem: Problem, reml: bool, start: np.ndarray | None) -> Minimum:
         if lower or rescued:
             best = replace(other, convergence=replace(other.convergence, second_start=True))
     return replace(best, convergence=replace(best.convergence, evaluations=evaluations))
+
+
+def _far_start(problem: Problem, reml: bool, x: np.ndarray) -> np.ndarray:
+    """The start, with standard deviations that hardly leave anything to the residual made tenfold while that is better.
+
+    ``start_x`` cannot tell 5 residual standard deviations from 50,000."""
+    large = np.flatnonzero(problem.template.diagonal() & (x >= LARGE))
+    if not len(large):
+        return x
+    value = problem.criterion_x(x, reml)
+    for element in large:
+        for _ in range(MOST_TENFOLD):
+            further = x.copy()
+            further[element] *= 10.0
+            new = problem.criterion_x(further, reml)
+            if not new < value:
+                break
+            x, value = further, new
+    return x
 
 
 def _at_the_boundary(problem: Problem, reml: bool, best: Minimum) -> np.ndarray:

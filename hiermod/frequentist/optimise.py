@@ -7,7 +7,7 @@ reason a zero column is always stationary, minimum or saddle; only the curvature
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,12 @@ ROUGH_DIFFERENCE = 1e-3  # where those were lost in rounding
 NEGATIVE = 1e-6  # an eigenvalue below -NEGATIVE * largest is negative curvature
 SMALL_GRADIENT = 1e-3  # scaled size that counts as zero: the criterion is then within 5e-7 of its minimum
 LONGEST = 2.0  # longest step of x, whose unit is one residual standard deviation
+FAR = 20.0  # an element of x above this is measured in units of itself
+SURPASSED = 5.0  # a search that leads this many times further starts again in the new units
+MOST_SCALES = 6
+LOUD = 1e-8  # noise of the values above which short differences of the gradient say nothing
+UNIMPORTANT = 0.05  # scaled size of a gradient, in standard errors, that rounding may hide
+ROUNDED = "rounding blurs the criterion: group effects are so large that their differences hide the residual"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,21 +70,29 @@ class _Counter:
 
 
 def minimise(
-    objective: Objective, start: np.ndarray, curvature: np.ndarray, max_evaluations: int = 1000, max_restarts: int = 5
+    objective: Objective,
+    start: np.ndarray,
+    curvature: np.ndarray,
+    max_evaluations: int = 1000,
+    max_restarts: int = 5,
+    noise: float = 0.0,
 ) -> Minimum:
     """Minimise a smooth function given with its gradient.
 
-    start (m,); curvature (m,) positive: a guess of the Hessian's diagonal, only for the first steps."""
+    start (m,); curvature (m,) positive: a guess of the Hessian's diagonal, only for the first steps.  noise: what
+    rounding adds to the function's values, where that is known to be more than their last digits."""
+    rough = max(ROUGH_DIFFERENCE, float(np.cbrt(noise)))
     function = _Counter(objective)
     value, gradient = function(start)
     x, inverse, restarts = start, np.diag(1.0 / curvature), 0
     while True:
         x, value, gradient, inverse = _bfgs(function, x, value, gradient, inverse, max_evaluations)
-        x, value, gradient, hessian = _newton(function, x, value, gradient, max_evaluations)
-        record = _judge(gradient, hessian, function.count, restarts, max_evaluations)
+        fine = rough if noise > LOUD else DIFFERENCE
+        x, value, gradient, hessian = _newton(function, x, value, gradient, max_evaluations, fine, noise)
+        record = _judge(gradient, hessian, function.count, restarts, max_evaluations, noise)
         if record.status in ("gradient", "saddle"):  # where rounding is large, differences need longer steps
-            x, value, gradient, hessian = _newton(function, x, value, gradient, max_evaluations, ROUGH_DIFFERENCE)
-            record = _judge(gradient, hessian, function.count, restarts, max_evaluations)
+            x, value, gradient, hessian = _newton(function, x, value, gradient, max_evaluations, rough, noise)
+            record = _judge(gradient, hessian, function.count, restarts, max_evaluations, noise)
         if record.status != "saddle" or restarts == max_restarts:
             break
         eigenvalues, vectors = np.linalg.eigh(hessian)
@@ -90,6 +104,39 @@ def minimise(
         size = np.abs(eigenvalues)
         inverse = (vectors / np.maximum(size, 1e-3 * size.max())) @ vectors.T
     return Minimum(x, value, gradient, hessian, record)
+
+
+def minimise_scaled(objective: Objective, start: np.ndarray, curvature: Callable[[np.ndarray], np.ndarray]) -> Minimum:
+    """``minimise`` in units in which no element of x is large; curvature: a guess of the Hessian's diagonal at a point.
+
+    An element of 1,000 has a curvature 1e-6 times that of an element of 1, below what rounding leaves of the Hessian,
+    and takes steps of its own size.  Nothing changes where every element is below ``FAR``."""
+    x, evaluations = start, 0
+    for _ in range(MOST_SCALES):
+        unit = np.where(np.abs(x) > FAR, np.abs(x), 1.0)
+
+        noise = _noise(objective, x) if (unit > 1.0).any() else 0.0
+
+        def scaled(z: np.ndarray, unit: np.ndarray = unit) -> tuple[float, np.ndarray]:
+            value, gradient = objective(z * unit)
+            return value, gradient * unit
+
+        found = minimise(scaled, x / unit, curvature(x) * unit**2, noise=noise)
+        evaluations += found.convergence.evaluations
+        x = found.x * unit
+        if (np.abs(x) < SURPASSED * np.maximum(unit, FAR)).all():
+            break
+    convergence = replace(found.convergence, evaluations=evaluations)
+    return Minimum(x, found.value, found.gradient / unit, found.hessian / np.outer(unit, unit), convergence)
+
+
+def _noise(objective: Objective, x: np.ndarray) -> float:
+    """How far values next to each other differ by rounding: the spread about a line through nine of them."""
+    steps = np.arange(-4.0, 5.0)
+    values = np.array([objective(x * (1.0 + 1e-9 * step))[0] for step in steps])
+    if not np.isfinite(values).all():
+        return 0.0
+    return float(np.ptp(values - np.polyval(np.polyfit(steps, values, 1), steps)))
 
 
 def _bfgs(
@@ -160,20 +207,21 @@ def _newton(
     gradient: np.ndarray,
     max_evaluations: int,
     difference: float = DIFFERENCE,
+    noise: float = 0.0,
 ) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
     """Newton's method in a trust region.  The Hessian is kept as long as it predicts the next gradient."""
     hessian, fresh, radius = _hessian(function, x, gradient, difference), True, LONGEST
     while function.count < max_evaluations and np.isfinite(hessian).all():
         eigenvalues, vectors = np.linalg.eigh(hessian)
         step, predicted = _trust_step(gradient, eigenvalues, vectors, radius)
-        if predicted < TIGHT:
+        if predicted < max(TIGHT, 0.1 * noise):
             if fresh or eigenvalues[0] > 0.01 * eigenvalues[-1]:
                 break
             hessian, fresh = _hessian(function, x, gradient, difference), True
             continue
         new_value, new_gradient = function(x + step)
         size = float(np.linalg.norm(step))
-        rounding = 1e-12 * max(1.0, abs(value))
+        rounding = max(1e-12 * max(1.0, abs(value)), noise)
         ratio = (value - new_value) / predicted
         shrinks = float(np.linalg.norm(new_gradient)) < 0.5 * float(np.linalg.norm(gradient))
         if ratio < 1e-3 and not (shrinks and new_value <= value + rounding):
@@ -231,7 +279,9 @@ def _leave_saddle(
     return best
 
 
-def _judge(gradient: np.ndarray, hessian: np.ndarray, evaluations: int, restarts: int, most: int) -> Convergence:
+def _judge(
+    gradient: np.ndarray, hessian: np.ndarray, evaluations: int, restarts: int, most: int, noise: float = 0.0
+) -> Convergence:
     """What gradient and Hessian say about the place where the search stopped."""
     if not (np.isfinite(hessian).all() and np.isfinite(gradient).all()):
         message = "the criterion could not be computed near the place where the search stopped"
@@ -243,9 +293,12 @@ def _judge(gradient: np.ndarray, hessian: np.ndarray, evaluations: int, restarts
     smallest = float(eigenvalues[0]) / largest
     size = float(np.sqrt(2.0 * predicted))
     status: Literal["converged", "gradient", "saddle", "evaluations"]
-    if evaluations >= most:
+    enough = max(SMALL_GRADIENT, min(2.0 * float(np.sqrt(noise)), UNIMPORTANT))
+    if noise > UNIMPORTANT**2:
+        status, message = "gradient", f"{ROUNDED} (by {noise:.1g})"
+    elif evaluations >= most and not size < enough:
         status, message = "evaluations", f"the search stopped at its limit of {most} evaluations"
-    elif not size < SMALL_GRADIENT:
+    elif not size < enough:
         status, message = "gradient", f"the gradient is not zero where the search stopped (scaled size {size:.2g})"
     elif smallest < -NEGATIVE:
         status, message = "saddle", "the search stopped at a saddle: the criterion still falls in some direction"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hiermod.frequentist.families import Derivatives, Likelihood
-from hiermod.kernel.elimination import Factorisation
+from hiermod.kernel.elimination import Factorisation, factorise
 from hiermod.kernel.weighted import WeightedProblem
 from hiermod.kernel.weighted_solve import solve
 
@@ -38,15 +38,14 @@ def find_mode(
     rows: WeightedProblem,
     likelihood: Likelihood,
     offset: np.ndarray,
-    x: np.ndarray,
+    lambdas: list[np.ndarray],
     gamma: np.ndarray,
     u: list[np.ndarray],
     free: bool,
 ) -> Mode | None:
-    """Minimise from (gamma, u).  x: theta in whitened coordinates; free: gamma is minimised over as well.
+    """Minimise from (gamma, u).  lambdas (K, K), one for each factor, whitened; free: gamma is minimised over as well.
 
     None where it cannot be done in floating point (a linear predictor out of reach)."""
-    lambdas = rows.problem.factor_lambdas(x)
     b = [effects @ Lam.T for effects, Lam in zip(u, lambdas, strict=True)]
     fixed, random = rows.Q @ gamma, rows.combine(b)
     value = _penalised(likelihood, offset + fixed + random, u)
@@ -58,7 +57,7 @@ def find_mode(
             return None
     for iteration in range(1, ITERATIONS + 1):
         d = likelihood.derivatives(offset + fixed + random)
-        factor = rows.reweighted(d.observed).factorise_x(x)
+        factor = factorise(rows.reweighted(d.observed).cross, lambdas)
         if factor is None:
             return None
         working = d.score + d.observed * (random + fixed if free else random)
@@ -84,7 +83,7 @@ def find_mode(
         gamma = gamma + shrink * (found.gamma - gamma) if free else gamma
         fixed, random = fixed + shrink * (new_fixed - fixed), random + shrink * (new_random - random)
         if length < TIGHT:
-            return _mode(rows, likelihood, offset, x, lambdas, gamma, u, iteration)
+            return _mode(rows, likelihood, offset, lambdas, gamma, u, iteration)
     return None
 
 
@@ -92,7 +91,6 @@ def _mode(
     rows: WeightedProblem,
     likelihood: Likelihood,
     offset: np.ndarray,
-    x: np.ndarray,
     lambdas: list[np.ndarray],
     gamma: np.ndarray,
     u: list[np.ndarray],
@@ -102,8 +100,8 @@ def _mode(
     b = [effects @ Lam.T for effects, Lam in zip(u, lambdas, strict=True)]
     eta = offset + rows.Q @ gamma + rows.combine(b)
     d = likelihood.derivatives(eta)
-    expected = rows.reweighted(d.expected).factorise_x(x)
-    observed = expected if likelihood.canonical else rows.reweighted(d.observed).factorise_x(x)
+    expected = factorise(rows.reweighted(d.expected).cross, lambdas)
+    observed = expected if likelihood.canonical else factorise(rows.reweighted(d.observed).cross, lambdas)
     if expected is None or observed is None:
         return None
     return Mode(u, b, gamma, eta, d, _penalised(likelihood, eta, u), expected, observed, iterations)

@@ -1,4 +1,4 @@
-"""Profile likelihood of every parameter of a linear mixed model (Bates et al. 2015, J. Stat. Softw. 67(1), section 5).
+"""Profile likelihood of every parameter of a (generalised) mixed model (Bates et al. 2015, J. Stat. Softw. 67(1), 5).
 
 zeta(v) is the signed square root of the ML deviance, minimised with the parameter held at v, less its minimum; the
 limits are where it reaches the normal quantiles.  A REML fit is profiled by its ML deviance too, as lme4 does.  lme4
@@ -6,7 +6,7 @@ reads the limits off a spline; here each is solved for, and the curve is kept wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,17 @@ from scipy import stats
 
 from hiermod.errors import FitError
 from hiermod.formula.design import FrozenArrays
+from hiermod.frequentist.generalised import fit_generalised
+from hiermod.frequentist.generalised_held import held_functions
+from hiermod.frequentist.generalised_record import GeneralisedMixedFit
+from hiermod.frequentist.glm import GeneralisedLinearFit
 from hiermod.frequentist.held import Held, Parameter
 from hiermod.frequentist.mixed import MixedFit, fit_problem
 from hiermod.frequentist.valley import curvature
 from hiermod.frequentist.walk import LowerMinimum, Point, Walk
-from hiermod.kernel.threads import suitable_threads
+from hiermod.kernel.threads import SHORT, suitable_threads
+
+Fit = MixedFit | GeneralisedMixedFit | GeneralisedLinearFit
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +45,16 @@ class Curve(FrozenArrays):
 class Profile:
     """Curves in the order asked for.  level: the limits' confidence; fit: the ML fit they start from."""
 
-    fit: MixedFit
+    fit: Fit
     level: float
     curves: tuple[Curve, ...]
     evaluations: int
 
 
-def parameters_of(fit: MixedFit) -> tuple[Parameter, ...]:
+def parameters_of(fit: Fit) -> tuple[Parameter, ...]:
     """Fixed effects that are estimable, each block's sds and correlations, sigma: as ``fit.parameters()`` has them."""
+    if isinstance(fit, GeneralisedLinearFit):
+        return tuple(Parameter("fixed", i=i) for i in range(int(fit.design.estimable.sum())))
     found = [Parameter("fixed", i=i) for i in range(fit.problem.p)]
     for block, k in enumerate(fit.problem.template.sizes):
         found += [Parameter("sd", block, i) for i in range(k)]
@@ -54,27 +62,56 @@ def parameters_of(fit: MixedFit) -> tuple[Parameter, ...]:
     return tuple(found) if fit.sigma_known else (*found, Parameter("sigma"))
 
 
-def profile(fit: MixedFit, level: float = 0.95, parameters: Sequence[Parameter] | None = None) -> Profile:
-    """Limits and zeta curves of some parameters (default: all).  FitError when the ML fit cannot be found."""
-    with suitable_threads(len(fit.problem.cross.tail)):
-        ml = fit if not fit.reml else fit_problem(fit.design, fit.problem, False, fit.theta)
+def profile(
+    fit: Fit,
+    level: float = 0.95,
+    parameters: Sequence[Parameter] | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> Profile:
+    """Limits and zeta curves of some parameters (default: all).  FitError when the ML fit cannot be found.
+
+    report(done, of how many) is called after every parameter."""
+    columns = SHORT if isinstance(fit, GeneralisedLinearFit) else len(fit.problem.cross.tail)
+    with suitable_threads(columns if isinstance(fit, MixedFit) else max(columns, SHORT)):
+        ml = _by_ml(fit, fit.theta) if isinstance(fit, MixedFit) and fit.reml else fit
         for _ in range(4):
             try:
-                return _profile(ml, level, parameters_of(ml) if parameters is None else parameters)
+                return _profile(ml, level, parameters_of(ml) if parameters is None else parameters, report)
             except LowerMinimum as lower:
-                ml = fit_problem(fit.design, fit.problem, False, lower.theta)
+                ml = _by_ml(fit, lower.theta)
     raise FitError(
         "the ML deviance kept falling below its supposed minimum while it was profiled: the model has many local "
         "minima. Simplify the group effects, or use method='bootstrap'."
     )
 
 
-def _profile(ml: MixedFit, level: float, parameters: Sequence[Parameter]) -> Profile:
+def _by_ml(fit: Fit, theta: np.ndarray) -> Fit:
+    """The fit by maximum likelihood, searched for from theta."""
+    if isinstance(fit, MixedFit):
+        return fit_problem(fit.design, fit.problem, False, theta)
+    if isinstance(fit, GeneralisedLinearFit):  # concave: there is no lower minimum
+        return fit
+    return fit_generalised(fit.design, fit.likelihood.family, fit.likelihood.link, fit.nodes, theta)
+
+
+def _functions(ml: Fit) -> Callable[[Parameter], Held]:
+    """What makes the function to profile out of a parameter."""
+    if not isinstance(ml, MixedFit):
+        return held_functions(ml)
+    return lambda parameter: Held(ml.problem, parameter, ml.Lambda, ml.sigma, ml.beta[ml.design.estimable])
+
+
+def _profile(
+    ml: Fit, level: float, parameters: Sequence[Parameter], report: Callable[[int, int], None] | None
+) -> Profile:
     quantile, curves, evaluations = float(stats.norm.ppf(0.5 + level / 2)), [], 0
-    for parameter in parameters:
-        held = Held(ml.problem, parameter, ml.Lambda, ml.sigma, ml.beta[ml.design.estimable])
+    function = _functions(ml)
+    for done, parameter in enumerate(parameters, 1):
+        held = function(parameter)
         curves.append(_curve(held, ml.criterion, quantile))
         evaluations += held.evaluations
+        if report is not None:
+            report(done, len(parameters))
     return Profile(ml, level, tuple(curves), evaluations)
 
 

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.design import Design
 from hiermod.frequentist.families import Likelihood
-from hiermod.frequentist.laplace import Evaluation, LaplaceCriterion, impossible
+from hiermod.frequentist.laplace import LaplaceCriterion
 from hiermod.frequentist.pirls import Mode
 from hiermod.kernel.weighted import WeightedProblem
 
@@ -58,13 +58,15 @@ class QuadratureCriterion(LaplaceCriterion):
         total = logsumexp(logs, axis=1)
         return np.log(sd) + total, np.exp(logs - total[:, None]), u, eta
 
-    def __call__(self, x: np.ndarray, gamma: np.ndarray | None) -> Evaluation:
-        """The criterion and its gradient; with gamma None the Laplace criterion with beta at the joint mode."""
+    def at(
+        self, lambdas: list[np.ndarray], gamma: np.ndarray | None
+    ) -> tuple[float, list[np.ndarray], np.ndarray] | None:
+        """The criterion and its gradients; with gamma None the Laplace criterion with beta at the joint mode."""
         if gamma is None or len(self.z) == 1:
-            return super().__call__(x, gamma)
-        mode = self.mode(x, gamma)
+            return super().at(lambdas, gamma)
+        mode = self.mode_at(lambdas, gamma)
         if mode is None:
-            return impossible(self.rows.problem, gamma)
+            return None
         integrals, share, u, eta = self._levels(mode)
         factor, d = self.rows.factors[0], mode.derivatives
         v, codes, J = factor.values[:, 0], factor.codes, factor.n_levels
@@ -86,4 +88,4 @@ class QuadratureCriterion(LaplaceCriterion):
         )
         by_gamma = self.rows.Q.T @ (moving - 2.0 * (share[codes] * score).sum(axis=1))
         value = -2.0 * float(integrals.sum() + self.likelihood.constant.sum())
-        return Evaluation(value, np.array([by_lambda]), by_gamma)
+        return value, [np.array([[by_lambda]])], by_gamma

@@ -24,6 +24,7 @@ from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.threads import suitable_threads
 
 STEP, SMALLEST = 1e-4, 0.03  # a difference in x goes over STEP * max(|x|, SMALLEST); the error is its square
+ROUNDING = 1e-15  # times x^2: what elimination loses where group effects dwarf the residual; longer steps there
 FLAT = 1e-9  # an eigenvalue of the scaled Hessian below this is no curvature
 SAME = 1e-8  # lmerTest: degrees of freedom of the rows that differ less are averaged
 
@@ -85,12 +86,13 @@ def _differentiate(fit: MixedFit) -> Satterthwaite:
     problem, variance = fit.problem, fit.sigma**2
     x = problem.x_from_theta(fit.theta)
     free = np.flatnonzero(_free(problem, x)).tolist()
+    relative = max(STEP, float(np.cbrt(ROUNDING * np.square(x).max(initial=0.0))))
     v, known = len(free), problem.sigma_known
     size = v + (0 if known else 1)
     p = problem.p
     hessian, jacobian = np.zeros((size, size)), np.zeros((size, p, p))
     for i, element in enumerate(free):
-        step = STEP * max(abs(float(x[element])), SMALLEST)
+        step = relative * max(abs(float(x[element])), SMALLEST)
         (up, V_up, r_up), (down, V_down, r_down) = (
             _at(problem, x, element, sign * step, fit.reml, variance) for sign in (1.0, -1.0)
         )

@@ -71,7 +71,10 @@ class Problem:
 
     def factor_lambdas(self, x: np.ndarray) -> list[np.ndarray]:
         """One whitened (K, K) Lambda for each grouping factor, block diagonal over its blocks."""
-        blocks = self.template.unpack(x)
+        return self.by_factor(self.template.unpack(x))
+
+    def by_factor(self, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The same from the whitened Lambdas (k, k) of the blocks, lower triangular or not."""
         matrices = []
         for factor in self.factors:
             if len(factor.blocks) == 1:

@@ -8,10 +8,16 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import listing
+from hiermod.results import singular_text
+from hiermod.results.assumption_text import assumption_sentences
 from hiermod.results.summary import Section, Summary, correlation_section, number_column, p_value, varcorr_section
 
 if TYPE_CHECKING:
     from hiermod.results.frequentist import FrequentistFit
+    from hiermod.results.vocabulary import Fit
+
+FINE = "The optimiser converged and no variance or correlation is at its boundary."
+FAR = 60.0  # |mean| / sd of a slope's predictor from which (x || g) loses digits
 
 
 def summary(fit: FrequentistFit) -> Summary:
@@ -105,52 +111,55 @@ def _linear_footer(fit: FrequentistFit) -> str:
 
 def sentences(fit: FrequentistFit) -> list[str]:
     """What is wrong with a mixed fit and what to do, one sentence each; empty when nothing is."""
-    found = []
-    if not fit.converged:
-        found.append(
-            f"The optimiser did not converge ({fit.record.convergence.message}): do not report these estimates."  # type: ignore[union-attr]
-            " Rescale predictors or simplify the group effects."
-        )
+    found = unconverged(fit)
     if fit.singular:
         found += [f"Boundary (singular) fit: {what}." for what in boundary(fit)]
+        found.append("check() says what that means and what to try, the Bayesian fit among it.")
+    return found
+
+
+def unconverged(fit: FrequentistFit) -> list[str]:
+    """Why the search did not end at a minimum, and what to do."""
+    if fit.converged:
+        return []
+    found = [
+        f"The optimiser did not converge ({fit.record.convergence.message}): do not report these estimates. Rescale "  # type: ignore[union-attr]
+        "predictors or simplify the group effects."
+    ]
+    for factor, label, distance in _far_from_zero(fit):
         found.append(
-            "The data do not support all the group effects asked for. Drop the effect at its boundary, or see what the "
-            "Bayesian fit says: its posterior shows which values of that parameter the data leave open."
+            f"{label} lies {distance:.0f} standard deviations from 0, and its effects and the intercepts of {factor} "
+            "are kept uncorrelated (||): then almost the same column stands in the model twice, and which lines it "
+            f"allows depends on where {label} is 0. Centre {label}, or let them correlate with (... | {factor})."
         )
     return found
 
 
+def _far_from_zero(fit: FrequentistFit) -> list[tuple[str, str, float]]:
+    """(factor, column, |mean| / sd) of slopes apart from their intercept whose columns are nearly constant."""
+    blocks, found = fit.design.blocks, []
+    constant = {block.factor for block in blocks if block.labels == ("Intercept",)}
+    for block in blocks:
+        if block.size == 1 and block.factor in constant and block.labels != ("Intercept",):
+            values = block.values[:, 0]
+            distance = float(np.abs(values.mean()) / values.std()) if values.std() > 0 else 0.0
+            if distance > FAR:
+                found.append((block.factor, block.labels[0], distance))
+    return found
+
+
 def boundary(fit: FrequentistFit) -> list[str]:
-    """Which variances are 0, which correlations are -1 or 1, which block has a combination without variance."""
-    told = []
-    varcorr = fit.varcorr()
-    scale = {id(block): np.sqrt(np.mean(np.square(block.values), axis=0)) for block in fit.design.blocks}
-    for block, Lambda in zip(fit.design.blocks, fit.record.Lambda, strict=True):  # type: ignore[union-attr]
-        D = scale[id(block)]
-        if np.linalg.svd(D[:, None] * Lambda, compute_uv=False).min() >= 1e-4:
-            continue
-        sds = D * np.sqrt(np.square(Lambda).sum(axis=1))
-        zero = [label for label, sd in zip(block.labels, sds, strict=True) if sd < 1e-4]
-        if zero:
-            told.append(f"the variance of {listing(zero)} between levels of {block.factor} is estimated as 0")
-            continue
-        rows = varcorr[(varcorr["group"] == block.factor) & varcorr["term2"].notna()]
-        extreme = rows[rows["term1"].isin(block.labels) & (rows["sdcor"].abs() > 0.999)]
-        for _, row in extreme.iterrows():
-            told.append(
-                f"the correlation of {row['term1']} and {row['term2']} within {block.factor} is estimated as "
-                f"{row['sdcor']:+.2f}"
-            )
-        if extreme.empty:
-            told.append(f"a combination of {listing(block.labels)} has no variance between levels of {block.factor}")
-    return told
+    """Which variances are 0, which correlations are -1 or 1, which combination has no variance: a clause each."""
+    return [found.what for found in singular_text.boundaries(fit)]
 
 
-def check(fit: FrequentistFit) -> Summary:
-    """The fit's health as sentences."""
+def check(fit: FrequentistFit, posterior: Fit | None = None) -> Summary:
+    """The fit's health as sentences, what lies at a boundary beside its posterior, and the assumptions."""
+    assumptions = [Section("", sentence) for sentence in assumption_sentences(fit)]
     if not fit.is_mixed:
-        return Summary("Check", (Section("", "Least squares has a closed form: nothing to converge."),))
-    found = sentences(fit)
-    if not found:
-        found = ["The optimiser converged and no variance or correlation is at its boundary."]
-    return Summary("Check", tuple(Section("", sentence) for sentence in found))
+        return Summary("Check", (Section("", "Least squares has a closed form: nothing to converge."), *assumptions))
+    found = [Section("", sentence) for sentence in unconverged(fit)]
+    found += singular_text.sections(fit, posterior)
+    if not (fit.singular or not fit.converged):
+        found.insert(0, Section("", FINE))
+    return Summary("Check", (*found, *assumptions))

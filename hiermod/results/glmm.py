@@ -5,7 +5,7 @@ of the response, which for counts out of trials is the proportion, as in R."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,9 @@ from scipy import stats
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.design import Design
 from hiermod.frequentist.generalised_record import GeneralisedMixedFit
+from hiermod.frequentist.generalised_refit import refit
 from hiermod.frequentist.glm import GeneralisedLinearFit
-from hiermod.results import glmm_predict, glmm_text
+from hiermod.results import glmm_predict, glmm_text, intervals
 from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
@@ -30,6 +31,7 @@ from hiermod.results.tables import (
     varcorr_rows,
 )
 from hiermod.results.targets import choice, read_request
+from hiermod.results.vocabulary import Fit
 
 RESIDUALS = ("response", "pearson", "scaled", "deviance")
 WALD = ["estimate", "std_error", "lower", "upper", "z", "p"]
@@ -194,22 +196,53 @@ class GeneralisedFit(FrequentistFit):
             raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
         return glmm_predict.simulate(self.design, self.record, int(draws), np.random.default_rng(random_seed))
 
-    def confint(self, level: float = LEVEL, method: str = "wald") -> pd.DataFrame:  # type: ignore[override]
-        """Confidence intervals of the common coefficients: lower, upper.  "wald": normal quantiles."""
-        choice("method", method, ("wald",))
+    def confint(
+        self,
+        level: float = LEVEL,
+        method: str = "profile",
+        parameters: Sequence[str] | None = None,
+        *,
+        draws: int = 1000,
+        random_seed: int | np.random.Generator | None = None,
+        cores: int = 1,
+        progressbar: bool = True,
+    ) -> pd.DataFrame:
+        """Confidence intervals: lower, upper.
+
+        "profile": of the likelihood that was fitted (Laplace's, or the quadrature's): coefficients, sds, correlations.
+        "wald": the coefficients, normal quantiles.  "bootstrap": parametric, percentiles of ``draws`` refits; ``cores``
+        processes give the same numbers as one.  parameters: only these, by their names in ``parameters()``.
+        ``attrs["notes"]`` says why a limit is missing.
+
+        >>> import hiermod as hm
+        >>> d = hm.load_dataset("cbpp")
+        >>> fit = hm.Model("p(incidence, size) ~ period + (1 | herd)", d, family="binomial").ml()
+        >>> fit.confint(parameters=["1|herd_sigma"]).round(3)
+                      lower  upper
+        parameter
+        1|herd_sigma  0.346    1.1
+        """
+        choice("method", method, ("profile", "wald", "bootstrap"))
+        level = check_level(level)
+        if method == "profile":
+            return intervals.profile_limits(self.record, level, parameters, progressbar)
+        if method == "bootstrap":
+            found = intervals.bootstrap_record(self.record, draws, random_seed, cores, progressbar)
+            return intervals.bootstrap_limits(self.record, found, level, parameters)
         return self.fixef(level=level)[["lower", "upper"]]
 
     def anova(self, ddf: str | None = None) -> pd.DataFrame:
         """Not for generalised models: compare nested fits with ``hm.lrt``."""
         raise UnsupportedError(f"F tests are for Gaussian models, not family {self.family!r}: compare fits with hm.lrt")
 
-    def profile(self, level: float = LEVEL, parameters: Any = None) -> pd.DataFrame:
-        """Not for generalised models."""
-        raise UnsupportedError(f"profiles are for Gaussian models, not family {self.family!r}: use confint('wald')")
+    def profile(self, level: float = LEVEL, parameters: Sequence[str] | None = None) -> pd.DataFrame:
+        """The curves behind profile intervals, zeta against each parameter; ``hm.plots.profile`` draws them."""
+        return intervals.profile_curves(self.record, level, parameters)
 
-    def refit(self, y: np.ndarray) -> FrequentistFit:
-        """Not for generalised models."""
-        raise UnsupportedError(f"refit() is for Gaussian models; make a new Model for family {self.family!r}")
+    def refit(self, y: np.ndarray) -> GeneralisedFit:
+        """The same model for another response (n,), rows in the order of this fit's; successes for counts."""
+        record = refit(self.record, y)
+        return GeneralisedFit(record.design, record, self.family)
 
     # --- tables and text ----------------------------------------------------------------------------------------
     def summary(self) -> Summary:
@@ -238,6 +271,6 @@ class GeneralisedFit(FrequentistFit):
             row |= {"null_deviance": self.record.null_deviance, "df_residual": self.record.df_residual}
         return pd.DataFrame([row])
 
-    def check(self) -> Summary:
-        """Convergence, singularity and runaway variances in words."""
-        return glmm_text.check(self)
+    def check(self, posterior: Fit | None = None) -> Summary:
+        """Convergence, singularity and runaway variances in words; posterior as for Gaussian fits."""
+        return glmm_text.check(self, posterior)

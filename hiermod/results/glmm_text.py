@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import listing
-from hiermod.results import frequentist_text
+from hiermod.results import frequentist_text, singular_text
+from hiermod.results.assumption_text import assumption_sentences
 from hiermod.results.summary import Section, Summary, correlation_section, number_column, p_value, varcorr_section
 
 if TYPE_CHECKING:
     from hiermod.results.glmm import GeneralisedFit
+    from hiermod.results.vocabulary import Fit
 
 RUNAWAY = 10.0  # an sd on the scale of the linear predictor beyond which outcomes hardly vary within a level
 
@@ -80,9 +82,12 @@ def _coefficients(fit: GeneralisedFit) -> pd.DataFrame:
 
 def sentences(fit: GeneralisedFit) -> list[str]:
     """What is wrong with a fit and what to do, one sentence each; empty when nothing is."""
-    if not fit.is_mixed:
-        return []
-    record, found = fit.record, frequentist_text.sentences(fit)
+    return [*frequentist_text.sentences(fit), *_doubts(fit)] if fit.is_mixed else []
+
+
+def _doubts(fit: GeneralisedFit) -> list[str]:
+    """Runaway variances and standard errors that are not the Hessian's."""
+    record, found = fit.record, []
     for block, cov in zip(fit.design.blocks, record.covariance, strict=True):  # type: ignore[union-attr]
         scale = np.sqrt(np.mean(np.square(block.values), axis=0))
         large = [a for a, s in zip(block.labels, np.sqrt(np.diag(cov)) * scale, strict=True) if s > RUNAWAY]
@@ -100,11 +105,13 @@ def sentences(fit: GeneralisedFit) -> list[str]:
     return found
 
 
-def check(fit: GeneralisedFit) -> Summary:
-    """The fit's health as sentences."""
-    found = sentences(fit)
-    if not found and fit.is_mixed:
-        found = ["The optimiser converged and no variance or correlation is at its boundary."]
+def check(fit: GeneralisedFit, posterior: Fit | None = None) -> Summary:
+    """The fit's health as sentences, what lies at a boundary beside its posterior, and the assumptions."""
+    assumptions = [Section("", sentence) for sentence in assumption_sentences(fit)]
     if not fit.is_mixed:
-        found = ["Fisher scoring converged and no combination of predictors tells the outcomes apart perfectly."]
-    return Summary("Check", tuple(Section("", sentence) for sentence in found))
+        told = "Fisher scoring converged and no combination of predictors tells the outcomes apart perfectly."
+        return Summary("Check", (Section("", told), *assumptions))
+    found = [Section("", sentence) for sentence in [*frequentist_text.unconverged(fit), *_doubts(fit)]]
+    if not found and not fit.singular:
+        found = [Section("", frequentist_text.FINE)]
+    return Summary("Check", (*found, *singular_text.sections(fit, posterior), *assumptions))

@@ -18,12 +18,13 @@ from hiermod.formula.design import Design
 from hiermod.frequentist.bootstrap import Bootstrap, bootstrap
 from hiermod.frequentist.held import Parameter
 from hiermod.frequentist.linear import LinearFit
-from hiermod.frequentist.mixed import MixedFit
+from hiermod.frequentist.profile import Fit as Profiled
 from hiermod.frequentist.profile import Profile, parameters_of, profile
 from hiermod.results.tables import LEVEL, check_level, quantile
 
 UNESTIMABLE = "not estimable: earlier columns explain it"
 Seed = int | np.random.Generator | None
+Record = Profiled | LinearFit
 
 
 def parameter_name(design: Design, parameter: Parameter) -> str:
@@ -38,22 +39,32 @@ def parameter_name(design: Design, parameter: Parameter) -> str:
     return f"{block.corr_name}[{block.labels[parameter.i]},{block.labels[parameter.j]}]"
 
 
-def profile_record(record: MixedFit, level: float = LEVEL, parameters: Sequence[str] | None = None) -> Profile:
+def profile_record(
+    record: Profiled, level: float = LEVEL, parameters: Sequence[str] | None = None, progressbar: bool = True
+) -> Profile:
     """Profiles of the parameters named (default: all).  UnknownNameError for a name that the fit does not have."""
     chosen = _chosen(record.design, parameters_of(record), parameters)
-    return profile(record, check_level(level), chosen)
+    bar = Bar("profile") if progressbar and someone_watches() else None
+    try:
+        return profile(record, check_level(level), chosen, bar)
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def profile_limits(
-    record: MixedFit | LinearFit, level: float = LEVEL, parameters: Sequence[str] | None = None
+    record: Profiled | LinearFit,
+    level: float = LEVEL,
+    parameters: Sequence[str] | None = None,
+    progressbar: bool = True,
 ) -> pd.DataFrame:
-    """lower, upper by profile likelihood; index parameter.  A formula without bars: its exact t intervals, as in R.
+    """lower, upper by profile likelihood; index parameter.  A linear model: its exact t intervals, as in R.
 
     The ML deviance is profiled for a REML fit too, as lme4 does: its REML estimate need not lie in the middle.  The
     lower limit of an sd is 0 (that of a correlation -1, and 1 above) where the data do not exclude that boundary."""
     if isinstance(record, LinearFit):
         return _t_limits(record, check_level(level), parameters)
-    found = profile_record(record, level, parameters)
+    found = profile_record(record, level, parameters, progressbar)
     design = record.design
     rows = {parameter_name(design, c.parameter): (c.lower, c.upper) for c in found.curves}
     notes = {parameter_name(design, c.parameter): c.note for c in found.curves if c.note}
@@ -64,7 +75,7 @@ def profile_limits(
     return _table(design, rows, parameters, {"method": "profile", "level": float(level), "notes": notes})
 
 
-def profile_curves(record: MixedFit, level: float = LEVEL, parameters: Sequence[str] | None = None) -> pd.DataFrame:
+def profile_curves(record: Profiled, level: float = LEVEL, parameters: Sequence[str] | None = None) -> pd.DataFrame:
     """The zeta curves: parameter, value, zeta, slope (d zeta / d value), in ascending order of value.
 
     zeta is the signed square root of the ML deviance's rise when the parameter is held at value.  attrs: level, and by
@@ -84,10 +95,10 @@ def profile_curves(record: MixedFit, level: float = LEVEL, parameters: Sequence[
 
 
 def bootstrap_record(
-    record: MixedFit | LinearFit, draws: int = 1000, random_seed: Seed = None, cores: int = 1, progressbar: bool = True
+    record: Record, draws: int = 1000, random_seed: Seed = None, cores: int = 1, progressbar: bool = True
 ) -> Bootstrap:
     """Refits of simulated responses; warns ConvergenceWarning when some failed."""
-    bar = _Bar("bootstrap") if progressbar and _someone_watches() else None
+    bar = Bar("bootstrap") if progressbar and someone_watches() else None
     try:
         found = bootstrap(record, draws, random_seed, cores, bar)
     finally:
@@ -105,7 +116,7 @@ def bootstrap_record(
     return found
 
 
-def bootstrap_draws(record: MixedFit | LinearFit, found: Bootstrap) -> pd.DataFrame:
+def bootstrap_draws(record: Record, found: Bootstrap) -> pd.DataFrame:
     """The estimates of every refit, one column per parameter; index draw.  attrs: random_seed, failed, messages."""
     names = [parameter_name(record.design, parameter) for parameter in found.parameters]
     table = pd.DataFrame(np.array(found.values), columns=names).rename_axis("draw")
@@ -114,7 +125,7 @@ def bootstrap_draws(record: MixedFit | LinearFit, found: Bootstrap) -> pd.DataFr
 
 
 def bootstrap_limits(
-    record: MixedFit | LinearFit, found: Bootstrap, level: float = LEVEL, parameters: Sequence[str] | None = None
+    record: Record, found: Bootstrap, level: float = LEVEL, parameters: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """lower, upper: percentiles of the refits' estimates; index parameter.  attrs as in ``bootstrap_draws``."""
     _chosen(record.design, found.parameters, parameters)
@@ -186,7 +197,7 @@ def _t_limits(record: LinearFit, level: float, parameters: Sequence[str] | None)
     return _table(design, rows, parameters, {"method": "t", "level": level, "notes": {}})
 
 
-def _someone_watches() -> bool:
+def someone_watches() -> bool:
     """A terminal, or a notebook: only there is a progress bar readable."""
     shell = sys.modules.get("IPython")
     if shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell":
@@ -194,7 +205,7 @@ def _someone_watches() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-class _Bar:
+class Bar:
     """done / total on one line of stderr, from the second second on."""
 
     def __init__(self, what: str, write: Callable[[str], object] | None = None) -> None:
@@ -202,6 +213,7 @@ class _Bar:
         self.began, self.drawn = time.monotonic(), 0
 
     def __call__(self, done: int, total: int) -> None:
+        """Draw how far it is."""
         seconds = time.monotonic() - self.began
         if seconds < 1.0:
             return

@@ -1,0 +1,196 @@
+"""Data at the edge: group effects thousands of times the residual, predictors of size 1e6, exact fits, odd groups.
+
+Closed forms of a balanced one-way layout with a common slope within groups; lme4 1.1-31 by hand where it arrives."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hiermod.errors import ConvergenceWarning, DesignError, SingularFitWarning
+from hiermod.formula.build import build_design
+from hiermod.frequentist.mixed import MixedFit, fit_mixed
+from hiermod.frequentist.optimise import minimise, minimise_scaled
+from hiermod.model import Model
+from hiermod.results.frequentist_text import unconverged
+
+GROUPS, ROWS = 8, 6
+
+
+def balanced(ratio: float) -> pd.DataFrame:
+    """Group sd ``ratio`` times the residual's; x sums to 0 in every group."""
+    rng = np.random.default_rng(1)
+    g, x = np.repeat(np.arange(GROUPS), ROWS), np.tile(np.arange(ROWS) - (ROWS - 1) / 2, GROUPS)
+    e, b = rng.normal(size=GROUPS * ROWS), ratio * rng.normal(size=GROUPS)
+    return pd.DataFrame({"y": 5 + b[g] + 0.3 * x + e, "x": x, "g": pd.Categorical(g)})
+
+
+def closed(d: pd.DataFrame) -> dict[str, float]:
+    """Sums of squares by hand: E[SSB / (a - 1)] = s2 + m tau2, the slope from within groups."""
+    means = d.groupby("g", observed=True)["y"].transform("mean")
+    within = d["y"] - means
+    slope = float(within @ d["x"] / (d["x"] @ d["x"]))
+    s2 = float(((within - slope * d["x"]) ** 2).sum()) / (GROUPS * (ROWS - 1) - 1)
+    msb = float(((means - means.mean()) ** 2).sum()) / (GROUPS - 1)
+    tau2 = (msb - s2) / ROWS
+    se = (np.sqrt(msb / (GROUPS * ROWS)), np.sqrt(s2 / (d["x"] @ d["x"])))
+    return {"s2": s2, "tau2": tau2, "slope": slope, "se0": se[0], "se1": float(se[1])}
+
+
+# Elimination loses theta^2 of the last digits: 1e-16 theta^2 rows, of the sums of squares, hence the tolerances.
+@pytest.mark.parametrize(("ratio", "tolerance"), [(1, 1e-6), (1e2, 5e-6), (1e3, 1e-5), (1e4, 5e-5), (1e5, 1e-3)])
+def test_group_effects_that_dwarf_the_residual(ratio: float, tolerance: float) -> None:
+    d = balanced(ratio)
+    exact, fit = closed(d), Model("y ~ x + (1 | g)", d).reml()
+    assert fit.converged
+    assert fit.sigma == pytest.approx(np.sqrt(exact["s2"]), rel=tolerance)
+    assert fit.varcorr()["sdcor"].iloc[0] == pytest.approx(np.sqrt(exact["tau2"]), rel=tolerance)
+    table = fit.fixef()
+    assert table.loc["x", "estimate"] == pytest.approx(exact["slope"], rel=10 * tolerance)
+    assert table["std_error"].tolist() == pytest.approx([exact["se0"], exact["se1"]], rel=tolerance)
+    degrees = [GROUPS - 1, GROUPS * (ROWS - 1) - 1]
+    assert table["df"].tolist() == pytest.approx(degrees, rel=max(10 * tolerance, 1e-4))
+    F = fit.anova()
+    assert F.loc["x", "F"] == pytest.approx((exact["slope"] / exact["se1"]) ** 2, rel=20 * tolerance)
+    assert F.loc["x", "den_df"] == pytest.approx(degrees[1], rel=max(10 * tolerance, 1e-4))
+    assert fit.record.convergence.evaluations < 60
+
+
+def test_beyond_what_can_be_told_it_says_so() -> None:
+    with pytest.warns(ConvergenceWarning, match="rounding blurs the criterion"):
+        Model("y ~ x + (1 | g)", balanced(1e6)).reml()
+    with pytest.raises(DesignError, match="together explain y as good as exactly"):
+        Model("y ~ x + (1 | g)", balanced(1e8)).reml()
+
+
+def test_a_large_intercept_beside_a_small_slope() -> None:
+    """y in any unit and moved per group: the slopes' sd stays, whatever the intercepts' (5e-4: two optima)."""
+    rng = np.random.default_rng(4)
+    g = np.repeat(np.arange(15), 12)
+    x = rng.normal(size=180)
+    own, level = 0.8 * rng.normal(size=15), rng.normal(size=15)
+    e = rng.normal(size=180)
+    fits = []
+    for size in (300.0, 30_000.0):
+        d = pd.DataFrame({"y": size * level[g] + (1 + own[g]) * x + e, "x": x, "g": pd.Categorical(g)})
+        fits.append(fit_mixed(build_design("y ~ x + (x || g)", d)))
+    assert all(fit.converged for fit in fits)
+    assert fits[1].theta[0] / fits[0].theta[0] == pytest.approx(100, rel=1e-2)
+    assert fits[1].sigma == pytest.approx(fits[0].sigma, rel=5e-4)
+    assert fits[1].theta[1] == pytest.approx(fits[0].theta[1], rel=5e-4)
+
+
+def test_the_scaled_search_is_the_plain_one_near_one() -> None:
+    """A quartic bowl, minimum at (1, 2): the same point; and at (1e5, 2), out of the plain search's reach."""
+
+    def bowl(at: np.ndarray):
+        def function(x):
+            away = (x - at) / np.maximum(np.abs(at), 1)
+            return float((away**2).sum() + (away**4).sum()), (2 * away + 4 * away**3) / np.maximum(np.abs(at), 1)
+
+        return function
+
+    near = np.array([1.0, 2.0])
+    plain, scaled = (
+        minimise(bowl(near), np.zeros(2), np.ones(2)),
+        minimise_scaled(bowl(near), np.zeros(2), lambda x: np.ones(2)),
+    )
+    assert (plain.x == scaled.x).all()
+    far = np.array([1e5, 2.0])
+    found = minimise_scaled(bowl(far), np.array([1e4, 0.0]), lambda x: np.ones(2) / np.maximum(np.abs(x), 1) ** 2)
+    assert found.x == pytest.approx(far, rel=1e-4)
+    assert found.convergence.converged
+
+
+def test_uncorrelated_terms_far_from_zero_are_told() -> None:
+    """(x || g) at 300 sds from 0, levels spread as widely as their slopes times 300: digits are lost, and it says so.
+
+    (x | g) promises the same likelihood wherever x is 0; 2e-3: here too elimination loses six digits of them."""
+    rng = np.random.default_rng(3)
+    g = np.repeat(np.arange(6), 6)
+    z, b0, b1, e = rng.normal(size=36), rng.normal(size=6), 0.7 * rng.normal(size=6), 0.5 * rng.normal(size=36)
+    x = z + 300
+    d = pd.DataFrame({"x": x, "y": 1 + z + 300 * b0[g] + b1[g] * x + e, "g": pd.Categorical(g)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit = Model("y ~ x + (x || g)", d).reml()
+    assert fit.converged or "Centre x" in " ".join(unconverged(fit))
+    centred = Model("y ~ x + (x || g)", d.assign(x=z)).reml()
+    assert centred.converged
+    correlated = [Model("y ~ x + (x | g)", frame).reml().criterion for frame in (d, d.assign(x=z))]
+    assert correlated[0] == pytest.approx(correlated[1], abs=2e-3)
+
+
+def test_predictors_of_size_1e6() -> None:
+    """x of mean 3e6 and sd 1e6: lme4 stops at a singular fit 14.5 above; in millions it finds this criterion too."""
+    rng = np.random.default_rng(7)
+    g = np.repeat(np.arange(20), 10)
+    x = 3 + rng.normal(size=200)
+    y = x * (1 + 0.3 * rng.normal(size=20)[g]) + rng.normal(size=20)[g] + 0.5 * rng.normal(size=200)
+    large, small = (
+        Model("y ~ x + (x | g)", pd.DataFrame({"g": pd.Categorical(g), "x": unit * x, "y": y})).reml()
+        for unit in (1e6, 1.0)
+    )
+    jacobian = 2 * np.log(1e6)  # REML: |X'X| has x's unit in it, squared
+    assert large.criterion - jacobian == pytest.approx(small.criterion, abs=1e-7)
+    assert large.converged
+    assert large.fixef()["df"].to_numpy() == pytest.approx(small.fixef()["df"].to_numpy(), rel=1e-4)
+
+
+@pytest.mark.parametrize("formula", ["y ~ 1 + (1 | g)", "y ~ x + (1 | g)", "y ~ x + (x | g)"])
+def test_exact_fits_are_refused_in_words(formula: str) -> None:
+    g, x = np.repeat(np.arange(6), 5), np.tile(np.arange(5.0), 6)
+    y = g * 1.0 if "x" not in formula else g + x * (np.sqrt(g) if "(x" in formula else 1.0)
+    with pytest.raises(DesignError, match="no residual variance is left"):
+        fit_mixed(build_design(formula, pd.DataFrame({"g": pd.Categorical(g), "x": x, "y": y})))
+
+
+def lme4_case(name: str) -> tuple[pd.DataFrame, str]:
+    rng = np.random.default_rng(21)
+    if name == "three levels, unbalanced":
+        rows = []
+        for school in range(6):
+            level = 2 * rng.normal()
+            for group in range(1 + 2 * school % 5):
+                own = rng.normal()
+                rows += [
+                    (f"s{school}", f"s{school}c{group}", level + own + 3 * rng.normal()) for _ in range(1 + group * 4)
+                ]
+        return pd.DataFrame(rows, columns=["school", "klass", "y"]), "y ~ 1 + (1 | school) + (1 | klass)"
+    g = np.r_[np.arange(30), np.repeat(np.arange(30, 36), 4)]
+    x = rng.normal(size=len(g))
+    y = x + rng.normal(size=36)[g] + 0.6 * rng.normal(size=len(g))
+    return pd.DataFrame({"g": [f"g{i}" for i in g], "x": x, "y": y}), "y ~ x + (1 | g)"
+
+
+@pytest.mark.parametrize("name", ["three levels, unbalanced", "mostly one row per group"])
+def test_odd_groups_against_a_dense_search(name: str) -> None:
+    """Criterion and theta by a dense multivariate normal and Nelder-Mead (its tolerance 1e-6 in theta)."""
+    from kernel_cases import dense_parts
+    from scipy.optimize import minimize
+
+    d, formula = lme4_case(name)
+    d = d.astype({c: "category" for c in d.columns if c not in ("x", "y")})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        fit: MixedFit = fit_mixed(build_design(formula, d))
+
+    def criterion(theta: np.ndarray) -> float:
+        y, X, Z, G, noise = dense_parts(fit.design, [np.array([[t]]) for t in np.abs(theta)])
+        V = Z @ G @ Z.T + np.diag(noise)
+        L = np.linalg.cholesky(V)
+        A, b = np.linalg.solve(L, X), np.linalg.solve(L, y)
+        rest = b - A @ np.linalg.lstsq(A, b, rcond=None)[0]
+        m = len(y) - X.shape[1]
+        logdet = 2 * np.log(np.diag(L)).sum() + np.linalg.slogdet(A.T @ A)[1]
+        return float(logdet + m * (1 + np.log(2 * np.pi * (rest @ rest) / m)))
+
+    blocks = np.array([float(Lam[0, 0]) for Lam in fit.Lambda])
+    start = np.ones(len(blocks))
+    best = minimize(criterion, start, method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-10})
+    assert fit.criterion == pytest.approx(best.fun, abs=1e-7)
+    assert blocks == pytest.approx(np.abs(best.x), abs=1e-4)
+    assert fit.converged
