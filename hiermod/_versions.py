@@ -65,6 +65,18 @@ def replace_groups(idata: Any, **groups: xr.Dataset | None) -> Any:
     return make_idata(kept)
 
 
+def set_group(idata: Any, name: str, dataset: xr.Dataset) -> None:
+    """Add or replace one group of a result in place."""
+    if hasattr(idata, "children"):
+        import xarray as xr
+
+        idata[name] = xr.DataTree(dataset)
+        return
+    if name in group_names(idata):
+        delattr(idata, name)
+    idata.add_groups({name: dataset})
+
+
 # --- diagnostics on arrays -----------------------------------------------------------------------------------------
 
 
@@ -165,3 +177,25 @@ def psis(log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(all="ignore"):
         weights, k = array_stats.psislw(-filled)  # its argument is a log likelihood: the negative log ratio of LOO
     return np.asarray(weights), np.asarray(k)
+
+
+def power_scaled(log_density: np.ndarray, alpha: float) -> np.ndarray:
+    """Weights (chain, draw), summing to 1, for a density raised to ``alpha``; both tails Pareto-smoothed."""
+    from arviz_stats.base import array_stats
+
+    with np.errstate(all="ignore"):
+        weights = np.exp(array_stats.power_scale_lw(np.asarray(log_density, dtype=float), alpha=alpha, axis=(0, 1)))
+    return np.asarray(weights / weights.sum())
+
+
+def power_scaling(draws: np.ndarray, log_density: np.ndarray, alphas: tuple[float, float]) -> float:
+    """Sensitivity of one parameter (chain, draw) to powers of a density: the cumulative Jensen-Shannon distance per
+    doubling of the power (Kallioinen et al. 2024, Stat. Comput. 34, 57, equation 11).  nan for constant draws."""
+    from arviz_stats.base import array_stats
+
+    if np.ptp(draws) == 0 or not np.isfinite(draws).all():
+        return float("nan")
+    lower, upper = (power_scaled(log_density, alpha) for alpha in alphas)
+    with np.errstate(all="ignore"):
+        found = array_stats.power_scale_sense(draws, lower, upper, *alphas, chain_axis=0, draw_axis=1)
+    return float(found)

@@ -1,0 +1,94 @@
+"""A posterior against REML in one picture: every parameter in REML standard errors, whatever its unit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.results.agreement_table import agreement as agreement_table
+from hiermod.results.agreement_words import AGREE, BOUNDARY, FEW_GROUPS, LITTLE, LOST, NEAR, NO_ERROR, STRONG
+from hiermod.results.bayesian import BayesianFit
+from hiermod.results.frequentist import FrequentistFit
+from hiermod.results.tables import LEVEL, quantile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHADES = {  # Okabe and Ito (2008)
+    AGREE: COLOURS["Bayes"],
+    FEW_GROUPS: "#E69F00",
+    LITTLE: "#56B4E9",
+    STRONG: "#CC79A7",
+    BOUNDARY: "#D55E00",
+    NO_ERROR: "#8c8c8c",
+    LOST: "#000000",
+}
+MARKS = {AGREE: "o", FEW_GROUPS: "s", LITTLE: "D", STRONG: "^", BOUNDARY: "X", NO_ERROR: "o", LOST: "v"}
+WIDEST = 12.0  # REML standard errors beyond which intervals are cut
+
+
+def agreement(fit: BayesianFit, reml: FrequentistFit, level: float = LEVEL, ax: Axes | None = None) -> Axes:
+    """Posterior means and intervals, one row per parameter, in REML standard errors from REML's estimate.
+
+    Sds are on the log scale, correlations on Fisher's.  The grey band is REML's own interval, the darker one half a
+    standard error; colour and mark are the verdict of ``hm.agreement``.  A parameter that REML has at a boundary has no
+    standard error: its row says so.  Returns the Axes."""
+    table = agreement_table(fit, reml, level)
+    method, half = table.attrs["method"], float(quantile(level))
+    with styled():
+        own = ax is None
+        ax = ax if ax is not None else new_axes(7.5, 2.0 + 0.42 * len(table))
+        ax.axvspan(-half, half, color="#e9e9e9", lw=0, zorder=0, label=f"{method}'s {100 * level:g} % interval")
+        ax.axvspan(-NEAR, NEAR, color="#d5d5d5", lw=0, zorder=0)
+        ax.axvline(0.0, color="#555555", lw=1.0, zorder=1)
+        seen: set[str] = set()
+        for place, (_, row) in enumerate(table.iterrows()):
+            _row(ax, len(table) - 1 - place, row, method, seen)
+        ax.set_yticks(range(len(table)), list(table.index[::-1]))
+        ax.set_ylim(-0.6, len(table) - 0.4)
+        low, high = _limits(table, half)
+        ax.set_xlim(low, high)
+        ax.set_xlabel(f"posterior minus {method}, in {method} standard errors")
+        ax.set_title(f"Posterior against {method}\n{fit.formula}", loc="left", fontsize="medium")
+        ax.grid(axis="y", visible=False)
+        if own:
+            ax.figure.legend(loc="outside lower center", ncols=4, fontsize="small")
+        else:
+            ax.legend(fontsize="small")
+    return ax
+
+
+def _row(ax: Axes, y: int, row: pd.Series, method: str, seen: set[str]) -> None:
+    verdict = str(row["verdict"])
+    label = None if verdict in seen else verdict
+    seen.add(verdict)
+    style = {"color": SHADES[verdict], "zorder": 3}
+    if np.isfinite(row["difference"]):
+        ax.plot([row["lower_difference"], row["upper_difference"]], [y, y], lw=2.2, solid_capstyle="butt", **style)
+        ax.plot([row["difference"]], [y], marker=MARKS[verdict], ms=7, ls="", label=label, **style)
+        return
+    if np.isnan(row["reml"]):
+        said = f"{method} has no estimate"
+    elif verdict == BOUNDARY:
+        said = f"{method} at {row['reml']:+.0f}" if row["kind"] == "corr" else f"{method} at 0"
+    else:
+        said = f"{method} {row['reml']:.3g}"
+    said += f"; posterior {row['estimate']:.2g} [{row['lower']:.2g}, {row['upper']:.2g}]"
+    across = ax.get_yaxis_transform()  # there is no place for it on this axis, so it stands at its left end
+    ax.plot([0.02], [y], marker=MARKS[verdict], ms=7, ls="", label=label, transform=across, **style)
+    ax.text(0.045, y, said, transform=across, va="center", fontsize="small", zorder=4)
+
+
+def _limits(table: pd.DataFrame, half: float) -> tuple[float, float]:
+    """All of REML's interval, every mean, and intervals up to WIDEST."""
+    ends = table[["lower_difference", "difference", "upper_difference"]].to_numpy(dtype=float)
+    ends = ends[np.isfinite(ends)]
+    means = table["difference"].dropna().abs().max() if table["difference"].notna().any() else 0.0
+    most = max(WIDEST, 1.2 * float(means))
+    low = max(min([-half, *ends]), -most)
+    high = min(max([half, *ends]), most)
+    margin = 0.06 * (high - low)
+    return low - margin, high + margin
