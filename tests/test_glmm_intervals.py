@@ -23,7 +23,7 @@ from hiermod.frequentist.generalised_record import GeneralisedMixedFit
 from hiermod.frequentist.generalised_refit import GeneralisedWorker, refit, simulated
 from hiermod.frequentist.glm import fit_glm
 from hiermod.frequentist.held import Parameter
-from hiermod.frequentist.profile import parameters_of, profile
+from hiermod.frequentist.profile_curves import parameters_of, profile
 from hiermod.frequentist.refit import with_response
 from hiermod.model import Model
 

@@ -16,7 +16,7 @@ from hiermod.formula.build import build_design
 from hiermod.frequentist.held import Held, Parameter
 from hiermod.frequentist.linear import fit_linear
 from hiermod.frequentist.mixed import MixedFit, fit_mixed
-from hiermod.frequentist.profile import parameters_of, profile
+from hiermod.frequentist.profile_curves import parameters_of, profile
 from hiermod.plots.draw_profile import profile as draw_profile
 from hiermod.plots.draw_profile import smooth
 from hiermod.results.intervals import parameter_name, profile_curves, profile_limits

@@ -138,10 +138,14 @@ def _child(job: Any) -> Any:
     return _worker.run(job)
 
 
-def run_jobs(worker: Workshop, jobs: list[Job], cores: int, report: Callable[[int, int], None] | None) -> list[Any]:
-    """The results in the order of the jobs, whatever the number of processes.  report(draws done, draws)."""
+def run_jobs(
+    worker: Workshop, jobs: Sequence[Any], cores: int, report: Callable[[int, int], None] | None
+) -> list[Any]:
+    """The results in the order of the jobs, whatever the number of processes.  report(draws done, draws).
+
+    jobs: tuples whose first element is the number of draws."""
     parts: list[Any] = [None] * len(jobs)
-    done, total = 0, sum(count for count, _ in jobs)
+    done, total = 0, sum(job[0] for job in jobs)
     for index, part in as_done(worker, jobs, min(cores, len(jobs))):
         parts[index] = part
         done += jobs[index][0]

@@ -14,7 +14,7 @@ from hiermod.frequentist.linear import LinearFit, loglik_of
 from hiermod.frequentist.many_refits import search_all
 from hiermod.frequentist.many_responses import chunk_size, stack
 from hiermod.frequentist.mixed import MixedFit, fit_problem
-from hiermod.frequentist.profile import parameters_of
+from hiermod.frequentist.profile_curves import parameters_of
 from hiermod.frequentist.refit import Products, Responses, simulated, with_response
 from hiermod.kernel.conditioning import condition
 

@@ -14,7 +14,7 @@ from hiermod.frequentist.generalised import fit_rows, rows_of
 from hiermod.frequentist.generalised_record import GeneralisedMixedFit
 from hiermod.frequentist.glm import GeneralisedLinearFit, fit_glm
 from hiermod.frequentist.held import Parameter
-from hiermod.frequentist.profile import parameters_of
+from hiermod.frequentist.profile_curves import parameters_of
 from hiermod.frequentist.refit import check_response, with_response
 from hiermod.kernel.weighted import WeightedProblem
 

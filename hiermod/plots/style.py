@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ COLOURS = {
     "Bayes": "#0072B2",
     "population": "#000000",
 }
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c8c8c")
+MARKERS = ("o", "D", "s", "^", "v", "P", "X", "*")
 STYLE: dict[str, Any] = {
     "font.size": 12,
     "axes.titleweight": "bold",
@@ -38,6 +40,17 @@ def styled() -> Iterator[None]:
         yield
         shown = mpl.is_interactive()
     mpl.interactive(shown)  # a notebook's backend turns this on with its first figure: undone, no other would show
+
+
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """A colour and a marker for each name: Bayes, REML and ML always theirs, others the next that nobody has."""
+    names, own = list(names), {name: COLOURS[name] for name in ("Bayes", "REML")} | {"ML": PALETTE[2]}
+    free = [colour for colour in PALETTE if colour not in {own.get(name) for name in names}]
+    chosen: dict[str, dict[str, Any]] = {}
+    for i, name in enumerate(names):
+        colour = own.get(name) or (free.pop(0) if free else PALETTE[i % len(PALETTE)])
+        chosen[name] = {"color": colour, "marker": MARKERS[i % len(MARKERS)]}
+    return chosen
 
 
 def new_axes(width: float, height: float) -> Axes:

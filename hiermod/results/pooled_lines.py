@@ -38,7 +38,7 @@ def pooled_lines(
     name = line_variable(design, variable)
     values = design.frame[name].to_numpy(dtype=float)
     grid = np.linspace(values.min(), values.max(), POINTS)
-    typical = _typical_rows(design, blocks[0])
+    typical = typical_rows(design, blocks[0])
     frame = typical.loc[np.repeat(typical.index, POINTS)].reset_index(drop=True)
     frame[name] = np.tile(grid, len(typical))
     rows = new_rows(design, frame)
@@ -61,7 +61,7 @@ def pooled_lines(
     return pd.concat(pieces, ignore_index=True)
 
 
-def _typical_rows(design: Design, block: Block) -> pd.DataFrame:
+def typical_rows(design: Design, block: Block) -> pd.DataFrame:
     """One row a level: its means of numbers and its most frequent factor values, grouping columns its own."""
     grouped = design.frame.groupby(block.codes)
     typical = {}
