@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from hiermod import _versions
-from hiermod.bayes.effects import Effects, draw_batch, draw_one
+from hiermod.bayes.effect_draws import Effects, draw_batch, draw_one
 from hiermod.bayes.marginal_density import MarginalDensity
 from hiermod.bayes.metropolis import accepted, choose
 from hiermod.bayes.mode import find_mode
@@ -123,6 +123,7 @@ def sample_marginal(
     beta, b = empty_effects(design, chains, draws)
     jobs = [(stream, (beta[c], tuple(block[c] for block in b))) for c, stream in enumerate(streams)]
     how: dict[str, Any] = {"method": "marginal", "reason": REASON, "tune": 0, "divergences": 0}
+    stats: dict[str, np.ndarray] = {}
     with _threads(density):
         if density.coordinates.d == 0:  # no groups and known residual sds: the posterior is Gaussian
             phi = np.empty((chains, draws, 0))
@@ -137,6 +138,7 @@ def sample_marginal(
                 chain = _chain if density.batch is not None else _chain_one_by_one
                 runs = [chain(density, found.mixture, start, thin, *job) for job in jobs]
                 phi = np.stack([run[0] for run in runs])
+                stats = {name: np.stack([run[2][name] for run in runs]) for name in runs[0][2]}
                 how |= {"proposals": chains * (start + draws * thin)}
                 # fresh proposals, many more than the mixture was adapted to: an estimate that adaptation cannot flatter
                 efficiency = effective_share(np.concatenate([run[1] for run in runs]))
@@ -144,20 +146,21 @@ def sample_marginal(
             if not found.usable or efficiency < LEAST_EFFICIENCY:
                 from hiermod.bayes.marginal_nuts import sample_phi
 
-                phi, divergences = sample_phi(density, found, draws, tune, chains, seed, target_accept, cores)
+                phi, stats = sample_phi(density, found, draws, tune, chains, seed, target_accept, cores)
                 for one, (stream, out) in zip(phi, jobs, strict=True):
                     draw_effects(density, one, stream, out)
                 reason = (
                     f"{REASON}; independence proposals did not fit (Pareto k-hat {found.k_hat:.2f}, importance "
                     f"efficiency {efficiency:.0%}), so NUTS ran on the marginal density"
                 )
+                divergences = int(stats["diverging"].sum())
                 how |= {"method": "marginal-nuts", "reason": reason, "tune": tune, "divergences": divergences}
     arrays = _collect(density, phi, beta, b)
     max_r_hat, bulk, tail, words = assess(arrays, design, how["divergences"], effects=False)
     how |= {"max_r_hat": max_r_hat, "min_ess_bulk": bulk, "min_ess_tail": tail, "messages": words}
     seconds = time.perf_counter() - begin
     inference = Inference(seconds=seconds, draws=draws, chains=chains, seed=seed, **how)
-    return Posterior(**vars(arrays), inference=inference, idata=None)
+    return Posterior(**vars(arrays), inference=inference, idata=None, stats=stats)
 
 
 def _threads(density: MarginalDensity) -> AbstractContextManager[Any]:
@@ -169,6 +172,10 @@ def _threads(density: MarginalDensity) -> AbstractContextManager[Any]:
     return threadpool_limits(limits=1, user_api="blas")
 
 
+Run = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
+"""phi (draws, d), log target - log proposal (n,) of all proposals, and the statistics of each kept draw."""
+
+
 def _thinning(density: MarginalDensity, efficiency: float) -> int:
     """Proposals per kept draw: enough for nearly independent draws where evaluations are cheap, else 1."""
     if density.batch is None or density.batch.chunk() < CHEAP:
@@ -178,36 +185,47 @@ def _thinning(density: MarginalDensity, efficiency: float) -> int:
 
 def _chain(
     density: MarginalDensity, mixture: Mixture, start: int, thin: int, rng: np.random.Generator, out: Effects
-) -> tuple[np.ndarray, np.ndarray]:
-    """phi (draws, d) of one chain and log target - log proposal (n,) of its own proposals; effects go to ``out``."""
+) -> Run:
+    """One chain from its own proposals; effects go to ``out``."""
     x = mixture.draw(start + len(out[0]) * thin, rng)
-    log_ratio = density.values(x) - mixture.log_density(x)
-    where = accepted(log_ratio, start, rng)[start + thin - 1 :: thin]
+    log_target = density.values(x)
+    log_ratio = log_target - mixture.log_density(x)
+    path = accepted(log_ratio, start, rng)
+    where = path[start + thin - 1 :: thin]
     draw_effects(density, x[where], rng, out)
-    return x[where], log_ratio
+    return x[where], log_ratio, _stats(log_target[where], path[start:] == np.arange(start, len(x)), thin)
+
+
+def _stats(log_target: np.ndarray, moved: np.ndarray, thin: int) -> dict[str, np.ndarray]:
+    """For idata's sample_stats, one number per kept draw: ``lp``, log p(phi, y) with phi on its unbounded scale, and
+    ``acceptance_rate``, the share of the proposals since the last kept draw that were accepted."""
+    return {"lp": log_target, "acceptance_rate": moved.reshape(-1, thin).mean(axis=1)}
 
 
 def _chain_one_by_one(
     density: MarginalDensity, mixture: Mixture, start: int, thin: int, rng: np.random.Generator, out: Effects
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Run:
     """As ``_chain`` where a factor takes many milliseconds: each is made once, and serves for the effects too."""
     draws = len(out[0])
     x = mixture.draw(start + draws * thin, rng)
+    log_target, moved = np.empty(len(x)), np.zeros(len(x), dtype=bool)
     log_ratio = -mixture.log_density(x)
-    log_ratio[:start] += density.values(x[:start])
+    log_target[:start] = density.values(x[:start])
+    log_ratio[:start] += log_target[:start]
     at = choose(log_ratio[:start], rng)
     factor = density.factorise(x[at])
     where = np.empty(draws, dtype=np.intp)
     for i in range(start, len(x)):
         proposed = density.factorise(x[i])
-        log_ratio[i] += density.value(x[i], proposed)
+        log_target[i] = density.value(x[i], proposed)
+        log_ratio[i] += log_target[i]
         if np.log(rng.random()) < log_ratio[i] - log_ratio[at]:
-            at, factor = i, proposed
+            at, factor, moved[i] = i, proposed, True
         kept, left = divmod(i - start + 1, thin)
         if left == 0:
             where[kept - 1] = at
             _write(density, x[at], factor, rng, out, kept - 1)
-    return x[where], log_ratio
+    return x[where], log_ratio, _stats(log_target[where], moved[start:], thin)
 
 
 def empty_effects(design: Design, chains: int, draws: int) -> Effects:
@@ -252,6 +270,8 @@ def _write(
 def _collect(density: MarginalDensity, phi: np.ndarray, beta: np.ndarray, b: tuple[np.ndarray, ...]) -> Draws:
     """Draws in the Design's order from phi (c, d, D) and the effects."""
     coordinates = density.coordinates
+    for block in b:
+        block.setflags(write=False)  # complete, and ours: the record need not copy what can be most of memory
     factors = coordinates.correlation_factors(phi)
     corr = tuple(L @ np.swapaxes(L, -1, -2) if L.shape[-1] > 1 else None for L in factors)
     sigma = None if density.problem.sigma_known else density.sigma(phi)
