@@ -5,6 +5,8 @@ A message says what was wrong, what was found, why it matters and what to do abo
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -65,6 +67,14 @@ class ConvergenceWarning(HiermodWarning):
 
 class RankDeficiencyWarning(HiermodWarning):
     """Columns of the model matrix that earlier columns explain were left out."""
+
+
+def warn(message: str, category: type[HiermodWarning]) -> None:
+    """Warn at the person's own line: the first one outside hiermod, however many calls below it this is."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "hiermod":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from hiermod.errors import ArgumentError, ArgumentTypeError, FormulaError, UnknownNameError, listing, nearest
 from hiermod.formula.build import build_design
 from hiermod.formula.catalogue import check_family, check_link
-from hiermod.formula.design import Block, Design, FrozenArrays
+from hiermod.formula.design import Block, Column, Design, FrozenArrays
 from hiermod.formula.parse import ParsedFormula, parse_formula
 from hiermod.results.links import inverse_link, response_draws
 
@@ -209,7 +209,7 @@ def _roots(design: Design, varcorr: Any) -> list[np.ndarray]:
     unused = set(given)
     roots = []
     for block in design.blocks:
-        sd = np.array([_take(given, unused, (c.sd_name, *_short(c)), block, design) for c in block.columns])
+        sd = np.array([_take(given, unused, (c.sd_name, *_short(c, block)), block, design) for c in block.columns])
         corr = _correlations(given, unused, block)
         values, vectors = np.linalg.eigh(corr)
         if values[0] < -1e-10:
@@ -227,9 +227,11 @@ def _roots(design: Design, varcorr: Any) -> list[np.ndarray]:
     return roots
 
 
-def _short(column: Any) -> tuple[str, ...]:
-    """``1|Subject`` for ``1|Subject_sigma``, as in priors=."""
-    return (column.variable if column.level is None else f"{column.variable}[{column.level}]",)
+def _short(column: Column, block: Block) -> tuple[str, ...]:
+    """``1|Subject`` for ``1|Subject_sigma``, as in priors=; a factor's level may stay away where it has one column."""
+    alone = sum(other.variable == column.variable for other in block.columns) == 1
+    whole = (column.variable, f"{column.variable}_sigma") if alone else ()
+    return (*whole, column.variable if column.level is None else f"{column.variable}[{column.level}]")
 
 
 def _take(given: Mapping[str, Any], unused: set[str], names: tuple[str, ...], block: Block, design: Design) -> float:

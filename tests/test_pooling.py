@@ -9,7 +9,7 @@ from conftest import read_reference
 from hand_made import hand_made
 
 from hiermod.datasets import load_dataset
-from hiermod.errors import ArgumentTypeError, UnknownNameError, UnsupportedError
+from hiermod.errors import ArgumentTypeError, SingularFitWarning, UnknownNameError, UnsupportedError
 from hiermod.model import Model
 from hiermod.pooling import Pooling
 
@@ -203,6 +203,12 @@ def test_shrinkage_at_the_edges() -> None:
     assert np.isnan(lone.loc["days", "moved"])
     with pytest.raises(UnknownNameError, match="no level 'Q'"):
         flat.shrinkage_matrix("Q")
+
+
+def test_a_singular_fit_is_told_at_the_persons_own_line() -> None:
+    with pytest.warns(SingularFitWarning) as caught:
+        Model("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff2")).pooling(bayes=False)
+    assert [one.filename for one in caught] == [__file__]
 
 
 def test_the_grouping_factor_is_chosen_by_name() -> None:

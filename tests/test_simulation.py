@@ -136,6 +136,14 @@ def test_impossible_parameters_are_refused(change, error, words):
         hm.simulate(FORMULA, rows(), **(SLEEP | change))
 
 
+def test_a_two_level_factors_slope_may_go_by_the_factor_alone():
+    frame = hm.designs.within(subjects=6, repeats=2)
+    fixef = {"Intercept": 0.0, "condition[treatment]": 1.0}
+    for name in ("condition|subject", "condition|subject_sigma", "condition|subject[treatment]"):
+        made = simulator("y ~ condition + (condition | subject)", frame, fixef, {"1|subject": 1.0, name: 2.0}, 1.0)
+        assert made.truth()["condition|subject_sigma[treatment]"] == pytest.approx(2.0)
+
+
 def test_correlations_impossible_together():
     frame = hm.designs.within(subjects=6, levels=["a", "b", "c"], repeats=2)
     corr = [[1, 0.9, 0.9], [0.9, 1, -0.9], [0.9, -0.9, 1]]

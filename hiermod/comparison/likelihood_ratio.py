@@ -4,7 +4,6 @@ The table is a DataFrame that prints its notes: which fits were refitted, and wh
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hiermod.errors import ArgumentError, ArgumentTypeError, ConvergenceWarning, UnsupportedError
+from hiermod.errors import ArgumentError, ArgumentTypeError, ConvergenceWarning, UnsupportedError, warn
 from hiermod.frequentist.linear import LinearFit, fit_linear
 from hiermod.frequentist.mixed import MixedFit, fit_mixed
 from hiermod.frequentist.nested import nesting
@@ -165,11 +164,10 @@ def _simulated(
         if bar is not None:
             bar.close()
     if found.failed or found.not_converged:
-        warnings.warn(
+        warn(
             f"of {draws} simulated likelihood ratios of {small.name!r} and {large.name!r} {found.failed} failed and "
             f"are left out, {found.not_converged} did not converge and are kept: {'; '.join(found.messages[:3])}",
             ConvergenceWarning,
-            stacklevel=3,
         )
     return found
 

@@ -5,7 +5,6 @@ Vehtari (2020, arXiv 2008.10296)."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ import pandas as pd
 
 from hiermod.bayes.nuts import resolve_seed
 from hiermod.comparison.weights import METHODS, model_weights
-from hiermod.errors import ArgumentError, ArgumentTypeError, HiermodWarning, nearest
+from hiermod.errors import ArgumentError, ArgumentTypeError, HiermodWarning, nearest, warn
 from hiermod.results.bayesian import BayesianFit
 from hiermod.scores.comparable import check_comparable, difference
 from hiermod.scores.record import MAX_K, MAX_P_WAIC, NAMES, Score
@@ -87,7 +86,7 @@ def compare(
     table.attrs |= {"criterion": criterion, "unit": best.unit, "n_units": best.n_units, "weights": weights}
     table.attrs["notes"] = (*doubts, *_remarks(table, best))
     if doubts:
-        warnings.warn(" ".join(doubts), HiermodWarning, stacklevel=2)
+        warn(" ".join(doubts), HiermodWarning)
     return table
 
 
