@@ -1,6 +1,6 @@
 """The marginal engine against its goals and peers on this machine, in one run: seconds, effective sizes, peak memory.
 
-    python benchmarks/bench_posterior.py [--runs 3] [--cases sleepstudy cake ...] [--peers]
+    python benchmarks/bench_posterior.py [--runs 3] [--cases sleepstudy cake ...] [--peers] [--nuts nutpie pymc]
 
 Each row is a process of its own (so that peak memory is that row's).  Imports are done before the clock starts, except
 in the rows called cold, which are whole processes from start to printed summary; the median of the runs is printed.
@@ -16,6 +16,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 
@@ -85,6 +86,22 @@ import hiermod as hm
 fit = hm.Model(sys.argv[1], hm.load_dataset(sys.argv[2])).fit(random_seed=1)
 print(fit.summary())
 """
+NUTS = """
+import sys, time
+import hiermod as hm
+formula, data, family, method = sys.argv[1:]
+model = hm.Model(formula, hm.load_dataset(data), family=family)
+for seed in (1, 2):
+    t = time.perf_counter()
+    fit = model.fit(random_seed=seed, inference_method=method, progressbar=False)
+    i = fit.inference
+    print("fit", time.perf_counter() - t, min(i.min_ess_bulk, i.min_ess_tail), i.divergences)
+"""
+GRAPHS = {  # models whose group effects NUTS has to sample, or is asked to
+    "cbpp": ("p(incidence, size) ~ period + (1 | herd)", "cbpp", "binomial"),
+    "sleepstudy": (SLEEPSTUDY, "sleepstudy", "gaussian"),
+    "penicillin": ("diameter ~ 1 + (1 | plate) + (1 | sample)", "penicillin", "gaussian"),
+}
 BAMBI = """
 import sys, time, resource, warnings, logging
 warnings.simplefilter("ignore")
@@ -128,6 +145,26 @@ def report(case: str, program: str, found: dict[str, str], goal: str) -> None:
     )
 
 
+def nuts(methods: list[str]) -> None:
+    """The first and the second fit of a Model by NUTS, in a process without PyTensor's cache and in one that has it."""
+    print(
+        f"{'NUTS on the graph':18s}{'sampler':10s}{'cache':8s}{'first s':>9s}{'second s':>9s}{'min ESS':>9s}{'div':>5s}"
+    )
+    for name, arguments in GRAPHS.items():
+        for method in methods:
+            with tempfile.TemporaryDirectory() as folder:
+                for cache in ("empty", "filled"):
+                    environment = os.environ | {"PYTENSOR_FLAGS": f"base_compiledir={folder}"}
+                    command = [sys.executable, "-W", "ignore", "-c", NUTS, *arguments, method]
+                    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+                    first, second = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("fit")]
+                    print(
+                        f"{name:18s}{method:10s}{cache:8s}{float(first[0]):9.1f}{float(second[0]):9.1f}"
+                        f"{float(second[1]):9.0f}{second[2]:>5s}",
+                        flush=True,
+                    )
+
+
 def cold(case: Case, runs: int) -> float:
     """Median seconds of a whole process."""
     seconds = []
@@ -144,12 +181,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--cases", nargs="*", default=["cold", *CASES], choices=["cold", *CASES])
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--nuts", nargs="+", metavar="SAMPLER", help="NUTS on the graph alone, by nutpie, pymc, ...")
     options = parser.parse_args()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(
         f"{platform.machine()}, {os.cpu_count()} processors (load {load:.1f}), Python {platform.python_version()}, "
         f"numpy {np.__version__}"
     )
+    if options.nuts:
+        nuts(options.nuts)
+        return
     print(
         f"{'case':18s}{'program':18s}{'seconds':>9s}{'model':>9s}{'goal':>11s}{'min ESS':>9s}{'peak GB':>9s}  sampler"
     )

@@ -20,7 +20,7 @@ from scipy import stats
 from hiermod import _versions
 from hiermod.bayes import marginal
 from hiermod.bayes.default_priors import gaussian_priors
-from hiermod.bayes.effects import Effects
+from hiermod.bayes.effect_draws import Effects
 from hiermod.bayes.marginal import draw_effects, sample_marginal, search
 from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
 from hiermod.bayes.posterior import Posterior

@@ -10,11 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod import _versions
+from hiermod.bayes.bounds import Bounds, bounds_of
 from hiermod.bayes.marginal_density import MarginalDensity
+from hiermod.bayes.mode import value_and_gradient
+from hiermod.bayes.nuts import TARGET_ACCEPT
 from hiermod.bayes.quiet import collected
+from hiermod.bayes.warp import Warp
 
 if TYPE_CHECKING:
     from hiermod.bayes.marginal import Search
+
+STATS = {  # nutpie's name -> ArviZ's
+    "logp": "lp",
+    "mean_tree_accept": "acceptance_rate",
+    "diverging": "diverging",
+    "n_steps": "n_steps",
+    "step_size": "step_size",
+}
 
 
 def sample_phi(
@@ -26,39 +38,59 @@ def sample_phi(
     seed: int,
     target_accept: float | None,
     cores: int | None,
-) -> tuple[np.ndarray, int]:
-    """phi (chains, draws, d) and the number of divergent transitions.
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """phi (chains, draws, d) and, for each draw (chains, draws), lp, acceptance_rate, diverging, n_steps, step_size.
 
-    The density is sampled in the coordinates of the adapted mixture, where its spread is about one."""
+    The density is sampled without bounds, in the coordinates of the adapted mixture, where its spread is about one."""
     import nutpie
     from nutpie.compiled_pyfunc import from_pyfunc
 
     d = density.coordinates.d
-    weights = found.mixture.weights
-    mean = weights @ found.mixture.means
-    centred = found.mixture.means - mean
-    within = np.einsum("k,kij,klj->il", weights, found.mixture.roots, found.mixture.roots)
-    root = np.linalg.cholesky(within + (centred.T * weights) @ centred)
+    bounds = bounds_of(density.coordinates, density.priors)
+    warp = Warp(np.where(bounds.bounded, np.nan, found.mixture.warp.centre))
+    mean, cov = found.mixture.moments() if not bounds.bounded.any() else _inner_moments(found, bounds, warp)
+    root = np.linalg.cholesky(cov)
 
     def make_logp() -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        def logp(x: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = density.value_and_gradient(mean + root @ x)
-            return value, root.T @ gradient
+        def logp(z: np.ndarray) -> tuple[float, np.ndarray]:
+            s = mean + root @ z
+            log_slope, along, slopes = bounds.log_slope(s)
+            value, gradient = value_and_gradient(density, warp, bounds.to_phi(s))
+            return value + float(log_slope), root.T @ (gradient * slopes + along)
 
         return logp
 
     def make_expand(*_: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-        return lambda x: {"phi": mean + root @ np.asarray(x)}
+        return lambda z: {"phi": mean + root @ np.asarray(z)}
 
     def make_start(start_seed: int) -> np.ndarray:
         return 0.5 * np.random.default_rng(start_seed).standard_normal(d)
 
     kind = [np.dtype("float64")]
     model = from_pyfunc(d, make_logp, make_expand, kind, [(d,)], ["phi"], make_initial_point_fn=make_start)
-    options: dict[str, Any] = {} if target_accept is None else {"target_accept": target_accept}
+    target_accept = TARGET_ACCEPT if target_accept is None else target_accept
     with collected():
         idata = nutpie.sample(
-            model, draws=draws, tune=tune, chains=chains, seed=seed, cores=cores or 1, progress_bar=False, **options
-        )
-    phi = np.asarray(_versions.posterior_dataset(idata)["phi"].transpose("chain", "draw", ...).values)
-    return phi, int(_versions.group_dataset(idata, "sample_stats")["diverging"].sum())
+            model, draws=draws, tune=tune, chains=chains, seed=seed, cores=cores or 1, progress_bar=False,
+            target_accept=target_accept,
+        )  # fmt: skip
+    s = np.asarray(_versions.posterior_dataset(idata)["phi"].transpose("chain", "draw", ...).values)
+    x = bounds.to_phi(s)  # bounded coordinates are not warped, so the order does not matter
+    told = _versions.group_dataset(idata, "sample_stats")
+    stats = {ours: np.asarray(told[theirs].values) for theirs, ours in STATS.items() if theirs in told}
+    if "lp" in stats:
+        stats["lp"] = stats["lp"] - bounds.log_slope(s)[0] - warp.log_slope(x)
+    return warp.to_phi(x), stats
+
+
+def _inner_moments(found: Search, bounds: Bounds, warp: Warp) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of the search's weighted sample in the coordinates without bounds; widened, since a sample
+    that independence proposals could not follow knows them only roughly."""
+    with np.errstate(all="ignore"):
+        s = bounds.to_free(warp.to_x(found.sample.x))
+    weights = np.where(np.isfinite(s).all(axis=1), found.sample.weights, 0.0)
+    weights = np.minimum(weights / weights.sum(), len(weights) ** -0.5)
+    s, weights = s[weights > 0], weights[weights > 0] / weights.sum()
+    mean = weights @ s
+    cov = (s - mean).T @ ((s - mean) * weights[:, None])
+    return mean, cov + np.diag(0.1 * np.diag(cov) + 1e-6)

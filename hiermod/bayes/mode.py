@@ -5,31 +5,76 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize
 
+from hiermod.bayes.elliptical import find_bulk
 from hiermod.bayes.marginal_density import MarginalDensity
 from hiermod.bayes.positive import Density
+from hiermod.bayes.proposal import laplace
+from hiermod.bayes.warp import Warp, best_centre, identity
 from hiermod.kernel.start import start_x
 
 OUTSIDE = 1e15  # what the minimiser sees where the density is 0
 STEP = 1e-4  # of the differences of the gradient
+MANY = 6  # dimensions from which on a mode can be far from the bulk
+LOOSE = 0.2  # sd of a log sd beyond which it may be skewed
+SLICE = np.linspace(-12, 5, 52)  # from the mode
 
 
-def find_mode(density: MarginalDensity) -> tuple[np.ndarray, np.ndarray]:
-    """Mode (d,) and minus the Hessian of the log density there (d, d), by differences of the gradient."""
+def find_mode(density: MarginalDensity) -> tuple[np.ndarray, np.ndarray, Warp]:
+    """Mode (d,) and minus the Hessian of the log density there (d, d), by differences of the gradient, both in the
+    coordinates of the Warp, in which the density is closest to a Normal."""
+    warp = identity(density.coordinates.d)
+    mode, precision = _climb(density, warp, start_phi(density))
+    if density.batch is None:  # slices take too long
+        return mode, precision, warp
+    warp = _bend(density, mode, precision)
+    if len(warp.bent):
+        mode, precision = _climb(density, warp, warp.to_x(mode))
+    if len(mode) < MANY:
+        return mode, precision, warp
+    # these points only decide where proposals go, so a stream of their own does no harm to independence of chains
+    bulk = find_bulk(density.values, laplace(mode, precision, warp), np.random.default_rng(0))
+    return bulk.means[0], np.linalg.inv(bulk.roots[0] @ bulk.roots[0].T), bulk.warp
 
-    def objective(phi: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = density.value_and_gradient(phi)
-        return (-value, -gradient) if np.isfinite(value) else (OUTSIDE, np.zeros(len(phi)))
+
+def value_and_gradient(density: MarginalDensity, warp: Warp, x: np.ndarray) -> tuple[float, np.ndarray]:
+    """The log density of x, where phi = warp.to_phi(x), and its gradient (d,)."""
+    value, gradient = density.value_and_gradient(warp.to_phi(x))
+    if not len(warp.bent):
+        return value, gradient
+    return value + float(warp.log_slope(x)), gradient * warp.slopes(x) + warp.log_slope_gradient(x)
+
+
+def _climb(density: MarginalDensity, warp: Warp, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = value_and_gradient(density, warp, x)
+        return (-value, -gradient) if np.isfinite(value) else (OUTSIDE, np.zeros(len(x)))
 
     options = {"ftol": 1e-10, "maxiter": 500}
-    found = minimize(objective, start_phi(density), jac=True, method="L-BFGS-B", options=options)
-    mode = found.x
+    mode = minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x
     rows = []
     for direction in np.eye(len(mode)) * STEP:
-        up, down = density.value_and_gradient(mode + direction), density.value_and_gradient(mode - direction)
+        up, down = (
+            value_and_gradient(density, warp, mode + direction),
+            value_and_gradient(density, warp, mode - direction),
+        )
         one_sided = not (np.isfinite(up[0]) and np.isfinite(down[0]))  # next to a bound of a prior
         rows.append(np.zeros(len(mode)) if one_sided else (down[1] - up[1]) / (2 * STEP))
     H = np.array(rows)
     return mode, (H + H.T) / 2
+
+
+def _bend(density: MarginalDensity, mode: np.ndarray, precision: np.ndarray) -> Warp:
+    """The warp that slices of the density through its mode ask for, along coordinates that are not known well."""
+    centre = np.full(len(mode), np.nan)
+    loose = np.flatnonzero(np.diag(precision) < 1 / LOOSE**2)
+    points = np.repeat(mode[None], len(loose) * len(SLICE), axis=0).reshape(len(loose), len(SLICE), len(mode))
+    for row, i in zip(points, loose, strict=True):
+        row[:, i] += SLICE
+    values = density.values(points.reshape(-1, len(mode))).reshape(len(loose), len(SLICE))
+    for i, row in zip(loose, values, strict=True):
+        weights = np.exp(row - row.max())
+        centre[i] = best_centre(mode[i] + SLICE, weights / weights.sum())
+    return Warp(centre)
 
 
 def start_phi(density: MarginalDensity) -> np.ndarray:

@@ -105,7 +105,7 @@ def factorise_batch(batch: Batch, lambdas: Sequence[np.ndarray], added: np.ndarr
     cross = batch.cross
     S, m, m_z = len(added), len(cross.tail), cross.n_tail_effects
     U = np.broadcast_to(cross.tail, (S, m, m)).copy()
-    logdet, good = np.zeros(S), np.ones(S, dtype=bool)
+    logdet, good, least = np.zeros(S), np.ones(S, dtype=bool), np.ones(S)
     done: list[BatchLevel] = []
     chain: list[list[Any]] = [
         [level.diagonal[None], [a[None] for a in level.ancestors], level.tail[None]]  # type: ignore[index]
@@ -118,6 +118,9 @@ def factorise_batch(batch: Batch, lambdas: Sequence[np.ndarray], added: np.ndarr
             A = batch.A[None]
         M, Q, logs, trusted = _penalised(A, Lam)
         good &= trusted
+        if Lam.shape[-1] > 1:  # what cancellation has left of the digits of M^-1
+            whole = np.log(np.diagonal(M, axis1=2, axis2=3)).sum(axis=-1)
+            least = np.minimum(least, np.exp((logs - whole).min(axis=1)))
         logdet += logs @ batch.count if batch.count is not None else logs.sum(axis=1)
         done.append(BatchLevel(Lam, M, Q, batch.distinct, level.parents, tuple(ancestors), tail))
         if batch.grams is not None:
@@ -141,7 +144,7 @@ def factorise_batch(batch: Batch, lambdas: Sequence[np.ndarray], added: np.ndarr
     U[:, m_z:, m_z:] += added
     good &= np.isfinite(U).all(axis=(1, 2))
     L, ok = _cholesky(np.where(good[:, None, None], U, np.eye(m)))
-    ok &= good
+    ok &= good & (L[:, -1, -1] ** 2 * least > DIGITS * cross.tail[-1, -1])  # else the residuals are rounding errors
     pivots = np.log(np.where(ok[:, None], np.diagonal(L, axis1=1, axis2=2), 1.0))
     return BatchFactor(
         tuple(done),
