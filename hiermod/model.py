@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,13 @@ from hiermod.errors import (
     SingularFitWarning,
     UnsupportedError,
     listing,
+    warn,
 )
 from hiermod.formula.build import build_design
 from hiermod.formula.catalogue import GENERALISED, check_family, check_link
 from hiermod.formula.design import Design
 from hiermod.formula.evaluate import base_namespace
+from hiermod.prior_methods import PriorMethods
 
 if TYPE_CHECKING:
     from hiermod.bayes.default_priors import GaussianPriors
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 GRAPH_WARNING_BYTES = 2e9  # beyond this Bambi's dense group indicators deserve a word before they are built
 
 
-class Model:
+class Model(PriorMethods):
     """A hierarchical model: a formula and the data it is about.
 
     formula: Bambi's language with lme4's group terms, ``"Reaction ~ Days + (Days | Subject)"``: ``(x | g)`` correlates
@@ -47,7 +49,8 @@ class Model:
     weights: prior weights as in lme4, var(e_i) = sigma^2 / w_i.  se: known residual sd of each row.
     dropna: leave out rows with missing values in columns the model uses.  center_predictors: as in Bambi, the prior of
     the intercept is on the intercept at the predictors' means.  noncentered: True, False or "auto".
-    extra_namespace: names the formula may use besides columns.
+    extra_namespace: names the formula may use besides columns.  parameters: formulas for further parameters of the
+    response, each on its own scale (log; logit for psi): ``{"sigma": "x + (1 | g)"}``.
 
     Raises errors that are HiermodError and also ValueError, TypeError or KeyError; warns RankDeficiencyWarning.
 
@@ -70,6 +73,7 @@ class Model:
         center_predictors: bool = True,
         noncentered: bool | str = "auto",
         extra_namespace: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, str] | None = None,
     ) -> None:
         self.family = check_family(family)
         self.link = check_link(self.family, link)
@@ -92,20 +96,21 @@ class Model:
             dropna=dropna,
             extra_namespace=self.extra_namespace,
             family=self.family,
+            parameters=parameters,
         )
         self._check_counts()
         from hiermod.bayes.priors import resolve_priors
 
         self._priors = resolve_priors(priors, self.spec, self.family)
         self._bambi: Any = None
+        self._centring = ""  # which group effects the graph has centred, and why
         dropped = [name for name, kept in zip(self.spec.common, self.spec.estimable, strict=True) if not kept]
         if dropped:
-            warnings.warn(
+            warn(
                 f"the model matrix is rank deficient: earlier columns explain {listing(dropped)}, so REML and ML leave "
                 f"{'it' if len(dropped) == 1 else 'them'} out (nan in tables). The Bayesian fit keeps every column, "
                 "and there only the prior tells them apart",
                 RankDeficiencyWarning,
-                stacklevel=2,
             )
 
     def _check_counts(self) -> None:
@@ -205,6 +210,9 @@ class Model:
                 f"{name}() is for Gaussian models with identity link; this one has family {self.family!r} and link "
                 f"{self.link!r}. {'ml() or fit()' if self.family in GENERALISED else 'fit()'} can fit it"
             )
+        if self.spec.formulas:
+            told = ", ".join(self.spec.formulas)
+            raise UnsupportedError(f"{name}() has no formulas for other parameters ({told}); fit() has: Bayes by NUTS")
         if self.spec.special is not None:
             raise UnsupportedError(
                 f"{self.spec.response!r} weighs or censors the log likelihood of each row, another model than "
@@ -223,8 +231,10 @@ class Model:
         """The Bambi model, its PyMC graph built with correlated group effects.  Built when first asked for."""
         if self._bambi is None:
             from hiermod.bayes.graph import build_bambi
+            from hiermod.results.centring import choose_centring
 
             self._warn_about_size()
+            centring = choose_centring(self)
             self._bambi = build_bambi(
                 self.spec,
                 family=self.family,
@@ -232,8 +242,10 @@ class Model:
                 priors=self._priors,
                 center_predictors=self.center_predictors,
                 noncentered=self.noncentered,
+                centred=centring.centred,
                 extra_namespace=base_namespace() | (self.extra_namespace or {}),
             )
+            self._centring = centring.words
         return self._bambi
 
     @property
@@ -250,12 +262,11 @@ class Model:
     def _warn_about_size(self) -> None:
         dense = sum(8.0 * self.spec.nobs * len(block.levels) for block in self.spec.blocks)
         if dense > GRAPH_WARNING_BYTES:
-            warnings.warn(
+            warn(
                 f"Bambi makes a dense indicator of {self.spec.nobs} rows by the levels of each grouping factor, "
                 f"about {dense / 1e9:.1f} GB while the graph is built, and NUTS then samples "
                 f"{sum(len(b.levels) * b.size for b in self.spec.blocks)} group effects",
                 HiermodWarning,
-                stacklevel=4,
             )
 
     def fit(
@@ -268,6 +279,7 @@ class Model:
         progressbar: bool = True,
         cores: int | None = None,
         target_accept: float | None = None,
+        cache: str | os.PathLike[str] | None = None,
         **sampler: Any,
     ) -> BayesianFit:
         """Draw from the posterior: exactly where the model allows it, else with NUTS on the PyMC graph.
@@ -280,11 +292,20 @@ class Model:
         what to do when divergences, R-hat or effective sample sizes call for it.  Raises ArgumentError and
         UnsupportedError (engine not installed, or not for this model).
 
+        cache: a folder for fits; one is read from it where data, formula, priors, settings, seed and the versions that
+        matter are those it was made with (``fit.inference.reason`` says so), else made and kept there.
+
         >>> import hiermod as hm
         >>> m = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff"))
         >>> m.fit(random_seed=1).inference.method
         'marginal'
         """
+        if cache is not None:
+            from hiermod.results.cached import cached_fit
+
+            asked = {"draws": draws, "tune": tune, "chains": chains, "target_accept": target_accept, **sampler}
+            asked["inference_method"] = inference_method
+            return cached_fit(self, cache, random_seed, asked, progressbar=progressbar, cores=cores)
         from hiermod.bayes.priors import where_the_prior_decides
         from hiermod.results.bayesian import BayesianFit
 
@@ -300,7 +321,7 @@ class Model:
                 obstacle = str(error)
         if self.family == "gaussian":
             for words in where_the_prior_decides(self.spec):
-                warnings.warn(words, HiermodWarning, stacklevel=2)
+                warn(words, HiermodWarning)
         if density is not None:
             from hiermod.bayes.marginal import sample_marginal
 
@@ -310,12 +331,14 @@ class Model:
 
             settings |= {"inference_method": inference_method, "random_seed": random_seed, "progressbar": progressbar}
             record = sample(self.bambi, self.spec, **settings, **sampler)
+            reason = record.inference.reason
             if obstacle:
-                reason = f"{record.inference.reason}, since the effects cannot be integrated out: {obstacle}"
-                record = replace(record, inference=replace(record.inference, reason=reason))
+                reason = f"{reason}, since the effects cannot be integrated out: {obstacle}"
+            inference = replace(record.inference, reason=reason, group_effects=self._centring)
+            record = replace(record, inference=inference)
         if record.inference.messages:
-            warnings.warn(" ".join(record.inference.messages), ConvergenceWarning, stacklevel=2)
-        return BayesianFit(self.spec, record, self.family, self.link, self._gaussian_priors(density))
+            warn(" ".join(record.inference.messages), ConvergenceWarning)
+        return BayesianFit(self.spec, record, self.family, self.link, self._gaussian_priors(density), self)
 
     def _marginal_density(self) -> MarginalDensity:
         """The density of the variance parameters; UnsupportedError, saying why, where there is no closed form."""
@@ -359,16 +382,14 @@ def _told(fit: FrequentistFit) -> FrequentistFit:
 
     if not fit.converged:
         why = fit.record.convergence.message  # type: ignore[union-attr]
-        warnings.warn(
+        warn(
             f"the optimiser did not converge ({why}): do not report these estimates; rescale predictors or simplify "
             "the group effects",
             ConvergenceWarning,
-            stacklevel=4,
         )
     if fit.singular:
-        warnings.warn(
+        warn(
             f"boundary (singular) fit: {'; '.join(boundary(fit))}. fit.check() says what it means and what to try",
             SingularFitWarning,
-            stacklevel=4,
         )
     return fit

@@ -66,6 +66,8 @@ def build(design: Design, **options: Any) -> Any:
     texts = {key: text for key, text in TEXTS.items() if key != "sigma" or design.se is None}
     if not design.blocks:
         texts.pop("group_specific")
+    if not design.has_intercept:
+        texts.pop("Intercept")
     priors = texts | {block.corr_name: "LKJ(1.5)" for block in design.correlated_blocks} | options.pop("priors", {})
     return build_bambi(design, priors=priors, **options)
 
@@ -146,17 +148,75 @@ def test_centred_blocks_have_the_same_density_up_to_the_change_of_variables(data
     design = build_design("y ~ x + (x | g)", data)
     graph = build(design, center_predictors=False, noncentered=False).backend.model
     free = {variable.name for variable in graph.free_RVs}
-    assert "g_corr_effects_offset" in free
+    assert {"1|g_centred_offset", "x|g_centred_offset"} <= free
     assert "1|g_offset" not in free
     rng = np.random.default_rng(8)
     point = random_point(graph, rng)
     R = correlation_from_partials(1 / (1 + np.exp(-point["g_corr_partial_offset_logodds__"])), 2)
     sds = np.exp([point["1|g_sigma_log__"], point["x|g_sigma_log__"]])
-    z = np.linalg.solve(sds[:, None] * np.linalg.cholesky(R), point["g_corr_effects_offset"].T)
+    z = np.linalg.solve(
+        sds[:, None] * np.linalg.cholesky(R), [point["1|g_centred_offset"], point["x|g_centred_offset"]]
+    )
     moved = {**point, "1|g_offset": z[0], "x|g_offset": z[1]}
     jacobian = len(design.blocks[0].levels) * np.log(np.prod(sds) * np.sqrt(np.linalg.det(R)))
     expected = hand_logp(moved, design, PRIORS, eta=1.5, center=False) - jacobian
     assert log_density(graph, point) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(
+    ("formula", "centred", "sums"),
+    [
+        ("y ~ x + (x | g)", {"g": 1.0}, {"g"}),
+        ("y ~ 0 + x + (1 | g)", {"g": 1.0}, {"g"}),  # an effect without a common coefficient
+        ("y ~ x * f + (x | g) + (1 | h)", {"g": 1.0, "h": 2.0}, {"h"}),  # both vary the intercept: h has the sum
+        ("y ~ x * f + (x | g) + (1 | h)", {"h": 1.0}, {"h"}),
+        ("y ~ f + (x + f | g)", {"g": 1.0}, {"g"}),
+        ("y ~ f + (0 + f | g)", {"g": 1.0}, {"g"}),
+        ("y ~ x + (x || g)", {"g": 1.0}, {"g"}),
+    ],
+)
+@pytest.mark.parametrize("center", [True, False])
+def test_chosen_factors_are_sampled_as_sums_with_their_common_coefficients(data, formula, centred, sums, center):
+    """Their density is the hand-written one of z, over |d (sum) / d z|; the other factors' is unchanged."""
+    design = build_design(formula, data)
+    graph = build(design, center_predictors=center, centred=centred).backend.model
+    rng = np.random.default_rng(8)
+    for _ in range(2):
+        point = random_point(graph, rng)
+        moved, jacobian = dict(point), 0.0
+        for block in design.blocks:
+            if block.factor in centred:
+                jacobian += _back_to_z(design, block, block.factor in sums, center, moved)
+        expected = hand_logp(moved, design, PRIORS, eta=1.5, center=center and design.has_intercept) - jacobian
+        assert log_density(graph, point) == pytest.approx(expected, rel=1e-10)
+
+
+def _back_to_z(design: Design, block: Any, has_sums: bool, center: bool, point: dict[str, np.ndarray]) -> float:
+    """Puts the standard normals of a centred block into the point; returns log |d (what is sampled) / d z|."""
+    k = block.size
+    R = np.eye(k)
+    if k > 1:
+        R = correlation_from_partials(1 / (1 + np.exp(-point[f"{block.corr_name}_partial_offset_logodds__"])), k)
+    terms = list(dict.fromkeys(design.common_terms))
+    beta = dict(zip([c for t in terms for c in design.common if design.common_terms[design.common.index(c)] == t],
+                    np.concatenate([np.atleast_1d(point[term]) for term in terms]), strict=True))  # fmt: skip
+    if center and design.has_intercept:
+        means = dict(zip(design.common, design.X.mean(axis=0), strict=True))
+        beta["Intercept"] -= sum(means[name] * value for name, value in beta.items() if name != "Intercept")
+    sds, b, places = [], [], []
+    for label, column in zip(block.labels, block.columns, strict=True):
+        own = [other.level for other in block.columns if other.variable == column.variable]
+        at = own.index(column.level)
+        sds.append(np.exp(np.atleast_1d(point[f"{column.variable}_sigma_log__"])[at]))
+        where = "" if column.level is None else f"_{at}"
+        absorbed = has_sums or label != "Intercept"  # only the intercept is varied by several factors here
+        b.append(point[f"{column.variable}{where}_centred_offset"] - (beta.get(label, 0.0) if absorbed else 0.0))
+        places.append((f"{column.variable}_offset", column.level is not None))
+    scale = np.array(sds)[:, None] * np.linalg.cholesky(R)
+    for (name, vector), z in zip(places, np.linalg.solve(scale, np.array(b)), strict=True):
+        point[name] = np.column_stack([point[name], z]) if vector and name in point else z[:, None] if vector else z
+    return len(block.levels) * np.linalg.slogdet(scale)[1]
 
 
 @pytest.mark.stack

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -162,9 +163,11 @@ def test_a_second_fit_of_a_model_compiles_nothing(counts, monkeypatch):
 def test_a_fit_without_its_model_says_what_it_needs(counts):
     from hiermod.results.bayesian import BayesianFit
 
-    alone = BayesianFit(counts.design, counts.record, counts.family, counts.link)
+    draws = _versions.make_idata({"posterior": _versions.posterior_dataset(counts.record.idata)})
+    alone = BayesianFit(counts.design, replace(counts.record, idata=draws), counts.family, counts.link)
+    assert alone.posterior_predictive(draws=4).shape == (4, 1, counts.nobs)  # new responses are drawn in numpy
     with pytest.raises(UnsupportedError, match=r"needs its model.*Model\(\.\.\.\)\.fit\(\)"):
-        alone.posterior_predictive()
+        alone.log_likelihood()
 
 
 # --- which group effects are sampled centred ------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def test_ordered_categories_keep_their_codes(data):
     data["k"] = pd.Categorical(["low", "mid", "high", "mid"] * 5, categories=["low", "mid", "high"], ordered=True)
     design = build_design("k ~ x", data, family="cumulative")
     np.testing.assert_array_equal(design.y, [0, 1, 2, 1] * 5)
-    assert design.special == "categorical"
+    assert design.categories == ("low", "mid", "high")
 
 
 BAD = {

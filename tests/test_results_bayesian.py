@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
 from hiermod.formula.catalogue import FAMILIES
 from hiermod.model import Model
 from hiermod.results.bayesian import BayesianFit
+from hiermod.results.links import response_draws
 
 EXACT = 1e-12
 
@@ -242,16 +245,20 @@ def test_binomial_counts() -> None:
     proportions = fit.predict(interval=0.9, kind="response", random_seed=1)
     assert proportions["upper"].between(0, 1).all()
     with pytest.raises(ArgumentError, match="trials"):
-        fit.predict(d.iloc[:2], interval=0.9, kind="response")
+        fit.predict(d.iloc[:2].drop(columns="size"), interval=0.9, kind="response")
 
 
-def test_families_whose_mean_is_not_the_linear_predictor_are_refused() -> None:
+def test_means_of_zero_inflated_counts_have_psi_in_them() -> None:
     d = load_dataset("grouseticks")
     fit = hand_made(Model("TICKS ~ 1 + (1 | LOCATION)", d, family="zero_inflated_poisson"), beta=[1.0])
-    for question in (fit.fitted, fit.predict, fit.simulate, fit.residuals):
-        with pytest.raises(UnsupportedError, match=r"bambi\.predict"):
-            question()
-    assert len(fit.parameters()) == 2
+    with pytest.raises(UnsupportedError, match="without psi"):
+        response_draws(fit.family, np.ones((1, 2)), None, None, np.random.default_rng(1))
+    fit = BayesianFit(fit.design, replace(fit.record, auxiliary={"psi": np.full((2, 500), 0.7)}), fit.family, fit.link)
+    population = fit.predict(target="population")["estimate"]
+    assert population.to_numpy() == pytest.approx(0.7 * np.exp(fit.record.beta).mean(), rel=1e-12)
+    simulated = fit.simulate(200, random_seed=1).to_numpy()
+    assert (simulated == 0).mean() > 0.3  # the 0.3 that are structural, and those of the counts
+    assert len(fit.parameters()) == 3
 
 
 def test_known_residual_sds_have_no_sigma() -> None:

@@ -1,4 +1,4 @@
-"""Correlated group effects on a PyMC graph: LKJ correlation matrices built from partial correlations.
+"""Group effects on a PyMC graph, centred or not: LKJ correlation matrices built from partial correlations.
 
 Lewandowski, Kurowicka and Joe (2009, J. Multivar. Anal. 100, 1989-2001), section 2.4: independent partial correlations
 r = 2 u - 1, u ~ Beta(b, b), with b = eta + (k - 2 - j) / 2 in column j = 0, 1, ..., make a matrix with density
@@ -25,6 +25,7 @@ class Slot:
     variable: str
     position: int | None
     mean: Any = 0.0  # the mu of its prior, when that is a number
+    common: Any = 0.0  # the common coefficient that is sampled together with its effects, where a block is centred
 
     def pick(self, value: Any) -> Any:
         """This column's part of something with one entry per coefficient of the variable, or one for all."""
@@ -33,7 +34,7 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Correlated:
-    """One block to be correlated: its slots in the order of its columns."""
+    """One block to be correlated, or centred: its slots in the order of its columns."""
 
     block: Block
     eta: float
@@ -68,12 +69,19 @@ def correlate(model: Any, work: list[Correlated]) -> Any:
     """A new PyMC model in which these blocks are correlated; Bambi's priors of the sds are kept.
 
     In a non-centred block ``<variable> = <variable>_offset * <variable>_sigma`` becomes rows of L z times the same sds,
-    z being Bambi's offsets; in a centred one ``<variable>`` becomes a column of one multivariate Normal."""
+    z being Bambi's offsets; in a centred one ``<variable>`` becomes a free variable with the density of L z times the
+    sds, and its offsets, if Bambi made any, become constants.  A block of one column has L = 1."""
     replacements: dict[str, Any] = {}
+    columns: dict[str, dict[int, Any]] = {}
     for one in work:
-        factor = _correlation(model, one.block, one.eta)
+        factor = _correlation(model, one.block, one.eta) if one.block.size > 1 else [[1.0]]
         effects = _noncentered(model, one, factor) if one.noncentered else _centered(model, one, factor)
-        replacements |= _gather(effects, one.slots)
+        for slot, effect in zip(one.slots, effects, strict=True):
+            columns.setdefault(slot.variable, {})[-1 if slot.position is None else slot.position] = effect
+            if not one.noncentered and slot.variable + HELPER in model.named_vars:
+                offset = model[slot.variable + HELPER]
+                replacements[offset.name] = np.zeros(tuple(offset.shape.eval()))
+    replacements |= {variable: _gathered(parts) for variable, parts in columns.items()}
     return pm.do(model, replacements) if replacements else model
 
 
@@ -112,26 +120,27 @@ def _noncentered(model: Any, one: Correlated, rows: list[list[Any]]) -> list[Any
 
 
 def _centered(model: Any, one: Correlated, rows: list[list[Any]]) -> list[Any]:
-    k = len(one.slots)
-    with model:
-        tau = pt.stack([_parameter(model, slot, "sigma") for slot in one.slots])
-        mean = pt.stack([_parameter(model, slot, "mu", slot.mean) for slot in one.slots])
-        factor = pt.stack([pt.stack([pt.as_tensor(v) for v in [*row, *[0.0] * (k - len(row))]]) for row in rows])
-        effects = pm.MvNormal(
-            f"{one.block.corr_name}_effects{HELPER}",
-            mu=mean,
-            chol=tau[:, None] * factor,
-            shape=(len(one.block.levels), k),
-        )
-    return [effects[:, i] for i in range(k)]
+    """The block's effects, one free (J,) per column: Normal given the columns before it, so that no matrix is solved.
+
+    (b_i - mu_i) / sigma_i = (L z)_i, and so b_i given z_1 .. z_(i-1) is Normal(mu_i + sigma_i sum L_ij z_j, sigma_i
+    L_ii), where z_i = ((b_i - mu_i) / sigma_i - sum L_ij z_j) / L_ii.  What is sampled is b_i plus the common
+    coefficient: hierarchical centring (Gelfand, Sahu and Carlin 1995, Biometrika 82, 479-488)."""
+    effects: list[Any] = []
+    z: list[Any] = []
+    for i, (slot, row) in enumerate(zip(one.slots, rows, strict=True)):
+        sigma, mean = _parameter(model, slot, "sigma"), _parameter(model, slot, "mu", slot.mean)
+        mixed = sum((weight * value for weight, value in zip(row[1:i], z[1:], strict=False)), row[0] * z[0]) if i else 0
+        where = "" if slot.position is None else f"_{slot.position}"
+        name = f"{slot.variable}{where}_centred{HELPER}"
+        with model:
+            mu = slot.common + mean + sigma * mixed
+            whole = pm.Normal(name, mu=mu, sigma=sigma * row[i], shape=len(one.block.levels))
+        effects.append(whole - slot.common)  # an expression also where it is 0: pm.do would rename the variable
+        if i + 1 < len(rows):
+            z.append(((whole - slot.common - mean) / sigma - mixed) / row[i])
+    return effects
 
 
-def _gather(effects: list[Any], slots: tuple[Slot, ...]) -> dict[str, Any]:
-    """Effects (J,) sorted into Bambi's variables: (J,) for a scalar one, (J, e) for a vector of e coefficients."""
-    columns: dict[str, dict[int, Any]] = {}
-    for slot, effect in zip(slots, effects, strict=True):
-        columns.setdefault(slot.variable, {})[-1 if slot.position is None else slot.position] = effect
-    return {
-        variable: parts[-1] if -1 in parts else pt.stack([parts[i] for i in sorted(parts)], axis=1)
-        for variable, parts in columns.items()
-    }
+def _gathered(parts: dict[int, Any]) -> Any:
+    """Effects (J,) as Bambi's variable: (J,) for a scalar one, (J, e) for a vector of e coefficients."""
+    return parts[-1] if -1 in parts else pt.stack([parts[i] for i in sorted(parts)], axis=1)

@@ -27,18 +27,21 @@ def build_bambi(
     *,
     center_predictors: bool = True,
     noncentered: bool | str = "auto",
+    centred: Mapping[str, float] | None = None,
     extra_namespace: dict[str, Any] | None = None,
 ) -> Any:
     """A built ``bambi.Model``; its ``backend.model`` is the PyMC graph with correlated blocks.  Takes about a second.
 
-    noncentered: "auto" or True samples group effects as sd * standard normal, False as they are.
+    noncentered: "auto" or True samples group effects as sd * standard normal, False as they are.  With "auto", those of
+    the factors in ``centred`` are sampled as sums with their common coefficients; where several factors vary the same
+    one, the factor with the largest number there.
     Raises UnsupportedError where Bambi's model would not be the Design's, saying how to write it instead."""
     if noncentered not in (True, False, "auto"):
-        raise ArgumentError(f"noncentered is {noncentered!r}; it must be True, False or 'auto' (which means True here)")
+        raise ArgumentError(f"noncentered is {noncentered!r}; it must be True, False or 'auto'")
     if not isinstance(priors, PriorSet):
         priors = resolve_priors(priors, design, family)
     _check_special(design, family)
-    given = priors.to_bambi()
+    given = _nested(priors.to_bambi(), design)
     chosen = _family(design, family, given)
     with collected():
         model = _bambi_model(
@@ -50,15 +53,34 @@ def build_bambi(
             center_predictors=center_predictors,
             extra_namespace=extra_namespace,
         )
-        _check_common(model, design)
-        layout = _layout(model, design)
-        _check_group_priors(model)
+        layout: dict[str, tuple[str, ...] | None] = {}
+        for one, component, prefix in _predictors(model, design):
+            _check_common(component, one, prefix)
+            layout |= _layout(component, one, prefix)
+            _check_group_priors(model, component)
         try:
             model.build()
         except (ValueError, NotImplementedError, TypeError) as error:
             raise UnsupportedError(f"PyMC cannot build the graph of {design.formula!r}: {error}") from error
-        _patch(model, design, priors, layout)
+        _patch(model, design, priors, layout, centred or {} if noncentered == "auto" else {})
     return model
+
+
+def _predictors(model: Any, design: Design) -> list[tuple[Design, Any, str]]:
+    """Each linear predictor as Design, Bambi's component, and what its names in the graph begin with."""
+    components = _versions.bambi_parameters(model)
+    further = [(part, components[name], f"{name}_") for name, part in design.parts.items()]
+    return [(design, _versions.bambi_parent(model), ""), *further]
+
+
+def _nested(given: dict[str, Any], design: Design) -> dict[str, Any]:
+    """Priors for Bambi, those of a further parameter's coefficients in a dict of their own, without its prefix."""
+    for name, part in design.parts.items():
+        own = {*part.common_terms, *(column.variable for block in part.blocks for column in block.columns)}
+        found = {key.removeprefix(f"{name}_"): given.pop(key) for key in list(given) if key in own}
+        if found:
+            given[name] = found
+    return given
 
 
 def _check_special(design: Design, family: Any) -> None:
@@ -75,6 +97,11 @@ def _check_special(design: Design, family: Any) -> None:
             raise UnsupportedError(
                 f"{what} needs family='gaussian' (residual variance by row), got {name!r}. "
                 "For counts write p(successes, trials); to weigh the log likelihood write weighted(y, w) on the left"
+            )
+        if design.formulas:
+            raise UnsupportedError(
+                f"{what} and a formula for {', '.join(design.formulas)} both set the residual sd of each row: use one. "
+                f"A column of log sds can be an offset in the formula: parameters={{'sigma': 'x + offset(log_sd)'}}"
             )
         if design.special is not None:
             raise UnsupportedError(
@@ -99,21 +126,22 @@ def _family(design: Design, family: Any, priors: dict[str, Any]) -> Any:
 def _bambi_model(design: Design, **arguments: Any) -> Any:
     import bambi
 
+    further = [f"{name} ~{part.bambi_formula.partition('~')[2]}" for name, part in design.parts.items()]
+    formula = bambi.Formula(design.bambi_formula, *further) if further else design.bambi_formula
     try:
-        return bambi.Model(design.bambi_formula, design.frame, **arguments)
+        return bambi.Model(formula, design.frame, **arguments)
     except (ValueError, NotImplementedError, KeyError) as error:
         raise UnsupportedError(f"Bambi cannot build the model {design.formula!r}: {error}") from error
 
 
-def _check_common(model: Any, design: Design) -> None:
+def _check_common(component: Any, design: Design, prefix: str) -> None:
     """Bambi's common columns are the Design's, term by term and in the same order."""
-    component = _versions.bambi_parent(model)
-    terms = dict(component.common_terms)
+    terms = {prefix + name: term for name, term in component.common_terms.items()}
     if component.intercept_term is not None:
-        terms["Intercept"] = component.intercept_term
+        terms[f"{prefix}Intercept"] = component.intercept_term
     for term in dict.fromkeys(design.common_terms):
         if term not in terms:
-            continue  # ordinal families keep the intercept in their thresholds
+            raise _other_model(design, f"Bambi has no common term {term!r}")
         mine = design.X[:, [owner == term for owner in design.common_terms]]
         theirs = np.asarray(terms[term].data, dtype=float).reshape(design.nobs, -1)
         if mine.shape != theirs.shape or not np.allclose(mine, theirs, rtol=1e-9, atol=1e-12):
@@ -123,9 +151,9 @@ def _check_common(model: Any, design: Design) -> None:
         raise _other_model(design, f"Bambi has the common terms {', '.join(sorted(extra))} besides")
 
 
-def _layout(model: Any, design: Design) -> dict[str, tuple[str, ...] | None]:
+def _layout(component: Any, design: Design, prefix: str) -> dict[str, tuple[str, ...] | None]:
     """Bambi's group variables -> the coordinates of their vector (None: scalar), once seen to be the Design's."""
-    terms = _versions.bambi_parent(model).group_specific_terms
+    terms = {prefix + name: term for name, term in component.group_specific_terms.items()}
     wanted = [column.variable for block in design.blocks for column in block.columns]
     scalar_twice = {
         column.variable
@@ -191,8 +219,8 @@ def _other_model(design: Design, found: str, block: Block | None = None) -> Unsu
     )
 
 
-def _check_group_priors(model: Any) -> None:
-    for name, term in _versions.bambi_parent(model).group_specific_terms.items():
+def _check_group_priors(model: Any, component: Any) -> None:
+    for name, term in component.group_specific_terms.items():
         if _is_noncentered(model, term) and term.prior.name != "Normal":
             raise UnsupportedError(
                 f"the prior of {name!r} is {term.prior}, and only Normal group effects can be sampled non-centred. "
@@ -205,32 +233,70 @@ def _is_noncentered(model: Any, term: Any) -> bool:
     return bool(model.noncentered if own is None else own)
 
 
-def _patch(model: Any, design: Design, priors: PriorSet, layout: Mapping[str, tuple[str, ...] | None]) -> None:
+def _patch(
+    model: Any,
+    design: Design,
+    priors: PriorSet,
+    layout: Mapping[str, tuple[str, ...] | None],
+    centred: Mapping[str, float],
+) -> None:
     import pymc as pm
 
     from hiermod.bayes.correlation import Correlated, Slot, correlate
 
-    terms = _versions.bambi_parent(model).group_specific_terms
-    correlated = {column.variable for block in design.correlated_blocks for column in block.columns}
+    predictors = _predictors(model, design)
+    terms = {prefix + name: t for _, part, prefix in predictors for name, t in part.group_specific_terms.items()}
+    changed = [block for block in design.blocks if block.size > 1 or block.factor in centred]
+    beside = [block for part in design.parts.values() for block in part.correlated_blocks]
+    rewritten = {column.variable for block in (*changed, *beside) for column in block.columns}
     graph = model.backend.model
-    means = _lost_means(graph, model, {name: term for name, term in terms.items() if name not in correlated})
+    means = _lost_means(graph, model, {name: term for name, term in terms.items() if name not in rewritten})
     if means:
         graph = pm.do(graph, means)
     work = []
-    for block in design.correlated_blocks:
+    sums = {
+        (factor, label): _coefficient(graph, design, label, bool(model.center_predictors))
+        for label, factor in _one_factor_each(changed, design, centred).items()
+    }
+    for block in (*changed, *beside):
         slots = []
-        for column in block.columns:
+        for i, column in enumerate(block.columns):
             expression = layout[column.variable]
             position = None if expression is None else expression.index(column.level or expression[0])
             mean = terms[column.variable].prior.args.get("mu", 0.0)
-            slots.append(Slot(column.variable, position, mean if _is_number(mean) else 0.0))
+            common = 0.0 if block in beside else sums.get((block.factor, block.labels[i]), 0.0)
+            slots.append(Slot(column.variable, position, mean if _is_number(mean) else 0.0, common))
         chosen = {_is_noncentered(model, terms[column.variable]) for column in block.columns}
         if len(chosen) > 1:
             raise UnsupportedError(
                 f"the priors of the correlated effects ({block.text}) disagree on noncentered=: give them all the same"
             )
-        work.append(Correlated(block, priors.eta[block.corr_name], tuple(slots), chosen.pop()))
+        noncentered = chosen.pop() and (block in beside or block.factor not in centred)
+        work.append(Correlated(block, priors.eta.get(block.corr_name, 1.0), tuple(slots), noncentered))
     model.backend.model = correlate(graph, work)
+
+
+def _one_factor_each(blocks: list[Block], design: Design, centred: Mapping[str, float]) -> dict[str, str]:
+    """Common coefficient -> the centred factor whose effects are sampled as sums with it: where several vary it, the
+    one that leaves it least known, by the sd of its effects' mean that ``centred`` has for the factor."""
+    found: dict[str, str] = {}
+    for block in sorted((one for one in blocks if one.factor in centred), key=lambda one: centred[one.factor]):
+        found |= {label: block.factor for label in block.labels if label in design.common}
+    return found
+
+
+def _coefficient(graph: Any, design: Design, label: str, center_predictors: bool) -> Any:
+    """The common coefficient as the formula means it; Bambi's graph has the intercept at the predictors' means."""
+    parts: dict[int, Any] = {}
+    for term in dict.fromkeys(design.common_terms):
+        where = [i for i, owner in enumerate(design.common_terms) if owner == term]
+        variable = graph[term]
+        parts |= {i: variable if variable.ndim == 0 else variable[j] for j, i in enumerate(where)}
+    at = design.common.index(label)
+    if label != "Intercept" or not center_predictors:
+        return parts[at]
+    means = design.X.mean(axis=0)
+    return sum((-means[i] * one for i, one in parts.items() if i != at), parts[at])
 
 
 def _is_number(value: Any) -> bool:

@@ -10,13 +10,16 @@ import numpy as np
 
 from hiermod import _versions
 from hiermod.bayes.posterior import Posterior
+from hiermod.bayes.predictive import gaussian_responses
 from hiermod.formula.design import Block, Design
 
-AT_ONCE = 50e6  # bytes up to which the pointwise log likelihood is put in
+AT_ONCE = 50e6  # bytes up to which the pointwise log likelihood and the posterior predictive are put in
+PREDICTIVE_STREAM = 2  # of random numbers, beside those of the fit
 
 
 def build_idata(record: Posterior, design: Design) -> Any:
-    """posterior, observed_data, and log_likelihood where that takes at most 50 MB (else call ``log_likelihood``)."""
+    """posterior, sample_stats, observed_data; log_likelihood and posterior_predictive where each takes at most 50 MB
+    (else ``fit.log_likelihood()`` and ``fit.posterior_predictive()`` add them).  The same record gives the same."""
     import xarray as xr
 
     coords: dict[str, Any] = {"chain": np.arange(record.shape[0]), "draw": np.arange(record.shape[1])}
@@ -32,9 +35,15 @@ def build_idata(record: Posterior, design: Design) -> Any:
         "posterior": posterior,
         "observed_data": xr.Dataset({design.response: (("__obs__",), design.y)}, coords=rows),
     }
+    own = {name: coords[name] for name in ("chain", "draw")}
+    if record.stats:
+        stats = {name: (("chain", "draw"), values) for name, values in record.stats.items()}
+        groups["sample_stats"] = xr.Dataset(stats, coords=own, attrs=posterior.attrs)
     if 8.0 * design.nobs * record.shape[0] * record.shape[1] <= AT_ONCE:
         dims = ("chain", "draw", "__obs__")
-        groups["log_likelihood"] = xr.Dataset({design.response: (dims, log_likelihood(record, design))}, coords=rows)
+        new = gaussian_responses(record, design, np.random.default_rng([record.inference.seed, PREDICTIVE_STREAM]))
+        for name, values in (("log_likelihood", log_likelihood(record, design)), ("posterior_predictive", new)):
+            groups[name] = xr.Dataset({design.response: (dims, values)}, coords=own | rows, attrs=posterior.attrs)
     return _versions.make_idata(groups)
 
 
@@ -94,14 +103,17 @@ def _add_block(
 
 def log_likelihood(record: Posterior, design: Design) -> np.ndarray:
     """log p(y_i | beta, b, sigma) of a Gaussian model, (c, d, n)."""
-    mean = linear_predictor(record, design)
-    if design.se is not None:
-        sd: Any = design.se
-    else:
-        weights = np.ones(design.nobs) if design.weights is None else design.weights
-        sd = np.asarray(record.sigma)[..., None] / np.sqrt(weights)
-    z = (design.y - mean) / sd
+    sd = residual_sd(record, design)
+    z = (design.y - linear_predictor(record, design)) / sd
     return -0.5 * z**2 - np.log(sd) - 0.5 * np.log(2 * np.pi)
+
+
+def residual_sd(record: Posterior, design: Design) -> np.ndarray:
+    """Of each row at every draw of a Gaussian model, broadcastable to (c, d, n)."""
+    if design.se is not None:
+        return design.se
+    sigma = np.asarray(record.sigma)[..., None]
+    return sigma if design.weights is None else sigma / np.sqrt(design.weights)
 
 
 def linear_predictor(record: Posterior, design: Design) -> np.ndarray:

@@ -21,6 +21,7 @@ from hiermod.formula.design import Design
 
 ENGINES = {"nutpie": ("nutpie",), "pymc": ("pymc",), "numpyro": ("jax", "numpyro"), "blackjax": ("jax", "blackjax")}
 TARGET_ACCEPT = 0.9
+COMPILING = ("backend", "gradient_backend", "freeze_model")  # what nutpie's compiler takes, not its sampler
 REASONS = {
     "nutpie": "NUTS on the graph by nutpie, the fastest of the samplers that fit any model",
     "pymc": "NUTS on the graph by PyMC, as asked",
@@ -188,22 +189,36 @@ def _kept_names(model: Any, design: Design) -> list[str]:
     per_row = set(model.family.likelihood.params) & {variable.name for variable in graph.deterministics}
     there = [variable.name for variable in (*graph.free_RVs, *graph.deterministics)]
     there = [name for name in there if name not in per_row and not name.endswith(HELPER)]
-    groups = list(dict.fromkeys(column.variable for block in design.blocks for column in block.columns))
+    designs = (design, *design.parts.values())
+    groups = list(dict.fromkeys(c.variable for one in designs for block in one.blocks for c in block.columns))
     first = [
-        *dict.fromkeys(design.common_terms),
+        *dict.fromkeys(term for one in designs for term in one.common_terms),
         *_versions.bambi_constants(model),
         *(f"{name}_sigma" for name in groups),
-        *(block.corr_name for block in design.correlated_blocks),
+        *(block.corr_name for one in designs for block in one.correlated_blocks),
     ]
     rest = [name for name in there if name not in first and name not in groups]
     return [name for name in (*first, *rest, *groups) if name in there]
 
 
+def _compiled(graph: Any, names: list[str], options: dict[str, Any]) -> Any:
+    """nutpie's compiled model of a graph, kept with it: compiling takes seconds, a second fit should not.
+
+    It lives as long as the graph does, which is never pickled, and belongs to it: a graph built anew has none."""
+    import nutpie
+
+    kept = vars(graph).setdefault("_hiermod_compiled", {})
+    key = (tuple(names), tuple(sorted((name, str(value)) for name, value in options.items())))
+    if key not in kept:
+        kept.clear()  # one at a time: they hold memory
+        kept[key] = nutpie.compile_pymc_model(graph, var_names=names, **options)
+    return kept[key]
+
+
 def _nutpie(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampler: dict[str, Any], _: str) -> Any:
     import nutpie
 
-    compiling = {key: sampler.pop(key) for key in ("backend", "gradient_backend", "freeze_model") if key in sampler}
-    compiled = nutpie.compile_pymc_model(graph, var_names=names, **compiling)
+    compiled = _compiled(graph, names, {key: sampler.pop(key) for key in COMPILING if key in sampler})
     try:
         running = nutpie.sample(
             compiled,
@@ -267,7 +282,7 @@ def _tidy(model: Any, idata: Any, names: list[str]) -> Any:
     graph = model.backend.model
     observed = {}
     for variable in graph.observed_RVs:
-        data = np.asarray(graph.rvs_to_values[variable].eval())
+        data = _value(graph.rvs_to_values[variable])
         dims = graph.named_vars_to_dims.get(variable.name) or tuple(
             f"{variable.name}_dim_{i}" for i in range(data.ndim)
         )
@@ -276,6 +291,13 @@ def _tidy(model: Any, idata: Any, names: list[str]) -> Any:
     if "sample_stats" in _versions.group_names(idata):
         groups["sample_stats"] = _versions.group_dataset(idata, "sample_stats")
     return _versions.make_idata({name: dataset for name, dataset in groups.items() if dataset is not None})
+
+
+def _value(variable: Any) -> np.ndarray:
+    """What an observed variable holds, without compiling a function for it where it is a constant or shared."""
+    if hasattr(variable, "data"):
+        return np.asarray(variable.data)
+    return np.asarray(variable.get_value() if hasattr(variable, "get_value") else variable.eval())
 
 
 def _divergences(idata: Any) -> int:

@@ -4,7 +4,7 @@ Arrays have (chain, draw) first.  R-hat and ESS: Vehtari et al. (2021, Bayesian 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class Inference:
     k_hat: float = float("nan")  # Pareto k-hat of the marginal engine's proposals; nan for other engines
     importance_efficiency: float = float("nan")  # their importance effective sample size, as a share
     proposals: int = 0  # evaluations of the marginal density by the chains
+    group_effects: str = ""  # NUTS on the graph: which group effects were sampled centred, and why
 
     @property
     def ok(self) -> bool:
@@ -59,6 +60,10 @@ class Posterior(FrozenArrays):
     auxiliary: dict[str, np.ndarray]  # the family's other parameters (c, d, ...): alpha, nu, kappa, threshold
     inference: Inference
     idata: Any  # arviz.InferenceData or xarray.DataTree with Bambi's variable names; None: not yet built (idata.py)
+    stats: dict[str, np.ndarray] = field(default_factory=dict)  # sample_stats of the marginal engine, (c, d) each
+    parts: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # per parameter with a formula: its beta, b, sd, corr
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,6 +81,12 @@ class Draws:
     corr: tuple[np.ndarray | None, ...]
     sigma: np.ndarray | None
     auxiliary: dict[str, np.ndarray]
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def part_of(draws: Draws | Posterior, name: str) -> Draws:
+    """The coefficients and group effects of one further parameter (Design.parts) as Draws of their own."""
+    return Draws(**draws.parts[name], sigma=None, auxiliary={})
 
 
 def extract(dataset: Any, design: Design, auxiliary: dict[str, Any]) -> Draws:
@@ -89,13 +100,21 @@ def extract(dataset: Any, design: Design, auxiliary: dict[str, Any]) -> Draws:
         values[name] = _array(dataset, name) if fixed is None else np.full(shape, float(fixed))
     sigma = values.pop("sigma", None)
     return Draws(
-        beta=_beta(dataset, design, shape),
-        b=tuple(_effects(dataset, block) for block in design.blocks),
-        sd=tuple(_sds(dataset, block, shape) for block in design.blocks),
-        corr=tuple(_array(dataset, block.corr_name) if block.size > 1 else None for block in design.blocks),
+        **_coefficients(dataset, design, shape),
         sigma=sigma,
         auxiliary=values,
+        parts={name: _coefficients(dataset, part, shape) for name, part in design.parts.items()},
     )
+
+
+def _coefficients(dataset: Any, design: Design, shape: tuple[int, int]) -> dict[str, Any]:
+    """beta, b, sd and corr of one linear predictor."""
+    return {
+        "beta": _beta(dataset, design, shape),
+        "b": tuple(_effects(dataset, block) for block in design.blocks),
+        "sd": tuple(_sds(dataset, block, shape) for block in design.blocks),
+        "corr": tuple(_array(dataset, block.corr_name) if block.size > 1 else None for block in design.blocks),
+    }
 
 
 def _array(dataset: Any, name: str) -> np.ndarray:
@@ -108,7 +127,7 @@ def _beta(dataset: Any, design: Design, shape: tuple[int, int]) -> np.ndarray:
     for term in dict.fromkeys(design.common_terms):
         columns = [i for i, owner in enumerate(design.common_terms) if owner == term]
         if term not in dataset:
-            continue  # ordinal families keep the intercept in their thresholds
+            continue
         draws = _array(dataset, term).reshape(*shape, -1)
         if draws.shape[-1] != len(columns):
             raise FitError(f"the graph has {draws.shape[-1]} coefficients for {term!r}, the formula {len(columns)}")
@@ -154,7 +173,7 @@ def _sds(dataset: Any, block: Block, shape: tuple[int, int]) -> np.ndarray:
     return np.stack(columns, axis=-1)
 
 
-def labelled(draws: Draws, design: Design, effects: bool = True) -> list[tuple[str, np.ndarray]]:
+def labelled(draws: Draws | Posterior, design: Design, effects: bool = True) -> list[tuple[str, np.ndarray]]:
     """Every scalar parameter with its name in tables, (c, d) each: what R-hat and ESS are computed for.
 
     effects: group effects too (not needed where they were drawn exactly given the rest)."""
@@ -173,6 +192,8 @@ def labelled(draws: Draws, design: Design, effects: bool = True) -> list[tuple[s
         for i, column in enumerate(block.columns if effects else ()):
             where = "" if column.level is None else f"{column.level},"
             out += [(f"{column.variable}[{where}{level}]", b[..., j, i]) for j, level in enumerate(block.levels)]
+    for name, part in design.parts.items():
+        out += labelled(part_of(draws, name), part, effects)
     return out
 
 

@@ -1,7 +1,7 @@
 """New responses for the rows of a fit, and the log likelihood of each row, at every posterior draw, for ArviZ.
 
 p(y_new | y) of Gelman et al. (2013, Bayesian Data Analysis, section 6.3): the rows keep their own group effects.  In
-numpy for Gaussian models with identity link, through Bambi's own methods for every other."""
+numpy for every family whose law results/links.py has, through Bambi's own methods for the rest."""
 
 from __future__ import annotations
 
@@ -47,6 +47,27 @@ def posterior_predictive(
         values = gaussian_responses(_thinned(record, chosen), design, np.random.default_rng(seed))
         return _dataset(values, design, chosen)
     return _by_bambi(idata, build(), chosen, PREDICTIVE, seed)
+
+
+def drawn(
+    record: Posterior,
+    design: Design,
+    responses: Callable[[np.ndarray, np.random.Generator, slice], np.ndarray],
+    draws: int | None = None,
+    random_seed: int | np.random.Generator | None = None,
+) -> xr.Dataset:
+    """As ``posterior_predictive``, by a function of flat draw numbers, generator and rows that gives (draws, rows)."""
+    chosen = _chosen(record, draws)
+    _check_size(record, design, len(chosen), "posterior predictive draws")
+    rng = np.random.default_rng(resolve_seed(random_seed))
+    chains, there = record.shape
+    flat = (np.arange(chains)[:, None] * there + chosen).ravel()
+    values = np.empty((len(flat), design.nobs))
+    step = max(1, NUMBERS_AT_ONCE // len(flat))
+    for start in range(0, design.nobs, step):
+        part = slice(start, start + step)
+        values[:, part] = responses(flat, rng, part)
+    return _dataset(values.reshape(chains, len(chosen), design.nobs), design, chosen)
 
 
 def pointwise_log_likelihood(

@@ -72,7 +72,7 @@ def auxiliary_names(family: Any, design: Design) -> tuple[str, ...]:
     if design.se is not None:
         return ()
     if isinstance(family, str):
-        return AUXILIARY.get(family, ())
+        return tuple(name for name in AUXILIARY.get(family, ()) if name not in design.formulas)
     return tuple(sorted(family.auxiliary_parameters))  # a bambi.Family brought by the person
 
 
@@ -82,14 +82,20 @@ def prior_keys(design: Design, family: Any = "gaussian") -> tuple[str, ...]:
     groups = dict.fromkeys(column.variable for block in design.blocks for column in block.columns)
     wide = (["common"] if terms else []) + (["group_specific"] if groups else [])
     correlations = [block.corr_name for block in design.correlated_blocks]
-    return (*terms, *auxiliary_names(family, design), *groups, *correlations, *wide)
+    further: list[str] = []
+    for part in design.parts.values():  # the wide keys are for the formula itself, as in Bambi
+        further += [*dict.fromkeys(part.common_terms)]
+        further += dict.fromkeys(column.variable for block in part.blocks for column in block.columns)
+        further += [block.corr_name for block in part.correlated_blocks]
+    return (*terms, *auxiliary_names(family, design), *groups, *correlations, *further, *wide)
 
 
 def resolve_priors(priors: Mapping[str, Any] | None, design: Design, family: Any = "gaussian") -> PriorSet:
     """Checks ``priors=`` and turns its texts into records; None or {} means Bambi's defaults and LKJ(2).
 
     Raises UnknownNameError for a key the model has not, Argument(Type)Error for a value that is no prior."""
-    eta = {block.corr_name: DEFAULT_ETA for block in design.correlated_blocks}
+    designs = (design, *design.parts.values())
+    eta = {block.corr_name: DEFAULT_ETA for one in designs for block in one.correlated_blocks}
     if priors is None:
         return PriorSet({}, eta)
     if not isinstance(priors, Mapping):
@@ -97,7 +103,7 @@ def resolve_priors(priors: Mapping[str, Any] | None, design: Design, family: Any
             f"priors must be a dict such as {{'Intercept': 'Normal(0, 10)'}}, got {type(priors).__name__}"
         )
     valid = prior_keys(design, family)
-    groups = {column.variable: block for block in design.blocks for column in block.columns}
+    groups = {column.variable: block for one in designs for block in one.blocks for column in block.columns}
     auxiliary = auxiliary_names(family, design)
     given: dict[str, Any] = {}
     for key, value in priors.items():
@@ -110,7 +116,8 @@ def resolve_priors(priors: Mapping[str, Any] | None, design: Design, family: Any
         elif key in auxiliary:
             given[key] = _auxiliary_prior(value, key)
         else:
-            given[key] = _common_prior(value, key, design)
+            owner = next((one for one in designs if key in one.common_terms), design)
+            given[key] = _common_prior(value, key, owner)
     return PriorSet(given, eta)
 
 
@@ -118,6 +125,8 @@ def _unknown_key(key: Any, valid: tuple[str, ...], design: Design) -> UnknownNam
     hint = nearest(str(key), valid)
     if key == "sigma" and design.se is not None:
         hint = " The residual sds are known (se=), so there is no sigma."
+    elif key in design.formulas:
+        hint = f" {key} has a formula of its own: give priors to its coefficients, such as {key}_Intercept."
     elif str(key).endswith("_sigma") and str(key).removesuffix("_sigma") in valid:
         group = str(key).removesuffix("_sigma")
         hint = f' The prior of that sd is given under the term: {{"{group}": "HalfNormal(...)"}}.'

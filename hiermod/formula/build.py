@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentTypeError, DesignError, FormulaError
+from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.data import (
     check_finite,
     check_frame,
@@ -21,6 +22,7 @@ from hiermod.formula.data import (
 )
 from hiermod.formula.design import Block, Column, Design
 from hiermod.formula.evaluate import KNOWN_CALLS, Evaluator, Term, base_namespace, separate_terms
+from hiermod.formula.further import DISTRIBUTIONAL, parse_further
 from hiermod.formula.groups import group_codes
 from hiermod.formula.parse import Bar, ParsedFormula, parse_formula
 from hiermod.formula.rank import estimable_columns
@@ -36,11 +38,13 @@ def build_design(
     dropna: bool = False,
     extra_namespace: Mapping[str, Any] | None = None,
     family: str = "gaussian",
+    parameters: Mapping[str, str] | None = None,
 ) -> Design:
     """Resolve ``formula`` on ``data`` once, for every engine.
 
-    weights, se: a column's name or (n,) array; prior weights (precisions) and known residual sds.  Raises FormulaError,
-    DataError, DesignError, UnknownNameError or ArgumentTypeError, each saying what was found and what to do.
+    weights, se: a column's name or (n,) array; prior weights (precisions) and known residual sds.  parameters: formulas
+    for further parameters of the response, ``{"sigma": "x + (1 | g)"}``.  Raises FormulaError, DataError, DesignError,
+    UnknownNameError or ArgumentTypeError, each saying what was found and what to do.
 
     >>> import pandas as pd
     >>> d = pd.DataFrame({"y": [1.0, 2, 4, 3], "x": [0, 1, 2, 3], "g": ["a", "a", "b", "b"]})
@@ -54,11 +58,15 @@ def build_design(
         )
     parsed = parse_formula(formula)
     data = check_frame(data)
-    used = used_columns(parsed, data, base_namespace() | dict(extra_namespace or {}), KNOWN_CALLS)
+    further = parse_further(parameters, parsed, family)
+    formulas = (parsed, *further.values())
+    namespace = base_namespace() | dict(extra_namespace or {})
+    used = list(dict.fromkeys(name for one in formulas for name in used_columns(one, data, namespace, KNOWN_CALLS)))
     rows = {"weights": row_vector("weights", weights, data), "se": row_vector("se", se, data)}
-    _check_group_columns(parsed, used)
+    for one in formulas:
+        _check_group_columns(one, used)
     keep, missing = missing_rows(_columns_to_check(data, used, rows, {"weights": weights, "se": se}), dropna)
-    frame = _plain_frame(parsed, data, used, keep)
+    frame = _plain_frame(formulas, data, used, keep)
     numbers = {
         name: None if values is None else values.to_numpy(dtype=float, na_value=np.nan)[keep]
         for name, values in rows.items()
@@ -66,14 +74,15 @@ def build_design(
     for name, values in numbers.items():
         if values is not None:
             check_positive(name, values)
-    response = read_response(parsed, frame, family, extra_namespace)
+    response = read_response(parsed, frame, family, extra_namespace, _is_ordered(data.get(parsed.response)))
     for name, column in response.extra_columns.items():
         frame[name] = column
     for bar in parsed.bars:
         if len(bar.factor) > 1:
             codes, levels = group_codes(frame, bar.factor)
             frame[bar.name] = pd.Categorical.from_codes(codes, list(levels), ordered=True)
-    evaluator = Evaluator(parsed.common, tuple(bar.left for bar in parsed.bars), frame, extra_namespace)
+    lefts = tuple(bar.left for bar in parsed.bars)
+    evaluator = Evaluator(parsed.common, lefts, frame, extra_namespace, keep_intercept=family not in ORDINAL)
     common = [term for term in evaluator.common_terms() if not term.is_offset]
     offsets = [term for term in evaluator.common_terms() if term.is_offset]
     X = np.hstack([np.empty((len(frame), 0)), *(term.values for term in common)])
@@ -96,9 +105,11 @@ def build_design(
         offset=np.sum([term.values[:, 0] for term in offsets], axis=0) if offsets else None,
         weights=numbers["weights"],
         se=numbers["se"],
-        special=response.special,
+        special=DISTRIBUTIONAL if further else response.special,
         n_rows_data=len(data),
         missing=missing,
+        categories=response.categories,
+        formulas={name: one.text.partition("~")[2].strip() for name, one in further.items()},
     )
 
 
@@ -121,9 +132,16 @@ def _check_group_columns(parsed: ParsedFormula, used: list[str]) -> None:
                 )
 
 
-def _plain_frame(parsed: ParsedFormula, data: pd.DataFrame, used: list[str], keep: np.ndarray) -> pd.DataFrame:
-    mentions = Counter(token.text for token in parsed.names)
-    as_group = Counter(column for bar in _written_bars(parsed) for column in bar.factor)
+def _is_ordered(column: pd.Series | None) -> bool:
+    dtype = getattr(column, "dtype", None)
+    return isinstance(dtype, pd.CategoricalDtype) and bool(dtype.ordered)
+
+
+def _plain_frame(
+    formulas: Sequence[ParsedFormula], data: pd.DataFrame, used: list[str], keep: np.ndarray
+) -> pd.DataFrame:
+    mentions = Counter(token.text for one in formulas for token in one.names)
+    as_group = Counter(column for one in formulas for bar in _written_bars(one) for column in bar.factor)
     columns = {}
     for name in used:
         values = data[name] if keep.all() else data.loc[keep, name]

@@ -29,6 +29,30 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "sratio": ("logit", "probit", "cloglog"),
 }
 GENERALISED = ("bernoulli", "binomial", "poisson")  # families that ml() fits by Laplace's approximation
+ORDINAL = ("cumulative", "sratio")  # their intercepts are the thresholds between the categories
+COUNTS = tuple(name for name in FAMILIES if name.endswith(("poisson", "negativebinomial")))
+POSITIVE = ("gamma", "wald", "exponential", "weibull")
+# Parameters of the response that may have a formula of their own (parameters=), and the links Bambi gives them.
+FURTHER: dict[str, tuple[str, ...]] = {
+    "gaussian": ("sigma",),
+    "t": ("sigma", "nu"),
+    "laplace": ("b",),
+    "beta": ("kappa",),
+    "gamma": ("alpha",),
+    "wald": ("lam",),
+    "weibull": ("alpha",),
+    "negativebinomial": ("alpha",),
+    "zero_inflated_poisson": ("psi",),
+    "zero_inflated_negativebinomial": ("alpha", "psi"),
+    "hurdle_poisson": ("psi",),
+    "hurdle_negativebinomial": ("alpha", "psi"),
+    "hurdle_gamma": ("alpha", "psi"),
+}
+
+
+def further_link(parameter: str) -> str:
+    """The link of a parameter's own formula, Bambi's default: probabilities logit, everything positive log."""
+    return "logit" if parameter == "psi" else "log"
 
 
 def check_family(family: Any) -> str:

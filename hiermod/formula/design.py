@@ -6,6 +6,7 @@ row, the level it belongs to and the few numbers on the left of the bar."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,17 @@ class Design(FrozenArrays):
     special: str | None = None  # "weighted", "censored", ...: a response only Bambi's likelihood understands
     n_rows_data: int = 0  # rows of the frame given
     missing: dict[str, int] = field(default_factory=dict)  # missing values per column, when rows were dropped
+    categories: tuple[str, ...] = ()  # of an ordinal response, whose y holds their codes
+    formulas: dict[str, str] = field(default_factory=dict)  # further parameter of the response -> its formula's text
+
+    @cached_property
+    def parts(self) -> dict[str, Design]:
+        """A Design on the same rows for each further parameter that has a formula (further.py); usually none."""
+        if not self.formulas:
+            return {}
+        from hiermod.formula.further import further_designs
+
+        return further_designs(self)
 
     @property
     def nobs(self) -> int:

@@ -47,11 +47,22 @@ class Term:
 class Evaluator:
     """Evaluates ``common`` and every ``left`` text; remembers the state of transformations.
 
-    Pickles as text, data and the person's own names; unpickling evaluates the same frame again."""
+    Pickles as text, data and the person's own names; unpickling evaluates the same frame again.
+    keep_intercept: False for ordinal responses, whose thresholds are their intercepts (factors stay coded as with one).
+    """
+
+    keep_intercept = True  # of evaluators written to files before there was a choice
 
     def __init__(
-        self, common: str, lefts: tuple[str, ...], frame: pd.DataFrame, extra_namespace: Mapping[str, Any] | None
+        self,
+        common: str,
+        lefts: tuple[str, ...],
+        frame: pd.DataFrame,
+        extra_namespace: Mapping[str, Any] | None,
+        keep_intercept: bool = True,
     ) -> None:
+        if not keep_intercept:
+            self.keep_intercept = False
         self.common, self.lefts, self.frame = common, lefts, frame
         self.extra_namespace = dict(extra_namespace or {})
         self._models = tuple(_evaluated(text, repr(text), frame, extra_namespace) for text in (common, *lefts))
@@ -66,7 +77,15 @@ class Evaluator:
 
     def common_terms(self) -> list[Term]:
         """The terms of the common part, offsets among them, in formula order."""
-        return _terms(self._models[0], len(self.frame))
+        terms = _terms(self._models[0], len(self.frame))
+        if self.keep_intercept:
+            return terms
+        if not any(term.name == "Intercept" for term in terms):
+            raise FormulaError(
+                f"{self.common!r} leaves out the intercept; ordinal responses have theirs in the thresholds between "
+                "the categories: leave out the '0 +'"
+            )
+        return [term for term in terms if term.name != "Intercept"]
 
     def left_terms(self, i: int) -> list[Term]:
         """The terms left of bar ``i``, in formula order."""
@@ -76,6 +95,8 @@ class Evaluator:
         """X (m, p) and the offset (m,) on new rows."""
         pieces, offset = [np.empty((len(frame), 0))], np.zeros(len(frame))
         for term, values in self._new(0, frame):
+            if isinstance(term, Intercept) and not self.keep_intercept:
+                continue
             if getattr(term, "kind", None) == "offset":
                 offset = offset + values[:, 0]
             else:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.errors import DataError, listing
+from hiermod.errors import ArgumentError, DataError, HiermodError, listing
+from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.data import check_finite
 from hiermod.formula.evaluate import evaluate_number, evaluate_response
-from hiermod.formula.parse import COUNT_CALLS, SPECIAL_RESPONSES, ParsedFormula
+from hiermod.formula.parse import COUNT_CALLS, SPECIAL_RESPONSES, ParsedFormula, parse_formula
+from hiermod.formula.support import check_order, check_support, ratings
 
 CONTINUOUS = ("gaussian", "t", "laplace", "asymmetriclaplace", "exgaussian", "skewnormal")
 CATEGORICAL = ("bernoulli", "categorical", "cumulative", "sratio")
@@ -28,21 +30,29 @@ class Response:
     y: np.ndarray
     trials: np.ndarray | None
     bambi_text: str
-    extra_columns: dict[str, np.ndarray]
+    extra_columns: dict[str, Any]  # arrays, or a Categorical
     special: str | None
+    categories: tuple[str, ...] = ()  # of an ordinal response, in order; y holds their codes
 
 
 def read_response(
-    parsed: ParsedFormula, frame: pd.DataFrame, family: str, extra_namespace: Mapping[str, Any] | None
+    parsed: ParsedFormula,
+    frame: pd.DataFrame,
+    family: str,
+    extra_namespace: Mapping[str, Any] | None,
+    ordered: bool = True,
 ) -> Response:
-    """Evaluate the response for a family; DataError when it cannot be that family's response."""
+    """Evaluate the response for a family; DataError when it cannot be that family's response.
+
+    ordered: whether categories of the response stand in an order that the person chose."""
     if parsed.response_call in COUNT_CALLS:
         return _counts(parsed, frame, extra_namespace)
     if parsed.response_call in SPECIAL_RESPONSES:
         y = evaluate_number(parsed.response_args[0], frame, extra_namespace)
         check_finite(f"the response {parsed.response_args[0]!r}", y)
+        check_support(parsed.response_args[0], y, family)
         return Response(y, None, parsed.response, {}, parsed.response_call)
-    return _single(parsed, frame, family, extra_namespace)
+    return _single(parsed, frame, family, extra_namespace, ordered)
 
 
 def _counts(parsed: ParsedFormula, frame: pd.DataFrame, extra_namespace: Mapping[str, Any] | None) -> Response:
@@ -80,7 +90,11 @@ def _counts(parsed: ParsedFormula, frame: pd.DataFrame, extra_namespace: Mapping
 
 
 def _single(
-    parsed: ParsedFormula, frame: pd.DataFrame, family: str, extra_namespace: Mapping[str, Any] | None
+    parsed: ParsedFormula,
+    frame: pd.DataFrame,
+    family: str,
+    extra_namespace: Mapping[str, Any] | None,
+    ordered: bool,
 ) -> Response:
     text = parsed.response
     response = evaluate_response(text, frame, extra_namespace)
@@ -91,7 +105,7 @@ def _single(
         found = f"its levels are {listing(map(repr, component.levels))}" if component.levels else "it is numeric"
         raise DataError(f"the response {text!r} chooses the level {reference!r} of {component.name!r}, but {found}")
     if response.kind == "categoric" and reference is None:
-        return _factor(text, frame, family, component)
+        return _factor(text, frame, family, component, ordered)
     if values.ndim != 1:
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
@@ -101,10 +115,15 @@ def _single(
     check_finite(f"the response {text!r}", y)
     if np.ptp(y) == 0:
         raise DataError(f"the response {text!r} is constant (always {y[0]:g}): there is no variation to explain")
+    if family in ORDINAL:
+        categories, column = ratings(text, y, family), f"{text} as categories".replace("`", "")
+        codes = categories.codes.astype(float)
+        return Response(codes, None, f"`{column}`", {column: categories}, None, tuple(categories.categories))
+    check_support(text, y, family)
     return Response(y, None, text, {}, None)
 
 
-def _factor(text: str, frame: pd.DataFrame, family: str, component: Any) -> Response:
+def _factor(text: str, frame: pd.DataFrame, family: str, component: Any, ordered: bool) -> Response:
     levels = [str(level) for level in component.levels]
     if family not in CATEGORICAL and family != "binomial":
         raise DataError(
@@ -124,4 +143,26 @@ def _factor(text: str, frame: pd.DataFrame, family: str, component: Any) -> Resp
             return Response(codes.astype(float), None, f"{text}['{levels[1]}']", {}, None)
         column = f"{text} {levels[1]}".replace("`", "")  # Bambi's language chooses levels of bare names only
         return Response(codes.astype(float), None, f"`{column}`", {column: codes}, None)
-    return Response(codes.astype(float), None, text, {}, "categorical")
+    check_order(text, levels, ordered, family)
+    return Response(codes.astype(float), None, text, {}, None, tuple(levels))
+
+
+def new_trials(text: str, newdata: pd.DataFrame, extra_namespace: Mapping[str, Any] | None) -> np.ndarray:
+    """Trials (m,) of the counts ``p(s, n)`` or ``cbind(s, f)`` on new rows, of which p() needs ``n`` only.
+
+    ArgumentError where a column for them is not there, DataError for numbers that are no trials."""
+    parsed = parse_formula(f"{text} ~ 1")
+    first, second = parsed.response_args
+    try:
+        trials = evaluate_number(second, newdata, extra_namespace)
+        if parsed.response_call == "cbind":
+            trials = trials + evaluate_number(first, newdata, extra_namespace)
+    except HiermodError as error:
+        needed = f"{first!r} and {second!r}" if parsed.response_call == "cbind" else repr(second)
+        raise ArgumentError(
+            f"kind='response' for counts needs the number of trials of each row, from {needed} of {text}, and newdata "
+            f"does not give it: {error}. Add the column, or use kind='mean'"
+        ) from error
+    if not np.isfinite(trials).all() or (trials < 1).any() or (trials != np.round(trials)).any():
+        raise DataError(f"newdata: the trials of {text} must be whole numbers of at least 1 in every row")
+    return trials

@@ -5,19 +5,21 @@ Estimates are posterior means, std_error posterior standard deviations, interval
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from hiermod._versions import ess_bulk, ess_tail, mcse, r_hat
 from hiermod.bayes.default_priors import GaussianPriors
-from hiermod.bayes.posterior import Inference, Posterior
+from hiermod.bayes.posterior import Draws, Inference, Posterior, part_of
 from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.design import Block, Design
-from hiermod.results import bayesian_text, scores
-from hiermod.results.bayesian_predict import Predictor
-from hiermod.results.links import check_mean
+from hiermod.results import bayesian_text, cross_validation, row_draws, scores
+from hiermod.results.bayesian_predict import Predictor, sigma_of_rows
+from hiermod.results.check_methods import CheckMethods
+from hiermod.results.sensitivity_methods import SensitivityMethods
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
     LEVEL,
@@ -34,8 +36,11 @@ from hiermod.results.targets import Request, choice, read_request
 from hiermod.results.vocabulary import Fit
 from hiermod.scores.record import Score
 
+if TYPE_CHECKING:
+    import xarray as xr
 
-class BayesianFit(Fit):
+
+class BayesianFit(CheckMethods, SensitivityMethods, Fit):
     """What ``Model.fit()`` returns.  Immutable; pickles.
 
     ``record`` holds the draws as arrays, (chain, draw, ...); ``design`` the data."""
@@ -47,9 +52,11 @@ class BayesianFit(Fit):
         family: str = "gaussian",
         link: str = "identity",
         priors: GaussianPriors | None = None,
+        model: Any = None,
     ) -> None:
         self.design, self.record, self.family, self.link = design, record, family, link
         self.priors = priors  # as numbers, where effects integrate out; None where they do not
+        self.model = model  # the Model that was fitted: its graph, for refits and log likelihoods; None: not known
 
     # --- the fit as a whole -------------------------------------------------------------------------------------
     @property
@@ -77,14 +84,29 @@ class BayesianFit(Fit):
 
     # --- estimates ----------------------------------------------------------------------------------------------
     def vcov(self) -> pd.DataFrame:
-        """Posterior covariance of the common coefficients, (p, p)."""
-        draws = self.record.beta.reshape(-1, self.record.beta.shape[-1])
+        """Posterior covariance of the coefficients of ``fixef``, (p, p)."""
+        names, draws = self._common()
+        draws = draws.reshape(-1, draws.shape[-1])
         cov = np.atleast_2d(np.cov(draws, rowvar=False)) if draws.shape[1] else np.empty((0, 0))
-        return pd.DataFrame(cov, index=self.design.common, columns=self.design.common)
+        return pd.DataFrame(cov, index=names, columns=names)
+
+    def _predictors(self) -> list[tuple[Design, Posterior | Draws]]:
+        """The formula's own linear predictor, then those of further parameters with a formula: design and draws."""
+        parts = self.design.parts.items()
+        return [(self.design, self.record), *((part, part_of(self.record, name)) for name, part in parts)]
+
+    def _common(self) -> tuple[list[str], np.ndarray]:
+        """Names and (c, d, p) draws of every common coefficient."""
+        found = self._predictors()
+        return [n for design, _ in found for n in design.common], np.concatenate([d.beta for _, d in found], axis=-1)
 
     def fixef(self, level: float = LEVEL) -> pd.DataFrame:
-        """Common effects: estimate, std_error, lower, upper, mcse, ess_bulk, ess_tail, r_hat; index term."""
-        table = self._draw_table(self.record.beta, list(self.design.common), check_level(level))
+        """Common effects: estimate, std_error, lower, upper, mcse, ess_bulk, ess_tail, r_hat; index term.
+
+        Those of a further parameter's formula follow, on its own scale: ``sigma_Intercept``, ``sigma_x`` of log sigma.
+        An ordinal model has no Intercept: its thresholds are in ``parameters()``."""
+        names, draws = self._common()
+        table = self._draw_table(draws, names, check_level(level))
         return table.rename_axis("term")
 
     @staticmethod
@@ -107,34 +129,30 @@ class BayesianFit(Fit):
         """Group effects: group, level, term, estimate, std_error, lower, upper."""
         check_level(level)
         pieces = []
-        for block in check_group(self.design, group):
-            draws = self.record.b[self.design.blocks.index(block)]
-            pieces.append(_effects(block.factor, block.levels, block.labels, draws, level))
+        self._check_group(group)
+        for design, record in self._predictors():
+            for block, draws in zip(design.blocks, record.b, strict=True):
+                if group in (None, block.factor):
+                    pieces.append(_effects(block.factor, block.levels, block.labels, draws, level))
         return stack_effects(pieces)
+
+    def _check_group(self, group: str | None) -> None:
+        if not any(group in part.ngroups for part in self.design.parts.values()):
+            check_group(self.design, group)
 
     def coef(self, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:
         """Coefficients per level, fixef + ranef draw by draw: the columns of ``ranef``."""
         check_level(level)
-        check_group(self.design, group)
-        factors = [group] if group is not None else list(dict.fromkeys(block.factor for block in self.design.blocks))
+        self._check_group(group)
         pieces = []
-        for factor in factors:
-            blocks = [block for block in self.design.blocks if block.factor == factor]
-            terms = coef_terms(self.design, blocks)
-            draws = np.stack([self._coef_draws(blocks, term) for term in terms], axis=-1)
-            pieces.append(_effects(factor, blocks[0].levels, terms, draws, level))
+        for design, record in self._predictors():
+            for factor in [group] if group is not None else list(design.ngroups):
+                blocks = [block for block in design.blocks if block.factor == factor]
+                if blocks:
+                    terms = coef_terms(design, blocks)
+                    draws = np.stack([_coef_draws(design, record, blocks, term) for term in terms], axis=-1)
+                    pieces.append(_effects(factor, blocks[0].levels, terms, draws, level))
         return stack_effects(pieces)
-
-    def _coef_draws(self, blocks: list[Block], term: str) -> np.ndarray:
-        """(c, d, J) draws of one coefficient per level."""
-        c, d, _ = self.record.beta.shape
-        total = np.zeros((c, d, len(blocks[0].levels)))
-        if term in self.design.common:
-            total += self.record.beta[..., self.design.common.index(term)][..., None]
-        for block in blocks:
-            if term in block.labels:
-                total += self.record.b[self.design.blocks.index(block)][..., block.labels.index(term)]
-        return total
 
     def varcorr(self, level: float = LEVEL) -> pd.DataFrame:
         """Variances and correlations: group, term1, term2, sdcor, vcov, lower, upper.
@@ -157,7 +175,8 @@ class BayesianFit(Fit):
                 }
             )
 
-        for block, sd, corr in zip(self.design.blocks, self.record.sd, self.record.corr, strict=True):
+        found = [zip(design.blocks, record.sd, record.corr, strict=True) for design, record in self._predictors()]
+        for block, sd, corr in (one for blocks in found for one in blocks):
             for i, label in enumerate(block.labels):
                 add(block.factor, label, None, sd[..., i], np.square(sd[..., i]))
             for i in range(block.size):
@@ -171,8 +190,10 @@ class BayesianFit(Fit):
 
     def parameters(self, level: float = LEVEL) -> pd.DataFrame:
         """Every parameter under its name in the posterior, with the columns of ``fixef``; index parameter."""
-        pieces, names = [self.record.beta], list(self.design.common)
-        for block, sd, corr in zip(self.design.blocks, self.record.sd, self.record.corr, strict=True):
+        names, beta = self._common()
+        pieces = [beta]
+        found = [zip(design.blocks, record.sd, record.corr, strict=True) for design, record in self._predictors()]
+        for block, sd, corr in (one for blocks in found for one in blocks):
             pieces.append(sd)
             names += sd_names(block)
             if corr is not None:
@@ -190,7 +211,12 @@ class BayesianFit(Fit):
 
     # --- fitted values and predictions --------------------------------------------------------------------------
     def fitted(self) -> pd.Series:
-        """Posterior mean of the expected response of the rows used."""
+        """Posterior mean of the expected response of the rows used; UnsupportedError for ordinal responses."""
+        if self.family in ORDINAL:
+            raise UnsupportedError(
+                "an ordinal response has no mean, so there are no fitted values and no residuals: fit.predict() gives "
+                "the probability of each category, fit.predict(kind='response') the median category"
+            )
         return self.predict()["estimate"].rename("fitted")
 
     def residuals(self, kind: str = "response") -> pd.Series:
@@ -204,7 +230,7 @@ class BayesianFit(Fit):
         if kind != "response" and design.weights is not None:
             values = values * np.sqrt(design.weights)
         if kind == "scaled":
-            values = values / (self.sigma if design.se is None else design.se)
+            values = values / (sigma_of_rows(self) if design.se is None else design.se)
         return pd.Series(values, index=design.index, name="residual")
 
     def predict(
@@ -220,8 +246,10 @@ class BayesianFit(Fit):
 
         target: "conditional", "population" (group effects 0) or "new_group" (integrates over a new level of every
         factor).  interval: equal-tailed, of the expected response, or with ``kind="response"`` of new observations.
-        new_levels: "raise", "zero" or "sample".  ``random_seed`` matters where new groups or responses are drawn."""
-        check_mean(self.family)
+        new_levels: "raise", "zero" or "sample".  ``random_seed`` matters where new groups or responses are drawn.
+        Counts out of trials are predicted as proportions (trials for ``kind="response"`` from ``newdata``).  Ordinal
+        responses: a row per row and ``category`` with its probability; with ``kind="response"`` categories, estimate
+        the median."""
         request = read_request(self.design, newdata, target, interval, kind, new_levels)
         return self._predictor(request).table(np.random.default_rng(random_seed))
 
@@ -229,13 +257,30 @@ class BayesianFit(Fit):
         return Predictor(self.design, self.record, self.family, self.link, request)
 
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
-        """New responses, group effects drawn anew, one posterior draw per column: (n, draws), sim_1, sim_2, ..."""
+        """New responses, group effects drawn anew, one posterior draw per column: (n, draws), sim_1, sim_2, ...
+
+        Successes for counts out of trials, codes from 0 for ordinal responses."""
         if not isinstance(draws, (int, np.integer)) or draws < 1:
             raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
-        check_mean(self.family)
         request = read_request(self.design, None, "new_group", LEVEL, "response", "raise")
         y = self._predictor(request).responses(int(draws), np.random.default_rng(random_seed))
         return pd.DataFrame(y.T, index=self.design.index, columns=[f"sim_{d + 1}" for d in range(draws)])
+
+    def posterior_predictive(
+        self, draws: int | None = None, random_seed: int | np.random.Generator | None = None
+    ) -> xr.DataArray:
+        """New responses for the rows of the fit with their own group effects: (chain, draw, __obs__).
+
+        One per posterior draw, or ``draws`` in all, evenly spaced; successes for counts out of trials.  ``__obs__`` are
+        the labels of the rows.  Also kept in ``fit.idata`` as the group posterior_predictive.  ``simulate`` draws new
+        groups too.  ArgumentError where it takes more than 8 GB."""
+        return row_draws.posterior_predictive(self, draws, random_seed)
+
+    def log_likelihood(self) -> xr.DataArray:
+        """log p(y_i | all parameters) of each row at each draw: (chain, draw, __obs__), kept in ``fit.idata`` too.
+
+        ArgumentError where it takes more than 8 GB."""
+        return row_draws.log_likelihood(self)
 
     def confint(self, level: float = LEVEL, method: str = "equal-tailed") -> pd.DataFrame:
         """Equal-tailed credible intervals of every parameter: lower, upper."""
@@ -243,19 +288,39 @@ class BayesianFit(Fit):
         return self.parameters(level)[["lower", "upper"]]
 
     # --- scores -------------------------------------------------------------------------------------------------
-    def loo(self, integrated: bool | str = "auto") -> Score:
+    def loo(self, integrated: bool | str = "auto", refit_bad: bool | str = "auto", progressbar: bool = True) -> Score:
         """Leave-one-out by row: elpd, se, p, and elpd and Pareto k per row.
 
         integrated: "auto" integrates common and group effects out exactly where the model allows it (Gaussian, Normal
-        or flat priors on common effects), and the record says so; True insists (UnsupportedError); False never does."""
-        return scores.loo(self, integrated)
+        or flat priors on common effects), and the record says so; True insists (UnsupportedError); False never does.
+        refit_bad: rows with Pareto k above 0.7 are scored by a refit without them: "auto" where effects are not
+        integrated out and at most ten rows need it, True however many, False never."""
+        return scores.loo(self, integrated, refit_bad, progressbar)
 
-    def logo(self, group: str) -> Score:
+    def logo(self, group: str, refit_bad: bool | str = "auto", progressbar: bool = True) -> Score:
         """Leave-one-group-out: the joint density of all rows of each level of ``group``, given all other rows.
 
-        UnsupportedError where group effects do not integrate out, DesignError where a level's removal leaves a
-        coefficient with a flat prior without information."""
-        return scores.logo(self, group)
+        The level's effects are integrated out: in closed form (Gaussian models), or by quadrature (bernoulli, binomial,
+        poisson; one or two effects per level).  refit_bad: as in ``loo``.  UnsupportedError where neither is possible,
+        DesignError where a level's removal leaves a coefficient with a flat prior without information."""
+        return scores.logo(self, group, refit_bad, progressbar)
+
+    def kfold(
+        self,
+        k: int | str = 10,
+        group: str | None = None,
+        stratify: str | None = None,
+        random_seed: int | np.random.Generator | None = None,
+        cores: int = 1,
+        progressbar: bool = True,
+    ) -> Score:
+        """K-fold cross-validation by exact refits, priors and centring those of all data.
+
+        k: number of folds, or "all" for one unit each (leave-one-out, leave-one-group-out).  group: leave out whole
+        levels of this factor, scored jointly; else rows are left out, with ``stratify`` balanced within its levels.
+        The same seed gives the same folds and numbers whatever ``cores``.  A model whose effects integrate out is
+        refitted without sampling them, in tenths of a second; others by NUTS, on a graph that is compiled once."""
+        return cross_validation.kfold(self, k, group, stratify, random_seed, cores, progressbar)
 
     def waic(self) -> Score:
         """WAIC by row, on the elpd scale, always at the draws of the effects.  ``loo`` is the safer of the two."""
@@ -272,7 +337,7 @@ class BayesianFit(Fit):
 
     def tidy(self) -> pd.DataFrame:
         """broom's tidy(): effect, group, term, estimate, std_error, lower, upper, ess_bulk, r_hat."""
-        varcorr, p = self.varcorr(), len(self.design.common)
+        varcorr, p = self.varcorr(), len(self._common()[0])
         columns = ["std_error", "ess_bulk", "r_hat"]
         varcorr[columns] = self.parameters()[columns].to_numpy()[p : p + len(varcorr)]  # the same order as varcorr
         return tidy_effects(self.fixef(), varcorr, ["estimate", "std_error", "lower", "upper", "ess_bulk", "r_hat"])
@@ -308,6 +373,17 @@ class BayesianFit(Fit):
     def check(self) -> Summary:
         """Divergences, R-hat and effective sample sizes in words."""
         return bayesian_text.check(self)
+
+
+def _coef_draws(design: Design, record: Posterior | Draws, blocks: list[Block], term: str) -> np.ndarray:
+    """(c, d, J) draws of one coefficient per level."""
+    total = np.zeros((*record.beta.shape[:2], len(blocks[0].levels)))
+    if term in design.common:
+        total += record.beta[..., design.common.index(term)][..., None]
+    for block in blocks:
+        if term in block.labels:
+            total += record.b[design.blocks.index(block)][..., block.labels.index(term)]
+    return total
 
 
 def _interval(draws: np.ndarray, level: float) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Predictions and simulated responses of a Bayesian fit, draw by draw: known levels, new groups, new observations."""
+"""Predictions and simulated responses of a Bayesian fit, draw by draw: known levels, new groups, new observations.
+
+Every parameter of the response has its own linear predictor where it has a formula, and one value per draw else."""
 
 from __future__ import annotations
 
@@ -8,11 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.bayes.posterior import Posterior
-from hiermod.errors import ArgumentError
+from hiermod.bayes.posterior import Draws, Posterior, part_of
+from hiermod.formula.catalogue import ORDINAL, further_link
 from hiermod.formula.design import Design
-from hiermod.results.links import inverse_link, response_draws
-from hiermod.results.targets import Request
+from hiermod.formula.newdata import NewRows
+from hiermod.results.links import (
+    NOT_THE_MEAN,
+    category_draws,
+    category_probabilities,
+    expected,
+    inverse_link,
+    response_draws,
+)
+from hiermod.results.targets import Request, read_request
 
 ROWS_AT_A_TIME = 4_000_000  # draws x rows held at once: 32 MB
 ALL = slice(None)
@@ -29,40 +39,134 @@ class Predictor:
     request: Request
 
     def table(self, rng: np.random.Generator) -> pd.DataFrame:
-        """estimate, and lower and upper when the request asks for an interval."""
+        """estimate, and lower and upper when the request asks for an interval; ordinal ones by category."""
+        if self.family in ORDINAL:
+            return self._categories(rng) if self.request.kind == "mean" else self._new_categories(rng)
         request, level = self.request, self.request.level
-        step = max(1, ROWS_AT_A_TIME // (self.record.beta.shape[0] * self.record.beta.shape[1]))
         estimate, bounds = [np.empty(0)], [np.empty((2, 0))]  # with no rows, a table without rows
-        for start in range(0, len(request.rows), step):
-            part = slice(start, start + step)
-            if self.link == "identity":  # new groups average out exactly: no need to draw them for the estimate
+        # new groups average out exactly on the identity scale: no need to draw them for the estimate
+        averages_out = self.link == "identity" and not self.family.startswith(NOT_THE_MEAN)
+        for part in self._steps():
+            if averages_out:
                 estimate.append(self.linear(part, rng, spread=False).mean(axis=0))
                 if level is None:
                     continue
-            mean = inverse_link(self.link, self.linear(part, rng))
-            if self.link != "identity":
+            location = inverse_link(self.link, self.linear(part, rng))
+            further = {} if averages_out and request.kind == "mean" else self.further(part, rng)
+            mean = expected(self.family, location, further)
+            if not averages_out:
                 estimate.append(mean.mean(axis=0))
             if level is None:
                 continue
             if request.kind == "response":
-                mean = response_draws(self.family, mean, self._noise(part), self._trials(part), rng)
-            bounds.append(np.quantile(mean, [(1 - level) / 2, (1 + level) / 2], axis=0))
+                mean = self._drawn(location, further, part, rng, counts=False)
+            bounds.append(np.quantile(mean, _tails(level), axis=0))
         table = pd.DataFrame({"estimate": np.concatenate(estimate)}, index=request.rows.index)
         if level is None:
             return table
         lower, upper = np.concatenate(bounds, axis=1)
         return table.assign(lower=lower, upper=upper)
 
-    def responses(self, draws: int, rng: np.random.Generator) -> np.ndarray:
-        """(draws, rows) new responses, each from one posterior draw; counts of successes for binomial data."""
+    def _steps(self, each: int = 1) -> list[slice]:
+        """Parts of the rows, ``each`` numbers per row and draw."""
         count = self.record.beta.shape[0] * self.record.beta.shape[1]
-        chosen = rng.choice(count, size=draws, replace=draws > count)
-        mean = inverse_link(self.link, self.linear(ALL, rng, chosen))
-        return response_draws(self.family, mean, self._noise(ALL, chosen), self.design.trials, rng, counts=True)
+        step = max(1, ROWS_AT_A_TIME // (count * each))
+        return [slice(start, start + step) for start in range(0, len(self.request.rows), step)]
+
+    # --- ordinal responses --------------------------------------------------------------------------------------
+    def _probabilities(self, part: slice, rng: np.random.Generator, chosen: Any = ALL) -> np.ndarray:
+        """(draws, rows, K)."""
+        threshold = _flat(self.record.auxiliary["threshold"])[chosen]
+        return category_probabilities(self.family, self.link, self.linear(part, rng, chosen), threshold)
+
+    def _categories(self, rng: np.random.Generator) -> pd.DataFrame:
+        """One row per row and category: its probability."""
+        names, level = self.design.categories, self.request.level
+        pieces = [np.empty((1 if level is None else 3, 0, len(names)))]
+        for part in self._steps(len(names)):
+            p = self._probabilities(part, rng)
+            found = [p.mean(axis=0)[None]]
+            if level is not None:
+                found.append(np.quantile(p, _tails(level), axis=0))
+            pieces.append(np.concatenate(found))
+        values = np.concatenate(pieces, axis=1)
+        index = self.request.rows.index.repeat(len(names))
+        codes = np.tile(np.arange(len(names)), len(self.request.rows))
+        table = pd.DataFrame({"category": _ordered(codes, names), "estimate": values[0].ravel()}, index=index)
+        return table if level is None else table.assign(lower=values[1].ravel(), upper=values[2].ravel())
+
+    def _new_categories(self, rng: np.random.Generator) -> pd.DataFrame:
+        """The median category of new responses, and the categories at the ends of their interval."""
+        names, level = self.design.categories, self.request.level
+        columns = ["estimate"] if level is None else ["estimate", "lower", "upper"]
+        at = [0.5] if level is None else [0.5, *_tails(level)]
+        pieces = [np.empty((len(at), 0), dtype=int)]
+        for part in self._steps(len(names)):
+            codes = category_draws(self._probabilities(part, rng), rng)
+            pieces.append(np.quantile(codes, at, axis=0, method="inverted_cdf").astype(int))
+        values = np.concatenate(pieces, axis=1)
+        return pd.DataFrame(
+            {name: _ordered(codes, names) for name, codes in zip(columns, values, strict=True)},
+            index=self.request.rows.index,
+        )
+
+    # --- new responses ------------------------------------------------------------------------------------------
+    def responses(self, draws: int, rng: np.random.Generator) -> np.ndarray:
+        """(draws, rows) new responses, each from one posterior draw.
+
+        Counts of successes for binomial data, codes 0, 1, ... for ordinal ones."""
+        count = self.record.beta.shape[0] * self.record.beta.shape[1]
+        return self.responses_at(rng.choice(count, size=draws, replace=draws > count), rng)
+
+    def responses_at(self, chosen: Any, rng: np.random.Generator, part: slice = ALL) -> np.ndarray:
+        """(draws, rows) new responses of some rows, one from each chosen draw."""
+        if self.family in ORDINAL:
+            return category_draws(self._probabilities(part, rng, chosen), rng)
+        location = inverse_link(self.link, self.linear(part, rng, chosen))
+        return self._drawn(location, self.further(part, rng, chosen), part, rng, counts=True)
+
+    def _drawn(
+        self, location: np.ndarray, further: dict[str, np.ndarray], part: slice, rng: np.random.Generator, counts: bool
+    ) -> np.ndarray:
+        noise = further.pop("sigma", None)
+        trials = self.request.trials
+        return response_draws(
+            self.family, location, noise, None if trials is None else trials[part], rng, counts, further
+        )
+
+    # --- parameters ---------------------------------------------------------------------------------------------
+    def further(self, part: slice, rng: np.random.Generator, chosen: Any = ALL) -> dict[str, np.ndarray]:
+        """The other parameters of the response, each (draws, rows) or broadcasting to it."""
+        found = {
+            name: _flat(values)[chosen][:, None]
+            for name, values in self.record.auxiliary.items()
+            if values.ndim == 2  # thresholds are ordinal responses' own
+        }
+        scale = self.request.noise_scale[part]
+        if self.design.se is not None:
+            found["sigma"] = scale[None, :]
+        elif self.record.sigma is not None:
+            found["sigma"] = _flat(self.record.sigma)[chosen][:, None] * scale[None, :]
+        for name, design in self.design.parts.items():
+            eta = self._linear(design, part_of(self.record, name), self.request.parts[name], part, rng, chosen, True)
+            found[name] = inverse_link(further_link(name), eta)
+        return found
 
     def linear(self, part: slice, rng: np.random.Generator, chosen: Any = ALL, spread: bool = True) -> np.ndarray:
         """Linear predictor of some rows at the chosen draws, (draws, rows); without ``spread`` new groups are at 0."""
-        request, rows, record = self.request, self.request.rows, self.record
+        return self._linear(self.design, self.record, self.request.rows, part, rng, chosen, spread)
+
+    def _linear(
+        self,
+        design: Design,
+        record: Posterior | Draws,
+        rows: NewRows,
+        part: slice,
+        rng: np.random.Generator,
+        chosen: Any,
+        spread: bool,
+    ) -> np.ndarray:
+        request = self.request
         eta = _flat(record.beta)[chosen] @ rows.X[part].T + rows.offset[part]
         if request.target == "population":
             return eta
@@ -75,34 +179,38 @@ class Predictor:
                     eta[:, known] += np.einsum("smk,mk->sm", b[:, code[known]], value[known])
             new = np.ones(len(code), dtype=bool) if request.target == "new_group" else code < 0
             if spread and new.any() and (request.target == "new_group" or request.new_levels == "sample"):
-                b = self._new_effects(i, rows.labels[i][part][new], rng, chosen)
+                b = _new_effects(record, i, rows.labels[i][part][new], rng, chosen)
                 eta[:, new] += np.einsum("smk,mk->sm", b, value[new])
         return eta
 
-    def _new_effects(self, i: int, labels: np.ndarray, rng: np.random.Generator, chosen: Any) -> np.ndarray:
-        """Effects of unseen levels, (draws, rows, k): rows of one new level share theirs within a draw."""
-        sd, corr = _flat(self.record.sd[i])[chosen], self.record.corr[i]
-        L = None if corr is None else np.linalg.cholesky(_nudged(_flat(corr)[chosen]))
-        names, which = np.unique(labels.astype(str), return_inverse=True)
-        z = rng.standard_normal((len(sd), len(names), sd.shape[1]))
-        b = (z if L is None else np.einsum("sij,smj->smi", L, z)) * sd[:, None, :]
-        return b[:, which]
 
-    def _noise(self, part: slice, chosen: Any = ALL) -> np.ndarray | None:
-        """Residual sd per draw and row, None for families without one."""
-        scale = self.request.noise_scale[part]
-        if self.design.se is not None:
-            return scale[None, :]
-        return None if self.record.sigma is None else _flat(self.record.sigma)[chosen][:, None] * scale[None, :]
+def sigma_of_rows(fit: Any) -> Any:
+    """Posterior mean of a fit's sigma: one number, or (n,) where it has a formula."""
+    if "sigma" not in fit.design.parts:
+        return fit.sigma
+    request = read_request(fit.design, None, "conditional", None, "response", "raise")
+    predictor = Predictor(fit.design, fit.record, fit.family, fit.link, request)
+    return predictor.further(ALL, np.random.default_rng(0))["sigma"].mean(axis=0)
 
-    def _trials(self, part: slice) -> np.ndarray | None:
-        if self.design.trials is None:
-            return None
-        if not self.request.in_sample:
-            raise ArgumentError(
-                "kind='response' for counts needs the number of trials, known only for the rows of the fit"
-            )
-        return self.design.trials[part]
+
+def _new_effects(
+    record: Posterior | Draws, i: int, labels: np.ndarray, rng: np.random.Generator, chosen: Any
+) -> np.ndarray:
+    """Effects of unseen levels, (draws, rows, k): rows of one new level share theirs within a draw."""
+    sd, corr = _flat(record.sd[i])[chosen], record.corr[i]
+    L = None if corr is None else np.linalg.cholesky(_nudged(_flat(corr)[chosen]))
+    names, which = np.unique(labels.astype(str), return_inverse=True)
+    z = rng.standard_normal((len(sd), len(names), sd.shape[1]))
+    b = (z if L is None else np.einsum("sij,smj->smi", L, z)) * sd[:, None, :]
+    return b[:, which]
+
+
+def _tails(level: float) -> list[float]:
+    return [(1 - level) / 2, (1 + level) / 2]
+
+
+def _ordered(codes: np.ndarray, names: tuple[str, ...]) -> pd.Categorical:
+    return pd.Categorical.from_codes(codes, list(names), ordered=True)
 
 
 def _flat(draws: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from hiermod.errors import (
     HiermodError,
     UnknownNameError,
     UnsupportedError,
+    warn,
 )
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.fingerprint import BAYESIAN, MARGINAL, SOFTWARE, content_fingerprint, design_fingerprint, versions
@@ -63,7 +63,7 @@ def cached_fit(
     if found is not None:
         log.info("%s read from %s", model, path)
         if found.inference.messages:  # as when it was made
-            warnings.warn(" ".join(found.inference.messages), ConvergenceWarning, stacklevel=3)
+            warn(" ".join(found.inference.messages), ConvergenceWarning)
         return found
     fit = model.fit(**again)
     fit.origin = replace(origin_of(fit), key=key)

@@ -14,6 +14,7 @@ import pandas as pd
 from hiermod.formula.design import Block, Design
 from hiermod.results.equation_levels import INTERCEPT, Coefficient, Levels, Predictor, read_levels
 from hiermod.results.equation_notation import Latex, Text
+from hiermod.results.equation_parameters import parameter_lines
 
 LETTERS = "uvwrsq"  # one for the effects of each grouping factor
 MATRIX_SIZE = 4  # larger covariance matrices are named, not written out
@@ -113,6 +114,10 @@ class _Writer:
             yield Section(f"Level {height + 1} ({factor})", tuple(self._level(height)))
         if self.design.blocks:
             yield Section("Variance components", tuple(self._components()))
+        for name, part in self.design.parts.items():
+            symbol = {bambi: greek for greek, bambi in GREEK_ARGUMENTS.items()}.get(name, name)
+            further = parameter_lines(name, symbol, part, self.n, self.row, self._level_of, self._known)
+            yield Section(f"Formula for {name}", tuple(further))
         if priors is not None:
             known = {parameter: symbol for symbol, parameter in self.parameters.items()}
             lines = [
@@ -129,6 +134,12 @@ class _Writer:
     def _group(self, height: int) -> str:
         """The index of a group at a level of the chain: j, k below; jk for one within another."""
         return "jk"[height - 1 : self.depth]
+
+    def _level_of(self, factor: str) -> str:
+        """The index of a row's level of any factor."""
+        if factor in self.levels.chain:
+            return self._group(self.levels.chain.index(factor) + 1)
+        return self._index(factor)
 
     def _known(self, symbol: str, parameter: str) -> str:
         self.parameters[symbol] = parameter
@@ -158,6 +169,8 @@ class _Writer:
         """The residual variance of a row."""
         if self.design.se is not None:
             return self.n.squared(self.n.symbol("s", self.row))
+        if "sigma" in self.design.formulas:
+            return self.n.squared(self.n.symbol("sigma", self.row))
         squared = self.n.squared(self._known(self.n.symbol("sigma"), "sigma"))
         return squared if self.design.weights is None else f"{squared} / {self.n.symbol('w', self.row)}"
 
@@ -195,6 +208,8 @@ class _Writer:
             return self.n.variable(trials, self.row) if trials else self.n.symbol("n", self.row)
         if name == "sigma²":
             return self._sigma()
+        if GREEK_ARGUMENTS.get(name, name) in self.design.formulas:
+            return self.n.symbol(name, self.row)
         return self._known(self.n.symbol(name), GREEK_ARGUMENTS.get(name, name))
 
     # --- the levels above ---------------------------------------------------------------------------------------

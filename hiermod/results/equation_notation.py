@@ -9,6 +9,7 @@ GREEK = {
     "alpha": "α",
     "beta": "β",
     "gamma": "γ",
+    "delta": "δ",
     "epsilon": "ε",
     "eta": "η",
     "theta": "θ",

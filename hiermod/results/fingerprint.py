@@ -77,6 +77,10 @@ def design_fingerprint(design: Design) -> str:
     for block in design.blocks:
         _add(digest, "codes", block.codes)
         _add(digest, "values", block.values)
+    if design.categories:
+        _add(digest, "categories", json.dumps(design.categories))
+    for name, part in design.parts.items():
+        _add(digest, name, design_fingerprint(part))
     return digest.hexdigest()
 
 

@@ -15,7 +15,7 @@ from hiermod.formula.design import Block, Design
 from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit, joint_variance
 from hiermod.frequentist.refit import refit
-from hiermod.results import frequentist_inference, frequentist_predict, frequentist_text, intervals
+from hiermod.results import deletion_table, frequentist_inference, frequentist_predict, frequentist_text, intervals
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
     LEVEL,
@@ -266,7 +266,7 @@ class FrequentistFit(Fit):
         choice("method", method, ("profile", "wald", "bootstrap"))
         level = check_level(level)
         if method == "profile":
-            return intervals.profile_limits(self.record, level, parameters)
+            return intervals.profile_limits(self.record, level, parameters, progressbar)
         if method == "bootstrap":
             found = intervals.bootstrap_record(self.record, draws, random_seed, cores, progressbar)
             return intervals.bootstrap_limits(self.record, found, level, parameters)
@@ -286,6 +286,24 @@ class FrequentistFit(Fit):
         if not isinstance(draws, (int, np.integer)) or draws < 1:
             raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
         return frequentist_predict.simulate(self.design, self.record, draws, np.random.default_rng(random_seed))
+
+    def influence(self, group: str | None = None, refit: bool = False, cores: int = 1) -> pd.DataFrame:
+        """What each level of ``group``, or each row (None), does to the estimates: one line for each left out.
+
+        rows; cooks_distance (dfbeta'V^-1 dfbeta / p); mdffits (the same with V without the unit); covratio; leverage
+        (degrees of freedom of the fitted values it takes; one row: lme4's hatvalues) and its part from the common
+        effects; dfbetas[term] (change over the standard error without the unit); change[parameter] (estimate less the
+        estimate without).  group: a grouping factor or a column of the data the model uses.  refit=False holds the
+        variance parameters (a generalised fit takes one step); refit=True fits again each time, in ``cores`` processes.
+        ``attrs["notes"]`` says which, and what could not be had.  Raises UnknownNameError, ArgumentError.
+
+        >>> import hiermod as hm
+        >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+        >>> table = m.reml().influence("Subject")
+        >>> table["cooks_distance"].idxmax(), round(float(table["cooks_distance"].max()), 3)
+        ('309', 0.149)
+        """
+        return deletion_table.deletion_table(self, group, refit, cores)
 
     # --- tables and text ----------------------------------------------------------------------------------------
     @cached_property
@@ -336,6 +354,6 @@ class FrequentistFit(Fit):
         }
         return self.design.frame.assign(**columns)
 
-    def check(self) -> Summary:
-        """Convergence and singularity in words."""
-        return frequentist_text.check(self)
+    def check(self, posterior: Fit | None = None) -> Summary:
+        """Convergence and singularity in words; posterior: a Bayesian fit, whose parameters stand beside."""
+        return frequentist_text.check(self, posterior)

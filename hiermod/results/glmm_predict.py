@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hiermod.errors import ArgumentError
 from hiermod.formula.design import Design
 from hiermod.frequentist.families import Likelihood
 from hiermod.frequentist.generalised_record import GeneralisedMixedFit
+from hiermod.frequentist.generalised_refit import simulated
 from hiermod.frequentist.glm import GeneralisedLinearFit
 from hiermod.frequentist.mixed import joint_variance
-from hiermod.results.links import response_draws
 from hiermod.results.tables import quantile
 from hiermod.results.targets import Request
 
@@ -43,7 +42,7 @@ def predict(design: Design, record: Record, request: Request) -> pd.DataFrame:
         return table
     se = np.sqrt(linear_variance(record, X, rows) + spread)
     if request.kind == "response":
-        lower, upper = _response_bounds(design, likelihood, request, eta, se)
+        lower, upper = _response_bounds(likelihood, request, eta, se)
     else:
         half = quantile(request.level) * se
         lower, upper = likelihood.mean(eta - half), likelihood.mean(eta + half)
@@ -82,16 +81,12 @@ def linear_variance(record: Record, X: np.ndarray, rows: Rows) -> np.ndarray:
 
 
 def _response_bounds(
-    design: Design, likelihood: Likelihood, request: Request, eta: np.ndarray, se: np.ndarray
+    likelihood: Likelihood, request: Request, eta: np.ndarray, se: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Quantiles of a new response: its distribution mixed over the normal linear predictor."""
     trials = np.ones(len(eta))
-    if design.trials is not None:
-        if not request.in_sample:
-            raise ArgumentError(
-                "kind='response' for counts needs the number of trials, known only for the rows of the fit"
-            )
-        trials = np.asarray(design.trials, dtype=float)
+    if request.trials is not None:
+        trials = np.asarray(request.trials, dtype=float)
     means = likelihood.mean(eta[:, None] + se[:, None] * NODES)
     distribution = stats.poisson(means) if likelihood.family == "poisson" else stats.binom(trials[:, None], means)
     level = float(request.level or 0.0)
@@ -113,14 +108,5 @@ def _mixed_quantile(probability: float, distribution: stats.distributions.rv_fro
 
 def simulate(design: Design, record: Record, draws: int, rng: np.random.Generator) -> pd.DataFrame:
     """New responses at the estimates, group effects drawn anew: (n, draws), columns sim_1, sim_2, ..."""
-    fixed = np.array(record.population_eta if isinstance(record, GeneralisedMixedFit) else record.eta)
-    simulated = np.empty((design.nobs, draws))
-    for d in range(draws):
-        eta = fixed
-        if isinstance(record, GeneralisedMixedFit):
-            for block, Lambda in zip(design.blocks, record.Lambda, strict=True):
-                b = rng.standard_normal((len(block.levels), block.size)) @ Lambda.T
-                eta = eta + (block.values * b[block.codes]).sum(axis=1)
-        likelihood = record.likelihood
-        simulated[:, d] = response_draws(likelihood.family, likelihood.mean(eta), None, design.trials, rng, counts=True)
-    return pd.DataFrame(simulated, index=design.index, columns=[f"sim_{d + 1}" for d in range(draws)])
+    found = simulated(record, draws, rng)
+    return pd.DataFrame(found.T, index=design.index, columns=[f"sim_{d + 1}" for d in range(draws)])

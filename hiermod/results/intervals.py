@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from hiermod.errors import ArgumentTypeError, ConvergenceWarning, UnknownNameError, listing, nearest
+from hiermod.errors import ArgumentTypeError, ConvergenceWarning, UnknownNameError, listing, nearest, warn
 from hiermod.formula.design import Design
 from hiermod.frequentist.bootstrap import Bootstrap, bootstrap
 from hiermod.frequentist.held import Parameter
 from hiermod.frequentist.linear import LinearFit
-from hiermod.frequentist.profile import Fit as Profiled
-from hiermod.frequentist.profile import Profile, parameters_of, profile
+from hiermod.frequentist.profile_curves import Fit as Profiled
+from hiermod.frequentist.profile_curves import Profile, parameters_of, profile
 from hiermod.results.tables import LEVEL, check_level, quantile
 
 UNESTIMABLE = "not estimable: earlier columns explain it"
@@ -71,7 +70,7 @@ def profile_limits(
     missing = {name: note for name, note in notes.items() if not np.isfinite(rows[name]).all()}
     if missing:
         words = "; ".join(f"{name}: {note}" for name, note in missing.items())
-        warnings.warn(f"some profile limits could not be had. {words}", ConvergenceWarning, stacklevel=3)
+        warn(f"some profile limits could not be had. {words}", ConvergenceWarning)
     return _table(design, rows, parameters, {"method": "profile", "level": float(level), "notes": notes})
 
 
@@ -108,11 +107,7 @@ def bootstrap_record(
     if failed or unsure:
         parts = [f"{failed} failed and are left out"] * bool(failed)
         parts += [f"{unsure} did not converge and are kept"] * bool(unsure)
-        warnings.warn(
-            f"of {draws} bootstrap refits {', '.join(parts)}: {'; '.join(found.messages[:3])}",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+        warn(f"of {draws} bootstrap refits {', '.join(parts)}: {'; '.join(found.messages[:3])}", ConvergenceWarning)
     return found
 
 

@@ -74,6 +74,8 @@ def shown(prior: Any) -> str:
 
 def _digits(value: Any) -> str:
     """A number, or a list of numbers: one where all are the same."""
+    if not np.issubdtype(np.asarray(value).dtype, np.number):  # the transform of an ordinal response's thresholds
+        return type(value).__name__.lower()
     numbers = list(dict.fromkeys(np.asarray(value, dtype=float).ravel().tolist()))
     if len(numbers) == 1:
         return f"{numbers[0]:.6g}"
@@ -87,6 +89,11 @@ def graph_texts(design: Design, model: Any, priors: PriorSet) -> dict[str, str]:
     if parent.intercept_term is not None:
         terms = {"Intercept": parent.intercept_term, **terms}
     parts = {**terms, **_versions.bambi_constants(model)}
+    for name in design.formulas:
+        further = _versions.bambi_parameters(model)[name]
+        own = {**further.common_terms, **further.group_specific_terms}
+        own |= {} if further.intercept_term is None else {"Intercept": further.intercept_term}
+        parts |= {f"{name}_{term}": one for term, one in own.items()}
     found = {}
     for name, part in parts.items():
         if name == "sigma" and design.se is not None:

@@ -69,7 +69,7 @@ def _variables(fit: Fit) -> list[str]:
     elif fit.family == "bernoulli":
         found.append(f"The outcome was 1 in {design.y.sum():,.0f} of {counted(design.nobs, 'row')} "
                      f"({_percent(design.y.mean())}).")  # fmt: skip
-    elif design.special is None:
+    elif design.special is None and not design.categories:
         found.append(_spread(f"{code(design.response)}", design.y))
     names = predictors(design)
     for name in names[:MOST]:

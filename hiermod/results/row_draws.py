@@ -10,6 +10,10 @@ import pandas as pd
 from hiermod import _versions
 from hiermod.bayes import predictive
 from hiermod.errors import UnsupportedError
+from hiermod.formula.further import DISTRIBUTIONAL
+from hiermod.results.links import DRAWN
+from hiermod.results.tables import LEVEL
+from hiermod.results.targets import read_request
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,10 +25,18 @@ def posterior_predictive(
     fit: BayesianFit, draws: int | None, random_seed: int | np.random.Generator | None
 ) -> xr.DataArray:
     """New responses of the rows of the fit, also as idata's posterior_predictive."""
-    found = predictive.posterior_predictive(
-        fit.record, fit.record.idata, fit.design, _gaussian(fit), lambda: _bambi(fit), draws, random_seed
+    if _gaussian(fit) or fit.design.special not in (None, DISTRIBUTIONAL) or fit.family not in DRAWN:
+        found = predictive.posterior_predictive(
+            fit.record, fit.record.idata, fit.design, _gaussian(fit), lambda: _bambi(fit), draws, random_seed
+        )
+        return _keep(fit, predictive.PREDICTIVE, found)
+    request = read_request(fit.design, None, "conditional", LEVEL, "response", "raise")
+    predictor = fit._predictor(request)
+    return _keep(
+        fit,
+        predictive.PREDICTIVE,
+        predictive.drawn(fit.record, fit.design, predictor.responses_at, draws, random_seed),
     )
-    return _keep(fit, predictive.PREDICTIVE, found)
 
 
 def log_likelihood(fit: BayesianFit) -> xr.DataArray:

@@ -4,7 +4,8 @@ conditional: the group effects as estimated; population: group effects at 0; new
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from hiermod.errors import ArgumentError, UnknownNameError, listing, nearest
 from hiermod.formula.design import Design
 from hiermod.formula.newdata import NewRows, fitted_rows, new_rows
+from hiermod.formula.response import new_trials
 from hiermod.results.tables import check_level
 
 TARGETS = ("conditional", "population", "new_group")
@@ -22,7 +24,10 @@ NEW_LEVELS = ("raise", "zero", "sample")
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """A checked prediction request.  ``noise_scale`` (m,): residual sd of each row relative to sigma (nan: unknown)."""
+    """A checked prediction request.
+
+    noise_scale (m,): residual sd of each row relative to sigma (nan: unknown).  trials (m,): of counts, where new
+    responses are asked for.  parts: the rows of each further parameter that has a formula."""
 
     rows: NewRows
     target: str
@@ -31,6 +36,8 @@ class Request:
     new_levels: str
     noise_scale: np.ndarray
     in_sample: bool
+    trials: np.ndarray | None = None
+    parts: Mapping[str, NewRows] = field(default_factory=dict)
 
 
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
@@ -57,15 +64,14 @@ def read_request(
         noise = design.se if design.se is not None else np.ones(design.nobs)
         if design.weights is not None:
             noise = 1 / np.sqrt(design.weights)
-        return Request(rows, target, level, kind, new_levels, noise, True)
-    if isinstance(newdata, pd.DataFrame) and len(newdata) == 0:
-        rows = _no_rows(design, newdata.index)
-    else:
-        rows = new_rows(design, newdata, groups=target == "conditional")
-        if target == "new_group" and design.blocks:
-            rows = new_rows(design, _with_placeholder_groups(design, newdata))
+        parts = {name: fitted_rows(part) for name, part in design.parts.items()}
+        return Request(rows, target, level, kind, new_levels, noise, True, design.trials, parts)
+    rows = _rows(design, newdata, target)
+    parts = {name: _rows(part, newdata, target) for name, part in design.parts.items()}
     if target == "conditional" and new_levels == "raise":
         unknown = rows.unknown(design)
+        for name, part in design.parts.items():
+            unknown |= parts[name].unknown(part)
         if unknown:
             told = "; ".join(f"{factor}: {listing(map(repr, levels), 5)}" for factor, levels in unknown.items())
             raise UnknownNameError(
@@ -78,7 +84,19 @@ def read_request(
             "kind='response' needs the residual sd of each new row, and with se= it is known only for the rows of "
             "the fit: use kind='mean', or newdata=None"
         )
-    return Request(rows, target, level, kind, new_levels, noise, False)
+    trials = None
+    if kind == "response" and design.trials is not None:
+        trials = new_trials(design.response, newdata, design.evaluator.extra_namespace)
+    return Request(rows, target, level, kind, new_levels, noise, False, trials, parts)
+
+
+def _rows(design: Design, newdata: Any, target: str) -> NewRows:
+    """The columns of one linear predictor on new rows."""
+    if isinstance(newdata, pd.DataFrame) and len(newdata) == 0:
+        return _no_rows(design, newdata.index)
+    if target == "new_group" and design.blocks:
+        return new_rows(design, _with_placeholder_groups(design, newdata))
+    return new_rows(design, newdata, groups=target == "conditional")
 
 
 def _no_rows(design: Design, index: pd.Index) -> NewRows:

@@ -115,6 +115,11 @@ def _row(point: np.ndarray, draws: np.ndarray | None, level: float) -> dict[str,
 def _both(fit: Any, bootstrap: int | None, random_seed: Seed, cores: int) -> tuple[Shares, Shares | None]:
     """The shares at the estimate (or per posterior draw), and per bootstrap refit."""
     _check_bootstrap(fit, bootstrap)
+    if fit.design.formulas:
+        raise UnsupportedError(
+            f"{', '.join(fit.design.formulas)} has a formula of its own, so the variance of a row differs from row to "
+            "row and there is no one share of it: fit.predict(kind='response', interval=...) shows it row by row"
+        )
     if isinstance(fit.record, Posterior):
         return _of_draws(fit), None
     point = _of_estimate(fit)
