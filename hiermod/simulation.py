@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.bayes.priors import AUXILIARY
 from hiermod.errors import ArgumentError, ArgumentTypeError, FormulaError, UnknownNameError, listing, nearest
 from hiermod.formula.build import build_design
 from hiermod.formula.catalogue import check_family, check_link
 from hiermod.formula.design import Block, Column, Design, FrozenArrays
 from hiermod.formula.parse import ParsedFormula, parse_formula
-from hiermod.results.links import inverse_link, response_draws
+from hiermod.results.links import category_draws, category_probabilities, inverse_link, response_draws
 
-NEEDS_SIGMA = ("gaussian", "t", "laplace")
+NEEDS_SIGMA = ("gaussian", "t")
+ORDINAL = ("cumulative", "sratio")
 # A response that every row of a design may have before there are data: what the family allows, and not constant.
-PLACEHOLDERS = {"beta": (0.25, 0.75), "bernoulli": (0.0, 1.0)}
+PLACEHOLDERS = {"beta": (0.25, 0.75)} | dict.fromkeys(("gamma", "wald", "exponential", "weibull"), (1.0, 2.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,7 @@ class Simulator(FrozenArrays):
     sigma: float  # nan for families without one
     family: str
     link: str
+    auxiliary: Mapping[str, np.ndarray]  # the family's other parameters: alpha, psi, threshold (K - 1,), ...
 
     def truth(self) -> dict[str, float]:
         """Every parameter under its name in ``fit.parameters()``."""
@@ -48,6 +51,9 @@ class Simulator(FrozenArrays):
                     values[f"{block.corr_name}[{block.labels[i]},{block.labels[j]}]"] = float(r)
         if not np.isnan(self.sigma):
             values["sigma"] = self.sigma
+        for name, value in self.auxiliary.items():
+            flat = np.atleast_1d(value).tolist()
+            values |= {name: flat[0]} if np.ndim(value) == 0 else {f"{name}[{i}]": one for i, one in enumerate(flat)}
         return values
 
     def effects(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -63,15 +69,20 @@ class Simulator(FrozenArrays):
         eta = design.X @ self.beta + (0.0 if design.offset is None else design.offset)
         for block, b in zip(design.blocks, self.effects(rng) if effects is None else effects, strict=True):
             eta = eta + (block.values * b[block.codes]).sum(axis=1)
+        if self.family in ORDINAL:
+            probabilities = category_probabilities(
+                self.family, self.link, eta[None, :], self.auxiliary["threshold"][None, :]
+            )
+            return np.asarray(category_draws(probabilities, rng)[0]).astype(int) + 1
         noise = None
         if design.se is not None:
             noise = design.se
         elif self.family in NEEDS_SIGMA:
             noise = np.full(design.nobs, self.sigma) / (1.0 if design.weights is None else np.sqrt(design.weights))
         mean = inverse_link(self.link, eta)[None, :]
-        drawn = response_draws(
-            self.family, mean, None if noise is None else noise[None, :], design.trials, rng, counts=True
-        )
+        noise = None if noise is None else noise[None, :]
+        further = {name: value[None, None] for name, value in self.auxiliary.items()}
+        drawn = response_draws(self.family, mean, noise, design.trials, rng, counts=True, auxiliary=further)
         return np.asarray(drawn[0])
 
 
@@ -84,6 +95,7 @@ def simulate(
     *,
     family: str = "gaussian",
     link: str | None = None,
+    auxiliary: Mapping[str, Any] | None = None,
     weights: str | np.ndarray | None = None,
     se: str | np.ndarray | None = None,
     extra_namespace: Mapping[str, Any] | None = None,
@@ -95,7 +107,8 @@ def simulate(
     names of ``fit.fixef()``, or that table.  varcorr: standard deviations and correlations,
     ``{"1|Subject": 25, "Days|Subject": 6, "Subject_corr": 0.1}`` (a number for two terms, a (k, k) matrix, or
     ``"Subject_corr[Intercept,Days]"`` each; 0 where not given), or the table ``fit.varcorr()``.  sigma: residual sd.
-    Counts are written ``p(successes, trials)``.
+    auxiliary: the family's other parameters, ``{"alpha": 2}`` or, for ordinal families, ``{"threshold": [-1, 1]}``, whose
+    categories are 1, 2, ...  Counts are written ``p(successes, trials)``.
     ``attrs["truth"]`` holds every parameter under its name in ``fit.parameters()``.
 
     Raises UnknownNameError and ArgumentError for parameters that are missing, unknown or impossible, FormulaError for a
@@ -115,7 +128,7 @@ def simulate(
     if not isinstance(data, pd.DataFrame):
         raise ArgumentTypeError(f"data must be a pandas DataFrame, got {type(data).__name__}")
     options = {"weights": weights, "se": se, "extra_namespace": extra_namespace}
-    made = simulator(formula, data, fixef, varcorr, sigma, family=family, link=link, **options)
+    made = simulator(formula, data, fixef, varcorr, sigma, family=family, link=link, auxiliary=auxiliary, **options)
     drawn = data.copy()
     drawn[response_column(formula)] = made.response(np.random.default_rng(random_seed))
     drawn.attrs["truth"] = made.truth()
@@ -131,6 +144,7 @@ def simulator(
     *,
     family: str = "gaussian",
     link: str | None = None,
+    auxiliary: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Simulator:
     """The model behind ``simulate``, for drawing many responses.  options: weights, se, extra_namespace."""
@@ -138,8 +152,12 @@ def simulator(
     link = check_link(family, link)
     parsed = parse_formula(formula)
     column = response_column(formula)
+    further = _auxiliary(family, auxiliary)
     frame = data.copy()
-    frame[column] = np.resize(PLACEHOLDERS.get(family, (0.0, 1.0)), len(frame))
+    values: Any = PLACEHOLDERS.get(family, (0.0, 1.0))
+    if family in ORDINAL:
+        values = range(1, len(further["threshold"]) + 2)
+    frame[column] = np.resize(list(values), len(frame))
     design = build_design(formula, frame, family=family, **options)
     _check_counts(parsed, design, family)
     return Simulator(
@@ -149,6 +167,7 @@ def simulator(
         _sigma(design, family, sigma),
         family,
         link,
+        further,
     )
 
 
@@ -202,6 +221,34 @@ def _sigma(design: Design, family: str, sigma: float | None) -> float:
     if sigma is None or not np.isfinite(sigma) or sigma < 0:
         raise ArgumentError(f"sigma: the residual sd must be a number of at least 0, got {sigma!r}")
     return float(sigma)
+
+
+def _auxiliary(family: str, auxiliary: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+    """The family's parameters beside the mean and sigma, each given, finite and possible."""
+    needed = tuple(name for name in AUXILIARY[family] if name != "sigma")
+    given = dict(auxiliary or {})
+    for name in given:
+        if name not in needed:
+            raise UnknownNameError(
+                f"auxiliary: family {family!r} has no parameter {name!r}.{nearest(str(name), needed)} "
+                f"Those it has: {listing(needed) or 'none'}."
+            )
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise ArgumentError(
+            f"auxiliary: family {family!r} needs {listing(missing)}, as in auxiliary={{{missing[0]!r}: ...}}"
+        )
+    found = {name: np.asarray(value, dtype=float) for name, value in given.items()}
+    for name, value in found.items():
+        if name == "threshold":
+            possible = value.ndim == 1 and len(value) > 0 and (family != "cumulative" or (np.diff(value) > 0).all())
+            told = "a list of numbers, each above the one before"
+        else:
+            possible = value.ndim == 0 and value > 0 and (name != "psi" or value <= 1)
+            told = "a number above 0" + (" and at most 1" if name == "psi" else "")
+        if not possible or not np.isfinite(value).all():
+            raise ArgumentError(f"auxiliary: {name} must be {told}, got {given[name]!r}")
+    return found
 
 
 def _roots(design: Design, varcorr: Any) -> list[np.ndarray]:

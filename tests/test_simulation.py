@@ -99,6 +99,46 @@ def test_generalised_responses():
     assert d.groupby("x")["y"].mean().to_numpy() == pytest.approx(rate, abs=4.5 * np.sqrt(rate[1] / 3000))
 
 
+def test_further_parameters_of_a_family():
+    """6,000 rows: means within 4.5 standard errors of the law's (Bambi's parametrisation: var = mu + mu^2 / alpha)."""
+    frame = pd.DataFrame({"g": np.tile(["a", "b"], 3000)})
+    beta, none = {"Intercept": 1.0}, {"1|g": 0.0}
+    d = hm.simulate(
+        "y ~ 1 + (1 | g)", frame, beta, none, family="negativebinomial", auxiliary={"alpha": 2.0}, random_seed=1
+    )
+    mu = np.exp(1.0)
+    variance = mu + mu**2 / 2
+    assert d["y"].mean() == pytest.approx(mu, abs=4.5 * np.sqrt(variance / 6000))
+    assert d["y"].var() == pytest.approx(variance, rel=0.2)
+    assert d.attrs["truth"]["alpha"] == 2.0
+    cuts = {"threshold": [-1.0, 1.0]}
+    d = hm.simulate("y ~ 0 + x + (1 | g)", frame.assign(x=0.0), {"x": 1.0}, none, family="bernoulli", random_seed=1)
+    assert d["y"].mean() == pytest.approx(0.5, abs=4.5 * 0.5 / np.sqrt(6000))
+    x = frame.assign(x=np.repeat([0.0, 1.0], 3000))
+    d = hm.simulate("y ~ x + (1 | g)", x, {"x": 1.0}, none, family="cumulative", auxiliary=cuts, random_seed=1)
+    below = 1 / (1 + np.exp(-(np.array([-1.0, 1.0])[None, :] - np.array([0.0, 1.0])[:, None])))
+    expected = np.diff(np.column_stack([np.zeros(2), below, np.ones(2)]), axis=1)
+    found = pd.crosstab(d["x"], d["y"], normalize="index")
+    assert list(found.columns) == [1, 2, 3]
+    assert found.to_numpy() == pytest.approx(expected, abs=4.5 * 0.5 / np.sqrt(3000))
+
+
+@pytest.mark.parametrize(
+    ("auxiliary", "error", "words"),
+    [
+        (None, ArgumentError, "needs alpha"),
+        ({"alpha": -1.0}, ArgumentError, "above 0"),
+        ({"alpha": 1.0, "psi": 0.5}, UnknownNameError, "no parameter 'psi'"),
+    ],
+)
+def test_further_parameters_are_checked(auxiliary, error, words):
+    frame = pd.DataFrame({"g": np.tile(["a", "b"], 30)})
+    with pytest.raises(error, match=words):
+        hm.simulate(
+            "y ~ 1 + (1 | g)", frame, {"Intercept": 1.0}, {"1|g": 0.0}, family="negativebinomial", auxiliary=auxiliary
+        )
+
+
 def test_matrices_and_single_correlations():
     frame = hm.designs.within(subjects=6, levels=["a", "b", "c"], repeats=2)
     fixef = {"Intercept": 0.0, "condition[b]": 1.0, "condition[c]": 2.0}

@@ -134,6 +134,10 @@ def _graph(fit: BayesianFit) -> Any:
         raise UnsupportedError(
             "this fit does not know its model, so it cannot be refitted. Fit the model with Model(...).fit()"
         )
+    if fit.design.formulas:
+        raise UnsupportedError(
+            f"K-fold is not there for a model with a formula for {', '.join(fit.design.formulas)}: fit.loo() scores its rows"
+        )
     if fit.design.special is not None:
         raise UnsupportedError(
             f"the response {fit.design.response!r} weighs or censors the likelihood of its rows, so by what a row "
