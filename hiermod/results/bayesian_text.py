@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from hiermod.bayes.posterior import MAX_R_HAT, MIN_ESS
 from hiermod.results.summary import Section, Summary, number_column, varcorr_section
+from hiermod.scores.record import MAX_K
 
 if TYPE_CHECKING:
     from hiermod.results.bayesian import BayesianFit
@@ -33,6 +36,7 @@ def summary(fit: BayesianFit) -> Summary:
         + (f" after {inference.tune} of tuning" if inference.tune else "")
         + f" in {inference.seconds:.1f} s; seed {inference.seed}"
     )
+    run += "".join(f"\nFormula for {name}: {text}" for name, text in fit.design.formulas.items())
     sections = [Section("", run)]
     if fit.design.missing:
         left_out = fit.design.n_rows_data - fit.nobs
@@ -70,6 +74,23 @@ def _parameters(fit: BayesianFit) -> pd.DataFrame:
 
 
 def check(fit: BayesianFit) -> Summary:
-    """Which engine and why, and how it went, as sentences."""
-    sentences = (f"Engine: {fit.inference.reason}.", *_health(fit))
+    """Which engine and why, how it went in numbers, and what the data say about the model, as sentences."""
+    from hiermod.results.bayesian_checks import data_sentences  # scores and scipy.stats, which a summary does not need
+
+    effects = (f"Group effects: {fit.inference.group_effects}.",) if fit.inference.group_effects else ()
+    sentences = (f"Engine: {fit.inference.reason}.", *effects, *_health(fit), _numbers(fit), *data_sentences(fit))
     return Summary("Check", tuple(Section("", sentence) for sentence in sentences))
+
+
+def _numbers(fit: BayesianFit) -> str:
+    """The diagnostics themselves, also when nothing is wrong with them."""
+    i = fit.inference
+    told = [
+        f"largest R-hat {i.max_r_hat:.3f} (at most {MAX_R_HAT})",
+        f"smallest effective sample size {min(i.min_ess_bulk, i.min_ess_tail):.0f} (at least {MIN_ESS:.0f})",
+    ]
+    if i.method != "marginal":
+        told.append(f"divergences {i.divergences}")
+    if not np.isnan(i.k_hat):
+        told.append(f"Pareto k-hat of the proposals {i.k_hat:.2f} (at most {MAX_K})")
+    return f"In numbers: {', '.join(told)}."

@@ -4,17 +4,29 @@ Methods here say the same thing about either kind; what differs (fixef, varcorr,
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from hiermod.formula.design import Design
+from hiermod.results.effect_methods import EffectMethods
 from hiermod.results.summary import Summary
 
+if TYPE_CHECKING:
+    from hiermod.results.fingerprint import Origin
+    from hiermod.results.methods_report import Report
+    from hiermod.results.quantile_residuals import SimulatedResiduals
 
-class Fit(ABC):
+
+class Fit(EffectMethods, ABC):
     """A fitted model.  ``design``: the data it was fitted to; ``family``: the name of its family."""
 
     design: Design
     family: str
+    origin: Origin | None = None  # versions, priors as text, fingerprint; None for a REML or ML fit made here
 
     @property
     def formula(self) -> str:
@@ -34,6 +46,31 @@ class Fit(ABC):
     @abstractmethod
     def summary(self) -> Summary:
         """The fit in a page of text and tables."""
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the fit to a netCDF file; ``hm.load(path)`` reads it back, in another process too.
+
+        A file that is there is replaced once the new one is whole.  Returns the path; raises FileError."""
+        from hiermod.results.storage import save
+
+        return save(self, path)
+
+    def report(self) -> Report:
+        """Sample, model, estimation and results in sentences: a draft for the methods section, text or Markdown."""
+        from hiermod.results.methods_report import report
+
+        return report(self)
+
+    def simulated_residuals(
+        self, draws: int = 250, random_seed: int | np.random.Generator | None = None, conditional: bool = False
+    ) -> SimulatedResiduals:
+        """Residuals that are uniform under a true model of any family (Dunn and Smyth 1996), and tests of them.
+
+        Each row's place among ``draws`` simulated responses; group effects drawn anew, or held with ``conditional``.
+        ``.residuals``, ``.tests()``, and ``hm.plots.simulated_residuals``."""
+        from hiermod.results.quantile_residuals import simulated_residuals
+
+        return simulated_residuals(self, draws, random_seed, conditional)
 
     def __repr__(self) -> str:
         return str(self.summary())
