@@ -15,9 +15,17 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hiermod import designs as designs
+    from hiermod import exercises as exercises
     from hiermod import plots as plots
+    from hiermod import stories as stories
+    from hiermod.batch.power_study import power as power
+    from hiermod.batch.recovery_study import recovery as recovery
+    from hiermod.bayes.elicit import prior_from as prior_from
+    from hiermod.comparison.criteria_table import information_criteria as information_criteria
     from hiermod.comparison.estimates import compare_estimates as compare_estimates
     from hiermod.comparison.likelihood_ratio import lrt as lrt
+    from hiermod.comparison.model_scores import compare as compare
     from hiermod.datasets import list_datasets as list_datasets
     from hiermod.datasets import load_dataset as load_dataset
     from hiermod.errors import ConvergenceWarning as ConvergenceWarning
@@ -29,6 +37,9 @@ if TYPE_CHECKING:
     from hiermod.pooling import Pooling as Pooling
     from hiermod.results.bayesian import BayesianFit as BayesianFit
     from hiermod.results.frequentist import FrequentistFit as FrequentistFit
+    from hiermod.results.prior_and_reml.agreement_table import agreement as agreement
+    from hiermod.simulation import simulate as simulate
+    from hiermod.stored import load as load
 
 _HOMES = {
     "BayesianFit": "hiermod.results.bayesian",
@@ -40,11 +51,21 @@ _HOMES = {
     "Pooling": "hiermod.pooling",
     "RankDeficiencyWarning": "hiermod.errors",
     "SingularFitWarning": "hiermod.errors",
+    "agreement": "hiermod.results.prior_and_reml.agreement_table",
+    "compare": "hiermod.comparison.model_scores",
     "compare_estimates": "hiermod.comparison.estimates",
+    "information_criteria": "hiermod.comparison.criteria_table",
     "list_datasets": "hiermod.datasets",
+    "load": "hiermod.stored",
     "load_dataset": "hiermod.datasets",
     "lrt": "hiermod.comparison.likelihood_ratio",
+    "power": "hiermod.batch.power_study",
+    "prior_from": "hiermod.bayes.elicit",
+    "recovery": "hiermod.batch.recovery_study",
+    "simulate": "hiermod.simulation",
 }
+
+_MODULES = ("designs", "exercises", "plots", "stories")  # reached as hm.plots.shrinkage, hm.designs.longitudinal
 
 __all__ = [
     "BayesianFit",
@@ -56,11 +77,22 @@ __all__ = [
     "Pooling",
     "RankDeficiencyWarning",
     "SingularFitWarning",
+    "agreement",
+    "compare",
     "compare_estimates",
+    "designs",
+    "exercises",
+    "information_criteria",
     "list_datasets",
+    "load",
     "load_dataset",
     "lrt",
     "plots",
+    "power",
+    "prior_from",
+    "recovery",
+    "simulate",
+    "stories",
 ]
 
 try:
@@ -70,8 +102,8 @@ except PackageNotFoundError:  # the source tree on sys.path without an installat
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plots":
-        return importlib.import_module("hiermod.plots")
+    if name in _MODULES:
+        return importlib.import_module(f"hiermod.{name}")
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value

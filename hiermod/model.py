@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from hiermod.bayes.marginal_density import MarginalDensity
     from hiermod.pooling import Pooling
     from hiermod.results.bayesian import BayesianFit
-    from hiermod.results.equation import Equation
+    from hiermod.results.equations.equation import Equation
+    from hiermod.results.equations.matrices import DesignMatrices
     from hiermod.results.frequentist import FrequentistFit
-    from hiermod.results.matrices import DesignMatrices
 
 GRAPH_WARNING_BYTES = 2e9  # beyond this Bambi's dense group indicators deserve a word before they are built
 
@@ -147,13 +147,13 @@ class Model(PriorMethods):
         Variance components
           u0j ~ Normal(0, τ0²)
         """
-        from hiermod.results.equation import equation
+        from hiermod.results.equations.equation import equation
 
         return equation(self.spec, self.family, self.link)
 
     def design(self) -> DesignMatrices:
         """y, X and Z with names on every row and column, to be looked at: ``.X``, ``.Z`` (sparse), ``.shapes``."""
-        from hiermod.results.matrices import DesignMatrices
+        from hiermod.results.equations.matrices import DesignMatrices
 
         return DesignMatrices(self.spec)
 
@@ -301,7 +301,7 @@ class Model(PriorMethods):
         'marginal'
         """
         if cache is not None:
-            from hiermod.results.cached import cached_fit
+            from hiermod.results.keeping.cached import cached_fit
 
             asked = {"draws": draws, "tune": tune, "chains": chains, "target_accept": target_accept, **sampler}
             asked["inference_method"] = inference_method

@@ -18,8 +18,8 @@ from hiermod.formula.design import Block, Design
 from hiermod.formula.rank import TOLERANCE, estimable_columns
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.pooled_lines import pooled_lines
-from hiermod.results.shrinkage_factors import shrinkage_factors, shrinkage_matrix
+from hiermod.results.groups.pooled_lines import pooled_lines
+from hiermod.results.groups.shrinkage_factors import shrinkage_factors, shrinkage_matrix
 from hiermod.results.tables import EFFECT_COLUMNS, LEVEL, check_group, check_level, coef_terms, effects_frame, quantile
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hiermod.bayes.prior_table import Entry
     from hiermod.bayes.priors import PriorSet
     from hiermod.formula.design import Design
-    from hiermod.results.prior import PriorPredictive
+    from hiermod.results.prior_and_reml.prior import PriorPredictive
 
 
 class PriorMethods:
@@ -66,7 +66,7 @@ class PriorMethods:
         (180, 3)
         """
         from hiermod.bayes.prior_draws import draw_prior
-        from hiermod.results.prior import PriorPredictive
+        from hiermod.results.prior_and_reml.prior import PriorPredictive
 
         found = draw_prior(
             self.spec,

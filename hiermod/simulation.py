@@ -107,7 +107,7 @@ def simulate(
     names of ``fit.fixef()``, or that table.  varcorr: standard deviations and correlations,
     ``{"1|Subject": 25, "Days|Subject": 6, "Subject_corr": 0.1}`` (a number for two terms, a (k, k) matrix, or
     ``"Subject_corr[Intercept,Days]"`` each; 0 where not given), or the table ``fit.varcorr()``.  sigma: residual sd.
-    auxiliary: the family's other parameters, ``{"alpha": 2}`` or, for ordinal families, ``{"threshold": [-1, 1]}``, whose
+    auxiliary: the family's other parameters, ``{"alpha": 2}``, or ``{"threshold": [-1, 1]}`` of an ordinal family, with
     categories are 1, 2, ...  Counts are written ``p(successes, trials)``.
     ``attrs["truth"]`` holds every parameter under its name in ``fit.parameters()``.
 
@@ -241,10 +241,12 @@ def _auxiliary(family: str, auxiliary: Mapping[str, Any] | None) -> dict[str, np
     found = {name: np.asarray(value, dtype=float) for name, value in given.items()}
     for name, value in found.items():
         if name == "threshold":
-            possible = value.ndim == 1 and len(value) > 0 and (family != "cumulative" or (np.diff(value) > 0).all())
+            possible = (
+                value.ndim == 1 and len(value) > 0 and (family != "cumulative" or bool((np.diff(value) > 0).all()))
+            )
             told = "a list of numbers, each above the one before"
         else:
-            possible = value.ndim == 0 and value > 0 and (name != "psi" or value <= 1)
+            possible = value.ndim == 0 and bool(value > 0) and (name != "psi" or bool(value <= 1))
             told = "a number above 0" + (" and at most 1" if name == "psi" else "")
         if not possible or not np.isfinite(value).all():
             raise ArgumentError(f"auxiliary: {name} must be {told}, got {given[name]!r}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from hiermod.model import Model
 from hiermod.results.bayesian import BayesianFit
-from hiermod.results.storage import read
+from hiermod.results.keeping.storage import read
 from hiermod.results.vocabulary import Fit
 
 
@@ -47,5 +47,6 @@ def _model(fit: BayesianFit) -> Model | None:
         spec=fit.design,
         _priors=origin.given,
         _bambi=None,
+        _centring="",
     )
     return model

@@ -16,8 +16,9 @@ from hiermod import plots
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
 from hiermod.model import Model
-from hiermod.results import assumption_text
-from hiermod.results.assumption_tables import (
+from hiermod.results.frequentist import FrequentistFit
+from hiermod.results.residual_checks import assumption_text
+from hiermod.results.residual_checks.assumption_tables import (
     qq_points,
     residual_points,
     residuals_within_groups,
@@ -25,10 +26,9 @@ from hiermod.results.assumption_tables import (
     standardised_effects,
     standardised_residuals,
 )
-from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.lowess import lowess
-from hiermod.results.qq_bands import inside_probability, local_level, uniform_band
-from hiermod.results.quantile_residuals import ranks, uniform_distance
+from hiermod.results.residual_checks.lowess import lowess
+from hiermod.results.residual_checks.qq_bands import inside_probability, local_level, uniform_band
+from hiermod.results.residual_checks.quantile_residuals import ranks, uniform_distance
 
 
 @pytest.fixture(autouse=True)

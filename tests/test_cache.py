@@ -16,8 +16,8 @@ import pytest
 import hiermod as hm
 from hiermod.bayes import marginal
 from hiermod.errors import ArgumentTypeError, FileError, UnsupportedError
-from hiermod.results import cached
-from hiermod.results.cached import cache_key
+from hiermod.results.keeping import cached
+from hiermod.results.keeping.cached import cache_key
 
 SETTINGS = {"draws": 500, "tune": 1000, "chains": 4, "target_accept": None, "inference_method": "auto"}
 FORMULA = "Yield ~ 1 + (1 | Batch)"

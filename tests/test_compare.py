@@ -313,7 +313,7 @@ def test_transformed_responses(fits):
     ],
 )
 def test_slopes_of_transformations(text, derivative):
-    from hiermod.results.score_record import transformation
+    from hiermod.results.scoring.score_record import transformation
 
     rng = np.random.default_rng(1)
     data = pd.DataFrame({"y": rng.uniform(1, 9, 24), "g": np.repeat(list("abcd"), 6)})

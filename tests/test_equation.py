@@ -11,7 +11,7 @@ from hiermod.errors import ArgumentError
 from hiermod.formula.catalogue import FAMILIES
 from hiermod.model import Model
 from hiermod.plots import design_matrices
-from hiermod.results.equation_levels import INTERCEPT, read_levels
+from hiermod.results.equations.equation_levels import INTERCEPT, read_levels
 
 
 def schools() -> pd.DataFrame:
@@ -121,13 +121,11 @@ def test_symbols_name_parameters_of_the_fit(formula):
     assert sorted(model.equation().symbols["parameter"]) == sorted(model.reml().parameters().index)
 
 
-RESPONSES = {"bernoulli": "I(count > 0)", "binomial": "p(count, 3)", "beta": "share"}
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_and_link_has_its_equation(family):
     frame = schools().assign(three=3, hit=lambda d: (d["count"] > 0).astype(int))
-    response = {"bernoulli": "hit", "binomial": "p(count, three)", "beta": "share"}.get(family, "count")
+    positive = dict.fromkeys(("beta", "gamma", "wald", "exponential", "weibull"), "share")
+    response = ({"bernoulli": "hit", "binomial": "p(count, three)"} | positive).get(family, "count")
     for link in FAMILIES[family]:
         equation = Model(f"{response} ~ ses + (1 | school)", frame, family=family, link=link).equation()
         first = " ".join(equation.text[0].lines)

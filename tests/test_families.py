@@ -424,7 +424,7 @@ def test_saved_and_loaded_with_formulas_and_categories(name, tmp_path):
 
 
 def test_another_formula_for_sigma_is_another_fit():
-    from hiermod.results.fingerprint import design_fingerprint
+    from hiermod.results.keeping.fingerprint import design_fingerprint
 
     prints = {
         design_fingerprint(hm.Model("y ~ x", data("sigma"), parameters=parameters).spec)

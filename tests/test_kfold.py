@@ -24,7 +24,7 @@ from hiermod.errors import (
     UnknownNameError,
     UnsupportedError,
 )
-from hiermod.results.cross_validation import refit_units
+from hiermod.results.scoring.cross_validation import refit_units
 from hiermod.scores.exact_folds import _nests, new_rows
 from hiermod.scores.folds import Fold, divide, make_folds
 from hiermod.scores.level_gaussian import gaussian_level_logs

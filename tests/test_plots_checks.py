@@ -19,9 +19,9 @@ from hiermod import _versions
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
 from hiermod.model import Model
-from hiermod.results.chain_draws import chain_draws, chain_energy
-from hiermod.results.reliability import calibrate
-from hiermod.results.replicates import Replicates
+from hiermod.results.predictive.chain_draws import chain_draws, chain_energy
+from hiermod.results.predictive.reliability import calibrate
+from hiermod.results.predictive.replicates import Replicates
 
 SLOPE = "Reaction ~ Days + (Days | Subject)"
 

@@ -17,11 +17,11 @@ from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
 from hiermod.model import Model
 from hiermod.results.bayesian import BayesianFit
-from hiermod.results.effect_pairs import effect_pair
 from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.group_lines import average_slopes, group_lines, population_line
-from hiermod.results.parameter_intervals import parameter_intervals
-from hiermod.results.variance_shares import variance_shares
+from hiermod.results.groups.effect_pairs import effect_pair
+from hiermod.results.groups.group_lines import average_slopes, group_lines, population_line
+from hiermod.results.groups.parameter_intervals import parameter_intervals
+from hiermod.results.marginal.variance_shares import variance_shares
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, U
 from hiermod.model import Model
 from hiermod.plots.draw_spread import film_scales
 from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.spread_path import spread_path
+from hiermod.results.groups.spread_path import spread_path
 
 
 @pytest.fixture(autouse=True)

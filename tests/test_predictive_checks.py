@@ -19,9 +19,9 @@ from hiermod.bayes.marginal_density import marginal_density
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
 from hiermod.model import Model
-from hiermod.results.loo_pit import LooPit, loo_pit
-from hiermod.results.predictive_checks import StatisticDraws, statistic_draws
-from hiermod.results.qq_bands import inside_probability, uniform_band
+from hiermod.results.predictive.loo_pit import LooPit, loo_pit
+from hiermod.results.predictive.predictive_checks import StatisticDraws, statistic_draws
+from hiermod.results.residual_checks.qq_bands import inside_probability, uniform_band
 from hiermod.scores.estimable import flat_directions
 from hiermod.scores.held_out import held_out
 from hiermod.scores.phi import phi_from_draws

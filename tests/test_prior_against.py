@@ -18,8 +18,8 @@ from hiermod.bayes.distributions import parse_distribution
 from hiermod.bayes.laws import law
 from hiermod.errors import ArgumentError, ArgumentTypeError, SingularFitWarning, UnknownNameError
 from hiermod.model import Model
-from hiermod.results.prior_weight import prior_pull
-from hiermod.results.scale_errors import scale_errors
+from hiermod.results.prior_and_reml.prior_weight import prior_pull
+from hiermod.results.prior_and_reml.scale_errors import scale_errors
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 

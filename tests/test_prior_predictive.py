@@ -16,7 +16,7 @@ import hiermod as hm
 from hiermod import _versions
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
 from hiermod.model import Model
-from hiermod.results.data_summaries import data_summaries, summarise
+from hiermod.results.prior_and_reml.data_summaries import data_summaries, summarise
 
 ROOT = Path(hm.__file__).parent.parent
 

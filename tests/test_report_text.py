@@ -11,8 +11,8 @@ import pytest
 from hand_made import hand_made
 
 import hiermod as hm
-from hiermod.results.methods_report import Report, _escaped, _span
-from hiermod.results.report_sample import counted, joined
+from hiermod.results.writing.methods_report import Report, _escaped, _span
+from hiermod.results.writing.report_sample import counted, joined
 
 
 def flat(report: Any) -> str:
@@ -191,7 +191,7 @@ def test_rank_deficiency_and_known_residuals() -> None:
 def test_a_loaded_fit_reports_the_versions_it_was_made_with(sleep: hm.Model, tmp_path: Any) -> None:
     from dataclasses import replace
 
-    from hiermod.results.origins import origin_of
+    from hiermod.results.keeping.origins import origin_of
 
     fit = sleep.reml()
     fit.origin = replace(origin_of(fit), versions={"hiermod": "0.0.7", "numpy": "1.0", "scipy": "1.1", "python": "3.9"})

@@ -15,8 +15,8 @@ from hiermod.bayes.idata import log_likelihood
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, DesignError, UnknownNameError, UnsupportedError
 from hiermod.model import Model
-from hiermod.results import scores as results_scores
 from hiermod.results.bayesian import BayesianFit
+from hiermod.results.scoring import scores as results_scores
 from hiermod.scores.comparable import difference
 from hiermod.scores.pointwise import conditional_loo, waic
 from hiermod.scores.record import fingerprint

@@ -19,8 +19,8 @@ from hiermod import _versions
 from hiermod.bayes.integrated_likelihood import integrated_log_likelihood
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
 from hiermod.model import Model
-from hiermod.results.power_curves import power_curves
-from hiermod.results.sensitivity import Scaled, scaled_likelihood, scaled_prior
+from hiermod.results.prior_and_reml.power_curves import power_curves
+from hiermod.results.prior_and_reml.sensitivity import Scaled, scaled_likelihood, scaled_prior
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 

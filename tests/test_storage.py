@@ -19,8 +19,8 @@ from hand_made import hand_made
 import hiermod as hm
 from hiermod import _versions
 from hiermod.errors import ArgumentTypeError, FileError, UnknownNameError, UnsupportedError
-from hiermod.results import storage
-from hiermod.results.stored_values import Reader, Writer
+from hiermod.results.keeping import storage
+from hiermod.results.keeping.stored_values import Reader, Writer
 
 STORED = Path(__file__).parent / "stored"
 

@@ -16,7 +16,7 @@ from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
 from hiermod.model import Model
 from hiermod.results import intervals
-from hiermod.results.variance_explained import _of_refits, null_count
+from hiermod.results.marginal.variance_explained import _of_refits, null_count
 
 TIGHT = 1e-5
 

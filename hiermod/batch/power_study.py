@@ -21,7 +21,7 @@ from hiermod.batch.term_tests import check_method, term_columns
 from hiermod.bayes.priors import resolve_priors
 from hiermod.errors import ArgumentError, DesignError, FileError, FitError
 from hiermod.frequentist.bootstrap import as_done, check_count, resolved_seed
-from hiermod.results.fingerprint import design_fingerprint
+from hiermod.results.keeping.fingerprint import design_fingerprint
 from hiermod.results.progress import progress
 from hiermod.results.tables import check_level
 from hiermod.simulation import Simulator, simulator

@@ -14,9 +14,9 @@ from hiermod.comparison.paper import CELLS, kind_of, paper_table, section_and_la
 from hiermod.errors import ArgumentError, ArgumentTypeError
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.publish import PaperTable, check_digits, written
 from hiermod.results.summary import number_column
 from hiermod.results.targets import choice
+from hiermod.results.writing.publish import PaperTable, check_digits, written
 
 Fit = BayesianFit | FrequentistFit
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.publish import MINUS, NONE, PaperTable, decimals, number, renamed
 from hiermod.results.tables import corr_names, sd_names
+from hiermod.results.writing.publish import MINUS, NONE, PaperTable, decimals, number, renamed
 
 Fit = BayesianFit | FrequentistFit
 CELLS = ("interval", "std_error", "estimate")

@@ -138,9 +138,7 @@ def _child(job: Any) -> Any:
     return _worker.run(job)
 
 
-def run_jobs(
-    worker: Workshop, jobs: Sequence[Any], cores: int, report: Callable[[int, int], None] | None
-) -> list[Any]:
+def run_jobs(worker: Workshop, jobs: Sequence[Any], cores: int, report: Callable[[int, int], None] | None) -> list[Any]:
     """The results in the order of the jobs, whatever the number of processes.  report(draws done, draws).
 
     jobs: tuples whose first element is the number of draws."""

@@ -8,10 +8,19 @@ import numpy as np
 import pandas as pd
 
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.agreement_table import agreement as agreement_table
-from hiermod.results.agreement_words import AGREE, BOUNDARY, FEW_GROUPS, LITTLE, LOST, NEAR, NO_ERROR, STRONG
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
+from hiermod.results.prior_and_reml.agreement_table import agreement as agreement_table
+from hiermod.results.prior_and_reml.agreement_words import (
+    AGREE,
+    BOUNDARY,
+    FEW_GROUPS,
+    LITTLE,
+    LOST,
+    NEAR,
+    NO_ERROR,
+    STRONG,
+)
 from hiermod.results.tables import LEVEL, quantile
 
 if TYPE_CHECKING:

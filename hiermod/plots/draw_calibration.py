@@ -10,10 +10,10 @@ import numpy as np
 
 from hiermod.errors import UnsupportedError
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.loo_pit import LooPit
-from hiermod.results.predictive_shapes import frequencies
-from hiermod.results.reliability import Calibration
-from hiermod.results.replicates import replicates
+from hiermod.results.predictive.loo_pit import LooPit
+from hiermod.results.predictive.predictive_shapes import frequencies
+from hiermod.results.predictive.reliability import Calibration
+from hiermod.results.predictive.replicates import replicates
 from hiermod.results.targets import choice
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, nearest
 from hiermod.plots.style import COLOURS, looks, new_axes, styled
-from hiermod.results.parameter_intervals import named_fits
+from hiermod.results.groups.parameter_intervals import named_fits
 from hiermod.results.tables import LEVEL, check_group
 from hiermod.results.targets import choice
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.chain_draws import LOW_ENERGY, chain_draws, chain_energy
+from hiermod.results.predictive.chain_draws import LOW_ENERGY, chain_draws, chain_energy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.effect_pairs import EffectPair, effect_pair
+from hiermod.results.groups.effect_pairs import EffectPair, effect_pair
 from hiermod.results.tables import LEVEL
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod.plots.style import COLOURS, looks, new_axes, styled
-from hiermod.results.parameter_intervals import named_fits, parameter_intervals
+from hiermod.results.groups.parameter_intervals import named_fits, parameter_intervals
 from hiermod.results.tables import LEVEL
 
 if TYPE_CHECKING:

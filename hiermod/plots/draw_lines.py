@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.plots.style import COLOURS, PALETTE, new_axes, styled
-from hiermod.results.coefficient_functions import link_of
-from hiermod.results.group_lines import (
+from hiermod.results.groups.group_lines import (
     average_slopes,
     group_lines,
     group_rows,
@@ -19,6 +18,7 @@ from hiermod.results.group_lines import (
     population_line,
     without_groups,
 )
+from hiermod.results.marginal.coefficient_functions import link_of
 from hiermod.results.tables import LEVEL
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hiermod.errors import UnknownNameError, nearest
 from hiermod.plots.style import COLOURS, styled
-from hiermod.results.pooled_lines import line_variable
+from hiermod.results.groups.pooled_lines import line_variable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,10 +12,10 @@ import pandas as pd
 
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.predictive_checks import Statistics, statistic_draws
-from hiermod.results.predictive_checks import predictive_intervals as interval_table
-from hiermod.results.predictive_shapes import densities, distribution_functions, frequencies
-from hiermod.results.replicates import Replicates, group_codes, replicates
+from hiermod.results.predictive.predictive_checks import Statistics, statistic_draws
+from hiermod.results.predictive.predictive_checks import predictive_intervals as interval_table
+from hiermod.results.predictive.predictive_shapes import densities, distribution_functions, frequencies
+from hiermod.results.predictive.replicates import Replicates, group_codes, replicates
 from hiermod.results.targets import choice
 
 if TYPE_CHECKING:

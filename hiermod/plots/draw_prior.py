@@ -15,8 +15,8 @@ from hiermod.bayes.posterior import labelled
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, nearest
 from hiermod.plots.style import COLOURS, new_axes, styled
 from hiermod.results.bayesian import BayesianFit
-from hiermod.results.prior import PriorPredictive
-from hiermod.results.prior_against import Marginal, marginals
+from hiermod.results.prior_and_reml.prior import PriorPredictive
+from hiermod.results.prior_and_reml.prior_against import Marginal, marginals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ def prior_against_reml(
     for name in names:
         if name not in known:
             raise UnknownNameError(f"no parameter {name!r}.{nearest(name, known)} It has: {', '.join(known)}")
-    posterior = {} if fit is None else dict(labelled(fit.record, fit.design, effects=False))  # type: ignore[arg-type]
+    posterior = {} if fit is None else dict(labelled(fit.record, fit.design, effects=False))
     with styled():
         figure, axes = _panels(len(names))
         for i, (name, ax) in enumerate(zip(names, axes, strict=True)):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.assumption_tables import qq_points
+from hiermod.results.residual_checks.assumption_tables import qq_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.assumption_tables import residual_points, residual_smooth, residuals_within_groups
-from hiermod.results.quantile_residuals import SimulatedResiduals, uniform_quantiles
+from hiermod.results.residual_checks.assumption_tables import residual_points, residual_smooth, residuals_within_groups
+from hiermod.results.residual_checks.quantile_residuals import SimulatedResiduals, uniform_quantiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

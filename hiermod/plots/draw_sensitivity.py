@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hiermod.errors import ArgumentTypeError
 from hiermod.plots.style import styled
 from hiermod.results.bayesian import BayesianFit
-from hiermod.results.power_curves import power_curves
+from hiermod.results.prior_and_reml.power_curves import power_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,8 @@ from scipy.optimize import isotonic_regression
 
 from hiermod.errors import ArgumentError, UnknownNameError, nearest
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.group_lines import group_rows
-from hiermod.results.spread_path import NO_POOLING, SpreadPath, spread_path
+from hiermod.results.groups.group_lines import group_rows
+from hiermod.results.groups.spread_path import NO_POOLING, SpreadPath, spread_path
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod.plots.style import PALETTE, new_axes, styled
-from hiermod.results.parameter_intervals import named_fits
+from hiermod.results.groups.parameter_intervals import named_fits
+from hiermod.results.marginal.variance_shares import COMMON, RESIDUAL, variance_shares
 from hiermod.results.tables import LEVEL
-from hiermod.results.variance_shares import COMMON, RESIDUAL, variance_shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

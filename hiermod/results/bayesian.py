@@ -16,10 +16,11 @@ from hiermod.bayes.posterior import Draws, Inference, Posterior, part_of
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.design import Block, Design
-from hiermod.results import bayesian_text, cross_validation, row_draws, scores
+from hiermod.results import bayesian_text, row_draws
 from hiermod.results.bayesian_predict import Predictor, sigma_of_rows
-from hiermod.results.check_methods import CheckMethods
-from hiermod.results.sensitivity_methods import SensitivityMethods
+from hiermod.results.predictive.check_methods import CheckMethods
+from hiermod.results.prior_and_reml.sensitivity_methods import SensitivityMethods
+from hiermod.results.scoring import cross_validation, scores
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
     LEVEL,

@@ -75,7 +75,9 @@ def _parameters(fit: BayesianFit) -> pd.DataFrame:
 
 def check(fit: BayesianFit) -> Summary:
     """Which engine and why, how it went in numbers, and what the data say about the model, as sentences."""
-    from hiermod.results.bayesian_checks import data_sentences  # scores and scipy.stats, which a summary does not need
+    from hiermod.results.predictive.bayesian_checks import (
+        data_sentences,  # scores and scipy.stats, which a summary does not need
+    )
 
     effects = (f"Group effects: {fit.inference.group_effects}.",) if fit.inference.group_effects else ()
     sentences = (f"Engine: {fit.inference.reason}.", *effects, *_health(fit), _numbers(fit), *data_sentences(fit))

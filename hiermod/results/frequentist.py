@@ -15,7 +15,8 @@ from hiermod.formula.design import Block, Design
 from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit, joint_variance
 from hiermod.frequentist.refit import refit
-from hiermod.results import deletion_table, frequentist_inference, frequentist_predict, frequentist_text, intervals
+from hiermod.results import frequentist_inference, frequentist_predict, frequentist_text, intervals
+from hiermod.results.residual_checks import deletion_table
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
     LEVEL,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hiermod.errors import listing
 from hiermod.results import singular_text
-from hiermod.results.assumption_text import assumption_sentences
+from hiermod.results.residual_checks.assumption_text import assumption_sentences
 from hiermod.results.summary import Section, Summary, correlation_section, number_column, p_value, varcorr_section
 
 if TYPE_CHECKING:

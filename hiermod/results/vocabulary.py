@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiermod.formula.design import Design
-from hiermod.results.effect_methods import EffectMethods
+from hiermod.results.marginal.effect_methods import EffectMethods
 from hiermod.results.summary import Summary
 
 if TYPE_CHECKING:
-    from hiermod.results.fingerprint import Origin
-    from hiermod.results.methods_report import Report
-    from hiermod.results.quantile_residuals import SimulatedResiduals
+    from hiermod.results.keeping.fingerprint import Origin
+    from hiermod.results.residual_checks.quantile_residuals import SimulatedResiduals
+    from hiermod.results.writing.methods_report import Report
 
 
 class Fit(EffectMethods, ABC):
@@ -51,13 +51,13 @@ class Fit(EffectMethods, ABC):
         """Write the fit to a netCDF file; ``hm.load(path)`` reads it back, in another process too.
 
         A file that is there is replaced once the new one is whole.  Returns the path; raises FileError."""
-        from hiermod.results.storage import save
+        from hiermod.results.keeping.storage import save
 
         return save(self, path)
 
     def report(self) -> Report:
         """Sample, model, estimation and results in sentences: a draft for the methods section, text or Markdown."""
-        from hiermod.results.methods_report import report
+        from hiermod.results.writing.methods_report import report
 
         return report(self)
 
@@ -68,7 +68,7 @@ class Fit(EffectMethods, ABC):
 
         Each row's place among ``draws`` simulated responses; group effects drawn anew, or held with ``conditional``.
         ``.residuals``, ``.tests()``, and ``hm.plots.simulated_residuals``."""
-        from hiermod.results.quantile_residuals import simulated_residuals
+        from hiermod.results.residual_checks.quantile_residuals import simulated_residuals
 
         return simulated_residuals(self, draws, random_seed, conditional)
 

@@ -1,0 +1,1 @@
+"""The model written down: equations level by level, and matrices."""

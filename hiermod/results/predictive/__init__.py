@@ -1,0 +1,1 @@
+"""Does the model make data like these: posterior predictive checks, LOO-PIT, calibration, chains."""

@@ -1,0 +1,1 @@
+"""A fit set against its prior and against REML: conflict, weight, sensitivity, agreement."""

@@ -1,0 +1,199 @@
+"""A posterior set against REML, parameter by parameter: how far apart, and what makes the difference.
+
+Sds and sigma are compared on the log scale, correlations on Fisher's, in REML standard errors.  For Gaussian models the
+difference splits exactly: the priors move the posterior's mode away from REML's (natural_mode.py), and averaging over
+what the data leave open moves the mean away from the mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
+from hiermod.bayes.natural_mode import natural_mode
+from hiermod.bayes.posterior import labelled
+from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
+from hiermod.results.bayesian import BayesianFit
+from hiermod.results.frequentist import FrequentistFit
+from hiermod.results.prior_and_reml.agreement_words import (
+    Context,
+    levels_behind,
+    own_prior,
+    sentences,
+    verdict_and_words,
+)
+from hiermod.results.prior_and_reml.prior_density import marginal_laws
+from hiermod.results.prior_and_reml.prior_weight import EDGE, prior_pull, transformed
+from hiermod.results.prior_and_reml.scale_errors import estimates_and_errors
+from hiermod.results.tables import LEVEL, check_level, corr_names, sd_names
+from hiermod.scores.phi import phi_from_draws
+
+COLUMNS = (
+    *("kind", "estimate", "std_error", "lower", "upper", "reml", "reml_std_error", "difference", "lower_difference"),
+    *(
+        "upper_difference",
+        "sd_ratio",
+        "by_prior",
+        "by_averaging",
+        "prior_weight",
+        "r_hat",
+        "levels",
+        "verdict",
+        "words",
+    ),
+)
+SMALL = 1e-4  # an sd of REML below this share of its residual sd is 0
+
+
+def agreement(fit: BayesianFit, reml: FrequentistFit, level: float = LEVEL) -> pd.DataFrame:
+    """How far a posterior is from REML (or ML) for every parameter of both, and why; index parameter.
+
+    Columns: kind (fixed, sd, corr, sigma); estimate, std_error, lower, upper of the posterior (mean, sd, equal-tailed);
+    reml, reml_std_error (observed information; nan at a boundary); difference: posterior mean minus REML's estimate in
+    REML standard errors, sds on the log scale and correlations on Fisher's; lower_difference, upper_difference: the
+    interval there; sd_ratio: posterior sd over REML's standard error, on that scale; by_prior and by_averaging: the two
+    parts of the difference, from REML to the posterior's mode and from there to its mean (Gaussian models whose effects
+    integrate out; else nan); prior_weight: the prior's share of the information; r_hat; levels of the factor behind it;
+    verdict: "agree", "boundary" (REML at 0 or -1/+1, or what moves with it), "few groups" or "little information" (the
+    posterior averages over sds that the data hardly know), "strong prior", "not converged", "no standard error"; words.
+    attrs["sentences"] sums it up; ``hm.plots.agreement`` draws it.
+
+    Raises ArgumentTypeError for other objects, ArgumentError for fits of different models or data.
+
+    >>> import hiermod as hm
+    >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+    >>> hm.agreement(m.fit(random_seed=1), m.reml())["verdict"].unique().tolist()
+    ['agree']
+    """
+    _check(fit, reml)
+    table = fit.parameters(check_level(level))
+    draws = dict(labelled(fit.record, fit.design, effects=False))
+    estimates, errors = estimates_and_errors(reml)
+    kinds = _kinds(fit)
+    modes = _modes(fit, reml)
+    laws = _laws(fit)
+    tail = (1 - level) / 2
+    rows: dict[str, dict[str, Any]] = {}
+    for name, kind in kinds.items():
+        if name not in estimates:
+            continue
+        estimate, error = estimates[name], errors.get(name, float("nan"))
+        if kind == "sd" and estimate < SMALL * reml.sigma:
+            estimate, error = 0.0, float("nan")
+        at, se = transformed(kind, estimate, error)
+        t = to_scale(kind, draws[name])
+        lower, upper = np.quantile(t, [tail, 1 - tail])
+        own = table.loc[name]
+        row = {"kind": kind} | {one: float(own[one]) for one in ("estimate", "std_error", "lower", "upper")}
+        row |= {"reml": estimate, "reml_std_error": error, "difference": (t.mean() - at) / se}
+        row |= {"lower_difference": (lower - at) / se, "upper_difference": (upper - at) / se}
+        row["sd_ratio"] = t.std(ddof=1) / se
+        mode = modes.get(name, float("nan"))
+        row |= {"by_prior": (mode - at) / se, "by_averaging": (t.mean() - mode) / se}
+        unknown = (float("nan"), float("nan"))
+        weight, shift = prior_pull(laws[name], kind, estimate, error) if name in laws else unknown
+        row |= {"prior_weight": weight, "prior_shift": shift}
+        row |= {"r_hat": float(own["r_hat"]), "levels": levels_behind(name, kind, fit.design)}
+        rows[name] = row
+    context = Context(
+        method="REML" if reml.reml else "ML",
+        converged=reml.converged,
+        divergences=fit.inference.divergences,
+        edges=tuple(name for name, row in rows.items() if at_boundary(row["kind"], row["reml"])),
+        strong=tuple(name for name, row in rows.items() if own_prior(row)),
+    )
+    for name, row in rows.items():
+        row["verdict"], row["words"] = verdict_and_words(name, row, context)
+    out = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS)).rename_axis("parameter")
+    out.attrs |= {"method": context.method, "level": float(level), "formula": fit.formula}
+    out.attrs["sentences"] = sentences(out)
+    return out
+
+
+def at_boundary(kind: str, estimate: float) -> bool:
+    """An sd of 0, a correlation of -1 or 1, or one that an sd of 0 leaves undefined."""
+    return bool(kind == "sd" and estimate == 0.0) or bool(kind == "corr" and not abs(estimate) <= EDGE)
+
+
+def to_scale(kind: str, draws: np.ndarray) -> np.ndarray:
+    """Draws on the scale of the comparison: log of sds, Fisher's z of correlations."""
+    if kind in ("sd", "sigma"):
+        with np.errstate(divide="ignore"):
+            return np.log(draws)
+    return np.arctanh(np.clip(draws, -EDGE, EDGE)) if kind == "corr" else draws
+
+
+def _kinds(fit: BayesianFit) -> dict[str, str]:
+    """Parameters that REML has too, with their kind, in the order of the tables."""
+    kinds = dict.fromkeys(fit.design.common, "fixed")
+    for block in fit.design.blocks:
+        kinds |= dict.fromkeys(sd_names(block), "sd") | dict.fromkeys(corr_names(block), "corr")
+    return kinds | ({"sigma": "sigma"} if fit.record.sigma is not None and fit.design.se is None else {})
+
+
+def _laws(fit: BayesianFit) -> dict[str, Any]:
+    try:
+        return marginal_laws(fit)
+    except UnsupportedError:
+        return {}
+
+
+def _modes(fit: BayesianFit, reml: FrequentistFit) -> dict[str, float]:
+    """Each parameter at the posterior's mode (sds, correlations, sigma as they are), on the scale of the comparison.
+
+    Empty where effects do not integrate out; nan for what the mode itself has at a boundary."""
+    if fit.priors is None:
+        return {}
+    try:
+        density = marginal_density(fit.design, fit.priors)
+    except UnsupportedError:
+        return {}
+    if density.coordinates.d == 0:
+        return {}
+    found = natural_mode(density, _start(density, fit, reml))
+    coordinates = density.coordinates
+    modes = dict(zip(fit.design.common, found.beta.tolist(), strict=True))
+    sds, factors = coordinates.sds(found.phi), coordinates.correlation_factors(found.phi)
+    for block, (where_sd, where_z), sd, L in zip(fit.design.blocks, coordinates.parts(), sds, factors, strict=True):
+        gone = found.at_edge[where_sd]
+        modes |= dict(zip(sd_names(block), np.where(gone, np.nan, np.log(sd)).tolist(), strict=True))
+        rows, columns = np.triu_indices(block.size, 1)
+        corr = (L @ L.T)[rows, columns]
+        lost = gone[rows] | gone[columns] | found.at_edge[where_z].any()
+        z = np.where(lost, np.nan, to_scale("corr", corr))
+        modes |= dict(zip(corr_names(block), z.tolist(), strict=True))
+    if coordinates.has_sigma:
+        modes["sigma"] = float(found.phi[-1])
+    return modes
+
+
+def _start(density: MarginalDensity, fit: BayesianFit, reml: FrequentistFit) -> np.ndarray:
+    """phi (d,) at REML's estimate, moved inside where that is at a boundary; else at the posterior's medians."""
+    estimates, _ = estimates_and_errors(reml)
+    phi = phi_from_draws(density.coordinates, fit.record.sd, fit.record.corr, fit.record.sigma)
+    start = np.median(phi.reshape(-1, phi.shape[-1]), axis=0)
+    for block, (where, _) in zip(fit.design.blocks, density.coordinates.parts(), strict=True):
+        for at, name in zip(range(where.start, where.stop), sd_names(block), strict=True):
+            if estimates.get(name, 0.0) > SMALL * (reml.sigma if np.isfinite(reml.sigma) else 1.0):
+                start[at] = np.log(estimates[name])
+    return start
+
+
+def _check(fit: Any, reml: Any) -> None:
+    if not isinstance(fit, BayesianFit):
+        raise ArgumentTypeError(f"the first fit must be Bayesian, what m.fit() returns, got {type(fit).__name__}")
+    if not isinstance(reml, FrequentistFit):
+        raise ArgumentTypeError(f"the second fit must be by REML or ML (m.reml(), m.ml()), got {type(reml).__name__}")
+    mine, other = fit.design, reml.design
+    shape = [
+        (one.common, one.response, [(block.factor, *block.labels) for block in one.blocks]) for one in (mine, other)
+    ]
+    if shape[0] != shape[1] or fit.family != reml.family:
+        raise ArgumentError(
+            f"the posterior is of {mine.formula!r} ({fit.family}) and the other fit of {other.formula!r} "
+            f"({reml.family}): their parameters are not the same. Take both from one Model"
+        )
+    if not (mine.nobs == other.nobs and np.array_equal(mine.y, other.y)):
+        raise ArgumentError("the two fits are of different data: take both from one Model")

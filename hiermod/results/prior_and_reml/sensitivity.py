@@ -1,0 +1,256 @@
+"""Sensitivity of a posterior to its priors and to its likelihood, by power-scaling.
+
+Kallioinen, Paananen, Buerkner and Vehtari (2024, Stat. Comput. 34, 57): p(theta)^alpha p(y | theta), reached from the
+draws there are by importance weights.  Large for both, prior and data disagree; for the prior alone, it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hiermod import _versions
+from hiermod.bayes.integrated_likelihood import integrated_log_likelihood
+from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
+from hiermod.bayes.posterior import labelled
+from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError, listing, nearest
+from hiermod.results.prior_and_reml.prior_density import log_priors
+from hiermod.results.scoring.row_likelihood import AT_ONCE, row_log_likelihood
+from hiermod.scores.level_quadrature import check_quadrature, level_logs
+from hiermod.scores.phi import phi_from_draws
+
+if TYPE_CHECKING:
+    from hiermod.results.bayesian import BayesianFit
+
+THRESHOLD = 0.05  # of the sensitivity: a mean that moves about 0.3 posterior sds per doubling of the power (the paper)
+ALPHAS = (0.99, 1.01)  # the sensitivity is a derivative at 1, by differences
+WEAKER, STRONGER = 0.8, 1.25  # powers that are looked at: the same factor down and up
+MAX_K = 0.7  # Pareto k-hat above which importance weights are not to be trusted
+SLOW_DRAWS = 500  # draws used where every factor takes a good part of a second, and the fewest by quadrature
+QUADRATURE = 4_000_000  # rows x draws to integrate by quadrature: some ten seconds
+COLUMNS = ("prior", "likelihood", "prior_shift", "verdict", "words")
+CONFLICT, STRONG, OK, NONE = "prior-data conflict", "strong prior / weak likelihood", "ok", "undefined"
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """A component of the posterior that can be raised to a power.  log_density (c, d), every ``step``-th draw."""
+
+    log_density: np.ndarray
+    step: int = 1
+
+    def weights(self, alpha: float) -> np.ndarray:
+        """(c, d) weights of the draws, summing to 1, under the component to the power alpha."""
+        if np.ptp(self.log_density) == 0 or alpha == 1:
+            return np.full(self.log_density.shape, 1 / self.log_density.size)
+        return _versions.power_scaled(self.log_density, alpha)
+
+    def k(self, alpha: float) -> float:
+        """Pareto k-hat of those weights."""
+        if np.ptp(self.log_density) == 0:
+            return float("nan")
+        return float(_versions.psis((alpha - 1) * self.log_density.ravel())[1])
+
+    def sensitivity(self, draws: np.ndarray) -> float:
+        """Of one parameter (c, d of the fit): 0 for a component that is the same at every draw."""
+        if np.ptp(self.log_density) == 0:
+            return 0.0
+        return _versions.power_scaling(draws[:, :: self.step], self.log_density, ALPHAS)
+
+
+def scaled_prior(fit: BayesianFit, parameters: Sequence[str] | str | None = None) -> tuple[Scaled, tuple[str, ...]]:
+    """The joint prior, or that of ``parameters`` alone; and what to say about priors left out.
+
+    UnknownNameError for a prior that does not exist, UnsupportedError where none of them can be evaluated."""
+    found, unknown = log_priors(fit)
+    notes: tuple[str, ...] = ()
+    if parameters is not None:
+        names = [parameters] if isinstance(parameters, str) else list(parameters)
+        for name in names:
+            if name not in found:
+                raise UnknownNameError(
+                    f"no prior of {name!r} to scale.{nearest(str(name), found)} There are: {listing(found, 20)}"
+                )
+        found = {name: found[name] for name in names}
+    elif unknown:
+        notes = (f"Not scaled, since only the graph can evaluate them: {listing(unknown)}.",)
+    if not found:
+        raise UnsupportedError(
+            "every prior of this model is flat, a fixed number, or known to the graph alone: there is none to scale"
+        )
+    total = np.sum(list(found.values()), axis=0)
+    if not np.isfinite(total).all():
+        raise UnsupportedError(
+            "the prior density is 0 at some draws, as when draws and priors come from different models: fit again"
+        )
+    return Scaled(total), notes
+
+
+def scaled_likelihood(fit: BayesianFit, integrated: bool | str = "auto") -> tuple[Scaled, str]:
+    """The likelihood, and how the group effects were dealt with: "exact", "quadrature" or "" (at their draws)."""
+    if integrated not in (True, False, "auto"):
+        raise ArgumentError(f"integrated must be True, False or 'auto', got {integrated!r}")
+    if integrated is not False:
+        found = _in_closed_form(fit) or _by_quadrature(fit)
+        if found is not None:
+            return found
+    if integrated is True:
+        raise UnsupportedError(
+            f"the group effects of {fit.formula!r} (family {fit.family!r}) do not integrate out, neither in closed "
+            "form nor by quadrature over one factor: use integrated='auto'"
+        )
+    return Scaled(_summed(fit)), ""
+
+
+def _in_closed_form(fit: BayesianFit) -> tuple[Scaled, str] | None:
+    density = _density(fit)
+    if density is None:
+        return None
+    step = _step(fit, SLOW_DRAWS) if density.batch is None else 1
+    record = fit.record
+    phi = np.empty((*record.shape, 0))
+    if density.coordinates.d:
+        phi = phi_from_draws(density.coordinates, record.sd, record.corr, record.sigma)
+    phi, beta = phi[:, ::step], record.beta[:, ::step]
+    flat = integrated_log_likelihood(density, phi.reshape(-1, phi.shape[-1]), beta.reshape(-1, beta.shape[-1]))
+    return (Scaled(flat.reshape(phi.shape[:2]), step), "exact") if np.isfinite(flat).all() else None
+
+
+def _by_quadrature(fit: BayesianFit) -> tuple[Scaled, str] | None:
+    factors = list(fit.design.ngroups)
+    if len(factors) != 1:
+        return None
+    try:
+        likelihood = check_quadrature(fit.design, factors[0], fit.family, fit.link)
+    except UnsupportedError:
+        return None
+    count = QUADRATURE // fit.nobs
+    if count < SLOW_DRAWS:
+        return None
+    step, record = _step(fit, count), fit.record
+    record = replace(
+        record,
+        beta=record.beta[:, ::step],
+        b=tuple(one[:, ::step] for one in record.b),
+        sd=tuple(one[:, ::step] for one in record.sd),
+        corr=tuple(None if one is None else one[:, ::step] for one in record.corr),
+    )
+    total = level_logs(fit.design, record, factors[0], likelihood).integrated.sum(axis=0)
+    return (Scaled(total.reshape(record.shape), step), "quadrature") if np.isfinite(total).all() else None
+
+
+def _step(fit: BayesianFit, most: int) -> int:
+    """Every how many-th draw to take, for at most ``most`` in all."""
+    return max(1, int(np.ceil(np.prod(fit.record.shape) / most)))
+
+
+def _density(fit: BayesianFit) -> MarginalDensity | None:
+    if fit.priors is None or not fit.design.blocks:
+        return None
+    try:
+        return marginal_density(fit.design, fit.priors)
+    except UnsupportedError:
+        return None
+
+
+def _summed(fit: BayesianFit) -> np.ndarray:
+    """log p(y | beta, b, ...) (c, d), rows in parts that fit into memory."""
+    rows, n = row_log_likelihood(fit), fit.design.nobs
+    step = max(1, AT_ONCE // int(np.prod(fit.record.shape)))
+    return np.sum([rows(slice(start, start + step)).sum(axis=-1) for start in range(0, n, step)], axis=0)
+
+
+def sensitivity_table(
+    fit: BayesianFit, parameters: Sequence[str] | str | None, integrated: bool | str, threshold: float
+) -> pd.DataFrame:
+    """What ``BayesianFit.prior_sensitivity`` returns."""
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+        raise ArgumentTypeError(f"threshold must be a number, got {type(threshold).__name__}")
+    if not threshold > 0:
+        raise ArgumentError(f"threshold must be positive, such as {THRESHOLD}, got {threshold!r}")
+    prior, notes = scaled_prior(fit, parameters)
+    likelihood, how = scaled_likelihood(fit, integrated)
+    weaker, stronger = prior.weights(WEAKER), prior.weights(STRONGER)
+    rows = {}
+    for name, draws in labelled_draws(fit):
+        shift = float(((stronger - weaker) * draws).sum() / draws.std()) if np.ptp(draws) > 0 else float("nan")
+        row: dict[str, Any] = {
+            "prior": prior.sensitivity(draws),
+            "likelihood": likelihood.sensitivity(draws),
+            "prior_shift": shift,
+        }
+        row["verdict"] = _verdict(row["prior"], row["likelihood"], float(threshold))
+        row["words"] = _words(row)
+        rows[name] = row
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS)).rename_axis("parameter")
+    k = {"prior": max(prior.k(ALPHAS[0]), prior.k(ALPHAS[1]))}
+    k["likelihood"] = max(likelihood.k(ALPHAS[0]), likelihood.k(ALPHAS[1]))
+    k["prior_shift"] = max(prior.k(WEAKER), prior.k(STRONGER))
+    table.attrs |= {"threshold": float(threshold), "integrated": how, "pareto_k": k}
+    table.attrs["scaled"] = tuple(log_priors(fit)[0]) if parameters is None else tuple(np.atleast_1d(parameters))
+    table.attrs["sentences"] = (*_sentences(table, bool(fit.design.blocks)), *notes, *_doubts(k))
+    return table
+
+
+def labelled_draws(fit: BayesianFit) -> list[tuple[str, np.ndarray]]:
+    """Every parameter with its draws, in the order of ``fit.parameters()``."""
+    draws = dict(labelled(fit.record, fit.design, effects=False))
+    return [(str(name), draws[str(name)]) for name in fit.parameters().index if str(name) in draws]
+
+
+def _verdict(prior: float, likelihood: float, threshold: float) -> str:
+    if np.isnan(prior + likelihood):
+        return NONE
+    if prior < threshold:
+        return OK
+    return CONFLICT if likelihood >= threshold else STRONG
+
+
+def _words(row: dict[str, Any]) -> str:
+    verdict = row["verdict"]
+    if verdict == NONE:
+        return "does not vary in the posterior"
+    shift = f"{abs(row['prior_shift']):.2g} sd"
+    moved = f"a prior {WEAKER:g} to {STRONGER:g} times as strong moves its mean by {shift}"
+    if verdict == OK:
+        return f"another weight of the prior changes it little: {moved}"
+    if verdict == STRONG:
+        return f"the prior decides and the data say little: {moved}"
+    return f"prior and data both matter, and pull apart or share the say: {moved}"
+
+
+def _sentences(table: pd.DataFrame, grouped: bool) -> list[str]:
+    named = {word: [str(name) for name in table.index[table["verdict"] == word]] for word in (CONFLICT, STRONG)}
+    out = []
+    if named[CONFLICT]:
+        out.append(
+            f"Prior and data both move {', '.join(named[CONFLICT])}: look whether the prior says what was meant "
+            "(m.priors(), prior.against(reml))."
+        )
+    if named[STRONG]:
+        out.append(f"The prior decides {', '.join(named[STRONG])}, about which the data say little: report it.")
+    if not out:
+        out.append("No parameter depends on how strong the priors are.")
+    how = table.attrs["integrated"]
+    if grouped and how:
+        out.append("The likelihood is that with the group effects integrated out; their distribution is not scaled.")
+    elif grouped:
+        out.append(
+            "The likelihood is that given the group effects. It says little about what those effects are drawn from, "
+            f"so that {STRONG!r} of a coefficient that varies, or of an sd, may as well be a conflict."
+        )
+    return out
+
+
+def _doubts(k: dict[str, float]) -> list[str]:
+    names = {"prior": "prior", "likelihood": "likelihood", "prior_shift": "shift"}
+    bad = [names[name] for name, value in k.items() if value > MAX_K]
+    if not bad:
+        return []
+    return [
+        f"Pareto k-hat above {MAX_K} for the weights behind {', '.join(bad)} ({max(k.values()):.2f}): the numbers are "
+        "rough. Refit with a prior of another scale to be sure."
+    ]

@@ -1,0 +1,1 @@
+"""Residuals, group effects and influence: the assumptions of a fit."""

@@ -1,0 +1,247 @@
+"""Residuals and group effects on the scale on which the model says they are standard normal, and tables for figures.
+
+Given the variance parameters Var(y_i - fitted_i) = sigma^2 / w_i - Var(x'beta + z'b | y) and
+Var(b_j estimated) = Sigma - Var(b_j | y) (Haslett and Haslett 2007, Int. Stat. Rev. 75(1); Snijders and Bosker 2012,
+Multilevel Analysis, section 10.6).  Shrunken effects hide what is not normal about the true ones (Verbeke and Lesaffre
+1996, J. Am. Stat. Assoc. 91); ``reliability`` says by how much each is shrunken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from hiermod.bayes.posterior import Posterior
+from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, nearest
+from hiermod.frequentist.glm import GeneralisedLinearFit
+from hiermod.frequentist.linear import LinearFit
+from hiermod.frequentist.mixed import joint_variance
+from hiermod.kernel import conditional
+from hiermod.kernel.threads import SHORT, suitable_threads
+from hiermod.results.residual_checks.lowess import lowess
+from hiermod.results.residual_checks.qq_bands import local_level, uniform_band
+from hiermod.results.tables import check_group, check_level, effects_frame, stack_effects
+from hiermod.results.vocabulary import Fit
+
+NO_SPREAD = 1e-8  # variance of an estimate relative to the variance it estimates, below which there is nothing to show
+COUNTS = ("poisson", "binomial")
+ELSEWHERE = "look at fit.simulated_residuals() and hm.plots.simulated_residuals(fit) instead"
+
+
+# --- level 1 ----------------------------------------------------------------------------------------------------------
+def standardised_residuals(fit: Fit) -> pd.Series:
+    """(n,) residuals over their own standard deviations, which are smaller than sigma where a row pulls the fit.
+
+    Gaussian fits of both kinds; UnsupportedError for the other families.  ``attrs["df"]``: the sum over rows of the
+    share of their variance that is left, n less the effective number of coefficients."""
+    if fit.family != "gaussian":
+        raise UnsupportedError(
+            f"residuals of family {fit.family!r} are not normal even under a true model, so that nothing standardises "
+            f"them: {ELSEWHERE}"
+        )
+    noise = _noise_variance(fit)
+    left = 1.0 - _explained_variance(fit, noise) / noise
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = fit.residuals().to_numpy() / np.sqrt(np.where(left > NO_SPREAD, noise * left, np.nan))  # type: ignore[attr-defined]
+    series = pd.Series(values, index=fit.design.index, name="standardised")
+    series.attrs["df"] = float(left.clip(min=0.0).sum())
+    return series
+
+
+def _explained_variance(fit: Fit, noise: np.ndarray) -> np.ndarray:
+    """(n,) variance of the expected response given the data, which the residual's is short of the noise's."""
+    design, record = fit.design, fit.record  # type: ignore[attr-defined]
+    if isinstance(record, Posterior):
+        return _posterior_variance(fit)
+    if isinstance(record, LinearFit):
+        return noise * record.hat
+    rows = [(np.asarray(block.codes), np.asarray(block.values)) for block in design.blocks]
+    with suitable_threads(max(SHORT, len(record.factor.U))):
+        return joint_variance(record, np.asarray(design.X), rows)
+
+
+def _noise_variance(fit: Fit) -> np.ndarray:
+    """(n,) variance of the response given its mean."""
+    design, record = fit.design, fit.record  # type: ignore[attr-defined]
+    if design.se is not None:
+        return np.square(design.se)
+    if isinstance(record, Posterior):
+        variance = float(np.square(np.asarray(record.sigma)).mean())
+    elif isinstance(record, LinearFit):
+        variance = record.rss / record.df_residual
+    else:
+        variance = float(record.sigma) ** 2
+    return np.full(design.nobs, variance) / (1.0 if design.weights is None else design.weights)
+
+
+def _posterior_variance(fit: Any) -> np.ndarray:
+    """(n,) posterior variance of the expected response."""
+    from hiermod.results.targets import read_request
+
+    request = read_request(fit.design, None, "conditional", None, "mean", "raise")
+    predictor, rng = fit._predictor(request), np.random.default_rng(0)  # nothing is drawn: every level is known
+    step = max(1, 2_000_000 // (fit.record.beta.shape[0] * fit.record.beta.shape[1]))
+    parts = [predictor.linear(slice(at, at + step), rng).var(axis=0) for at in range(0, fit.nobs, step)]
+    return np.concatenate(parts)
+
+
+def residual_points(fit: Fit) -> pd.DataFrame:
+    """fitted and standardised residual of every row: what plots of residuals show, indexed like the rows used.
+
+    Gaussian: residuals over their own sd.  Poisson and binomial counts: Pearson residuals, (y - mean) / sd of y given
+    the mean.  UnsupportedError for 0/1 and other families, whose residuals lie on two lines or have no such scale."""
+    fitted = fit.fitted()  # type: ignore[attr-defined]
+    if fit.family == "gaussian":
+        residual = standardised_residuals(fit)
+        table = pd.DataFrame({"fitted": fitted, "residual": residual})
+        table.attrs["df"] = residual.attrs["df"]
+        return table
+    if fit.family not in COUNTS:
+        raise UnsupportedError(
+            f"residuals of family {fit.family!r} against fitted values show the family's shape, not the model's "
+            f"faults: {ELSEWHERE}"
+        )
+    design, mean = fit.design, fitted.to_numpy()
+    y = design.y if design.trials is None else design.y / design.trials
+    variance = mean if design.trials is None else mean * (1.0 - mean) / design.trials
+    with np.errstate(invalid="ignore", divide="ignore"):
+        residual = np.where(y == mean, 0.0, (y - mean) / np.sqrt(variance))
+    return pd.DataFrame({"fitted": fitted, "residual": residual}, index=design.index)
+
+
+def residual_smooth(points: pd.DataFrame, column: str = "residual") -> pd.DataFrame:
+    """The lowess curve of a column of ``residual_points`` against fitted: fitted, curve."""
+    known = points[["fitted", column]].dropna()
+    x, curve = lowess(known["fitted"].to_numpy(), known[column].to_numpy())
+    return pd.DataFrame({"fitted": x, "curve": curve})
+
+
+def residuals_within_groups(fit: Fit, group: str | None = None) -> pd.DataFrame:
+    """Residuals of each level of a grouping factor: rows, mean, sd, min, q1, median, q3, max; index level.
+
+    The residuals are those of ``residual_points``.  ``attrs["spread_p"]``: Brown and Forsythe's (1974) test that all
+    levels have the same spread, over levels with at least three rows; nan with fewer than two such levels."""
+    block = _one_block(fit, group)
+    points = residual_points(fit)
+    values, share = points["residual"].to_numpy(), points.attrs.get("df", fit.nobs) / fit.nobs
+    parts = {level: values[(block.codes == j) & np.isfinite(values)] for j, level in enumerate(block.levels)}
+    rows = []
+    for part in parts.values():
+        quantiles = np.quantile(part, [0, 0.25, 0.5, 0.75, 1]) if len(part) else np.full(5, np.nan)
+        sd = part.std(ddof=1) if len(part) > 1 else np.nan
+        rows.append([len(part), part.mean() if len(part) else np.nan, sd, *quantiles])
+    names = ["rows", "mean", "sd", "min", "q1", "median", "q3", "max"]
+    table = pd.DataFrame(rows, columns=names, index=pd.Index(block.levels, name=block.factor))
+    table.attrs["spread_p"] = spread_test([part for part in parts.values() if len(part) >= 3], share)
+    return table
+
+
+def spread_test(parts: list[np.ndarray], share: float = 1.0) -> float:
+    """p of Brown and Forsythe's (1974) test that all parts have the same spread about their medians; nan if undefined.
+
+    share: independent residuals for each row.  Where effects take up many degrees of freedom residuals repeat each
+    other (two rows of a level with its own intercept: the same with both signs), and F counts that much less."""
+    rows = sum(len(part) for part in parts)
+    free = share * rows - len(parts)
+    if len(parts) < 2 or free < 1:
+        return float("nan")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        statistic = float(stats.levene(*parts, center="median").statistic)
+    scale = free / (rows - len(parts))  # of F: the mean square within, over the degrees of freedom that are there
+    return float(stats.f.sf(statistic * scale, len(parts) - 1, free))
+
+
+# --- level 2 ----------------------------------------------------------------------------------------------------------
+def standardised_effects(fit: Fit, group: str | None = None) -> pd.DataFrame:
+    """Group effects over the sd that their estimates have under the model.
+
+    group, level, term, estimate, sd, reliability, standardised.  reliability: variance of the estimate over that of
+    the true effects, 1 without shrinkage; ``standardised`` is nan where a variance is estimated as 0."""
+    blocks = check_group(fit.design, group)
+    if not blocks:
+        raise UnsupportedError(f"{fit.formula!r} has no group effects: there is no second level to look at")
+    pieces = []
+    for block in blocks:
+        i = fit.design.blocks.index(block)
+        estimate, prior, known = _effect_variances(fit, i)
+        variance = np.maximum(prior - known, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            reliability = np.where(prior > 0, variance / prior, np.nan)
+            sd = np.where(reliability > NO_SPREAD, np.sqrt(variance), np.nan)
+        table = effects_frame(block.factor, block.levels, block.labels, estimate, sd, reliability, estimate / sd)
+        pieces.append(table)
+    names = {"std_error": "sd", "lower": "reliability", "upper": "standardised"}
+    return stack_effects(pieces).rename(columns=names)
+
+
+def _effect_variances(fit: Any, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(J, k) estimates of block i, (k,) their variance in the population, (J, k) what is unknown of each."""
+    record = fit.record
+    if isinstance(record, Posterior):
+        draws = record.b[i]
+        return draws.mean(axis=(0, 1)), np.square(record.sd[i]).mean(axis=(0, 1)), draws.var(axis=(0, 1))
+    if isinstance(record, LinearFit | GeneralisedLinearFit):
+        raise UnsupportedError(f"{fit.formula!r} has no group effects: there is no second level to look at")
+    unknown = conditional.covariance_blocks(record.problem, record.factor, with_fixed=True)[i]
+    variance = float(record.sigma) ** 2 * np.einsum("jaa->ja", unknown)
+    return np.array(record.modes[i]), np.diag(record.covariance[i]), variance
+
+
+# --- quantiles --------------------------------------------------------------------------------------------------------
+def qq_points(fit: Fit, group: str | None = None, term: str | None = None, level: float = 0.95) -> pd.DataFrame:
+    """Ordered standardised residuals (group=None) or effects of one term, beside normal quantiles and their bands.
+
+    label, sample, theoretical, lower, upper (all points inside with probability ``level``), pointwise_lower,
+    pointwise_upper, outside.  Gaussian fits for residuals, any mixed fit for effects."""
+    level = check_level(level)
+    if group is None:
+        if term is not None:
+            raise ArgumentError(f"term={term!r} belongs to a grouping factor: give group= too")
+        values = standardised_residuals(fit)
+        labels, sample = values.index.to_numpy(), values.to_numpy()
+    else:
+        effects = standardised_effects(fit, group)
+        known = list(dict.fromkeys(effects["term"]))
+        term = known[0] if term is None else term
+        if term not in known:
+            raise UnknownNameError(
+                f"{group!r} has no effect named {term!r}.{nearest(str(term), known)} It has: {', '.join(known)}"
+            )
+        mine = effects[effects["term"] == term]
+        labels, sample = mine["level"].to_numpy(), mine["standardised"].to_numpy()
+    finite = np.isfinite(sample)
+    if not finite.any():
+        what = "residuals" if group is None else f"{term} by {group}"
+        raise UnsupportedError(f"{what}: every value is undefined (a variance estimated as 0), so there is no QQ plot")
+    table = quantile_table(sample[finite], labels[finite], level)
+    table.attrs |= {"group": group, "term": term, "level": level, "undefined": int((~finite).sum())}
+    return table
+
+
+def quantile_table(sample: np.ndarray, labels: np.ndarray, level: float) -> pd.DataFrame:
+    """The table of ``qq_points`` for any values (n,) that should be standard normal."""
+    n, order = len(sample), np.argsort(sample, kind="stable")
+    i = np.arange(1, n + 1)
+    ordered = sample[order]
+    lower, upper = (stats.norm.ppf(limit) for limit in uniform_band(n, local_level(n, level)))
+    low, high = (stats.norm.ppf(limit) for limit in uniform_band(n, 1.0 - level))
+    return pd.DataFrame(
+        {
+            "label": labels[order],
+            "sample": ordered,
+            "theoretical": stats.norm.ppf(stats.beta.median(i, n + 1 - i)),
+            "lower": lower,
+            "upper": upper,
+            "pointwise_lower": low,
+            "pointwise_upper": high,
+            "outside": (ordered < lower) | (ordered > upper),
+        }
+    )
+
+
+def _one_block(fit: Fit, group: str | None) -> Any:
+    if not fit.design.blocks:
+        raise UnsupportedError(f"{fit.formula!r} has no grouping factor")
+    return check_group(fit.design, group)[0]

@@ -1,0 +1,1 @@
+"""LOO, leave-one-group-out, WAIC and K-fold of a fit."""
