@@ -53,8 +53,8 @@ class Exercise:
     question: text; ``{name}`` stands for ``data.attrs["name"]``, in hints and wrong answers too.
     data: a function of a numpy Generator that returns a DataFrame.
     answer: a function of the data that returns a number, or a word (then give ``choices``).
-    tolerance: how far from the answer a number may lie, in its unit, or a function of the data that returns it;
-        1 % of the answer when left out.
+    tolerance: how far from the answer a number may lie, in its unit, or a function of the data that returns it
+    (when left out, 1 % of the answer).
     wrong: what a wrong answer is, as it ends the sentence "That is ...", and a function of the data that computes it.
     hints: texts, the first one the gentlest.
     because: a sentence shown with a right answer.
