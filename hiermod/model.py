@@ -132,8 +132,10 @@ class Model(PriorMethods):
         """The rows and columns the model uses, as the engines read them (a copy)."""
         return self.spec.frame.copy()
 
-    def equation(self) -> Equation:
+    def equation(self, priors: bool = False) -> Equation:
         """The model as equations, level by level, in the person's names: text, and mathematics in notebooks.
+
+        priors: with those of ``m.priors()``; the intercept's is on its value at the predictors' means.
 
         >>> import hiermod as hm
         >>> print(hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff")).equation())
@@ -149,7 +151,8 @@ class Model(PriorMethods):
         """
         from hiermod.results.equations.equation import equation
 
-        return equation(self.spec, self.family, self.link)
+        told = self.priors().set_index("parameter")["distribution"].to_dict() if priors else None
+        return equation(self.spec, self.family, self.link, told, self.center_predictors)
 
     def design(self) -> DesignMatrices:
         """y, X and Z with names on every row and column, to be looked at: ``.X``, ``.Z`` (sparse), ``.shapes``."""

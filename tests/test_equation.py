@@ -142,6 +142,17 @@ def test_latex_is_balanced_and_escaped():
     assert latex.count(r"\left(") == latex.count(r"\right)")
 
 
+def test_priors_stand_beside_their_symbols():
+    """The distributions of m.priors(), the ones given among them."""
+    model = Model("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"), priors={"Days": "Normal(0, 20)"})
+    section = model.equation(priors=True).text[-1]
+    assert section.title == "Priors (the intercept's where predictors are at their means)"
+    assert "γ10 ~ Normal(mu=0, sigma=20)" in section.lines
+    assert [line.split(" ~ ")[0] for line in section.lines] == ["γ00", "γ10", "τ0", "τ1", "Subject_corr", "σ"]
+    plain = Model("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff")).equation(priors=True)
+    assert plain.text[-1].title == "Priors"
+
+
 def test_offset_weights_and_known_errors():
     frame = schools().assign(w=2.0, s=1.5)
     assert "offset_ij" in lines(Model("y ~ offset(size) + (1 | school)", frame))[1]

@@ -85,11 +85,14 @@ class Equation:
         return "\n\n".join(pieces)
 
 
-def equation(design: Design, family: str, link: str, priors: Mapping[str, str] | None = None) -> Equation:
-    """The equations of a model.  priors: distribution by parameter name, or None to leave them out."""
+def equation(
+    design: Design, family: str, link: str, priors: Mapping[str, str] | None = None, centred: bool = True
+) -> Equation:
+    """The equations of a model.  priors: distribution by parameter name, or None to leave them out; centred: the
+    intercept's is on its value where predictors are at their means."""
     levels = read_levels(design)
     plain, tex = (_Writer(design, family, link, levels, notation) for notation in (Text(), Latex()))
-    text, latex = (tuple(writer.sections(priors)) for writer in (plain, tex))
+    text, latex = (tuple(writer.sections(priors, centred)) for writer in (plain, tex))
     names = pd.Series(plain.parameters, name="parameter").rename_axis("symbol")
     return Equation(text, latex, names.to_frame())
 
@@ -105,7 +108,7 @@ class _Writer:
         self.number = {c.term: p for p, c in enumerate(levels.coefficients)}
         self.parameters: dict[str, str] = {}
 
-    def sections(self, priors: Mapping[str, str] | None) -> Iterator[Section]:
+    def sections(self, priors: Mapping[str, str] | None, centred: bool) -> Iterator[Section]:
         """Level 1, the levels above, the variance components, and the priors when given."""
         yield Section("Level 1" if self.design.blocks else "Model", tuple(self._level_one()))
         if self.crossed:
@@ -124,7 +127,9 @@ class _Writer:
                 f"{known.get(name, self.n.words(name))}{self.n.distributed}{self.n.words(told)}"
                 for name, told in priors.items()
             ]
-            yield Section("Priors", tuple(lines))
+            moved = centred and self.design.has_intercept and len(self.design.common) > 1
+            title = "Priors" + (" (the intercept's where predictors are at their means)" if moved else "")
+            yield Section(title, tuple(lines))
 
     # --- indices ------------------------------------------------------------------------------------------------
     @property
