@@ -56,7 +56,7 @@ def loo_pit_ecdf(pit: Any, level: float = 0.95, ax: Axes | None = None) -> Axes:
         ax.set_xlabel("LOO-PIT")
         ax.set_ylabel("share of rows − uniform")
         ax.set_title(f"LOO-PIT: uniformity p = {found.p:.2g}", loc="left")
-        ax.legend(fontsize="x-small")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize="small")
     return ax
 
 

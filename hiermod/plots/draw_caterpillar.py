@@ -55,7 +55,7 @@ def caterpillar(
         _one(ax, tables, fits, terms[0], kind, order=_order(tables, terms[0]))
         ax.set_ylabel(group)
         if len(fits) > 1:
-            ax.legend(loc="lower right", fontsize="small")  # sorted: that corner is free
+            ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(fits), fontsize="small")  # beside the title
     return ax
 
 

@@ -48,9 +48,8 @@ def shrinkage_map(
             ax.fill(*ellipse, color=SHADE, alpha=0.22, zorder=0.5, lw=0)
             label = "where 10, 30, 50, 70 and 90 % are expected" if held == HELD[0] else None
             ax.plot(*ellipse, color=SHADE, lw=1.0, zorder=0.6, gid=f"contour {held:g}", label=label)
-        ax.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize="small"
-        )  # below: it would hide groups
+        # below the axes: inside it would hide groups
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize="small")
     return ax
 
 

@@ -45,5 +45,5 @@ def power_curve(found: Any, power: float = 0.8, ax: Axes | None = None) -> Axes:
         ax.set_xlabel("sample size")
         ax.set_ylabel("power")
         ax.set_title(f"Power for {found.term} ({found.method}, alpha {found.alpha:g})", loc="left")
-        ax.legend(loc="lower right", fontsize="small")
+        ax.legend(loc="upper left", fontsize="small")
     return ax
