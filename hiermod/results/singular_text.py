@@ -106,6 +106,8 @@ def _tied(block: Block, i: int, j: int, value: float, name: str, Lambda: np.ndar
         meaning += f" All their lines cross at {two} = {crossing:.3g}, where the levels do not differ at all."
     few = f", which is very few: {J} points hardly show a correlation" if J < FEW else ""
     meaning += f" {factor} has {J} levels{few}; {_by_confint(name)}"
+    if J < FEW:
+        meaning += " With so few levels its limits are narrower than they should be: such data give ±1 often by chance."
     simpler = f"({block.text.replace('|', '||', 1)})" if block.size == 2 else f"a term without {two}, or with || for |"
     centre = " (centre the predictor first: what || leaves out depends on where it is 0)" if one == "Intercept" else ""
     remedy = (

@@ -231,7 +231,10 @@ def _sentences(table: pd.DataFrame, grouped: bool) -> list[str]:
             "(m.priors(), prior.against(reml))."
         )
     if named[STRONG]:
-        out.append(f"The prior decides {', '.join(named[STRONG])}, about which the data say little: report it.")
+        out.append(
+            f"The prior decides {', '.join(named[STRONG])}, about which the data say little: report it. Or it "
+            "contradicts them so far that only the prior is left: prior.against(reml) tells."
+        )
     if not out:
         out.append("No parameter depends on how strong the priors are.")
     how = table.attrs["integrated"]
