@@ -35,10 +35,10 @@ def pooling_path(fit: Any, term: str | None = None, group: str | None = None, ax
     the Axes.  Raises ArgumentTypeError for other fits, UnknownNameError, UnsupportedError without groups.
 
     >>> import hiermod as hm
-    >>> fit = hm.Model("effect ~ 1 + (1 | school)", hm.load_dataset("eight_schools"), se="se").ml()
+    >>> fit = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff")).reml()
     >>> ax = hm.plots.pooling_path(fit)
     >>> ax.get_xlabel()
-    'sd of Intercept between school (held)'
+    'sd of Intercept between Batch (held)'
     """
     path = spread_path(fit, group)
     if term is not None and term not in path.terms:
