@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hiermod import _versions
+from hiermod.bayes.interrupts import interruptible
 from hiermod.bayes.posterior import Inference, Posterior, assess, extract
 from hiermod.bayes.quiet import collected
 from hiermod.errors import ArgumentError, ArgumentTypeError, FitError, UnsupportedError, nearest
@@ -211,7 +212,8 @@ def _compiled(graph: Any, names: list[str], options: dict[str, Any]) -> Any:
     key = (tuple(names), tuple(sorted((name, str(value)) for name, value in options.items())))
     if key not in kept:
         kept.clear()  # one at a time: they hold memory
-        kept[key] = nutpie.compile_pymc_model(graph, var_names=names, **options)
+        with interruptible():
+            kept[key] = nutpie.compile_pymc_model(graph, var_names=names, **options)
     return kept[key]
 
 
