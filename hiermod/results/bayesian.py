@@ -13,9 +13,10 @@ import pandas as pd
 from hiermod._versions import ess_bulk, ess_tail, mcse, r_hat
 from hiermod.bayes.default_priors import GaussianPriors
 from hiermod.bayes.posterior import Draws, Inference, Posterior, part_of
-from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.errors import UnsupportedError
 from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.design import Block, Design
+from hiermod.frequentist.bootstrap import check_count
 from hiermod.results import bayesian_text, row_draws
 from hiermod.results.bayesian_predict import Predictor, sigma_of_rows
 from hiermod.results.predictive.check_methods import CheckMethods
@@ -261,8 +262,7 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         """New responses, group effects drawn anew, one posterior draw per column: (n, draws), sim_1, sim_2, ...
 
         Successes for counts out of trials, codes from 0 for ordinal responses."""
-        if not isinstance(draws, (int, np.integer)) or draws < 1:
-            raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
+        check_count("draws", draws)
         request = read_request(self.design, None, "new_group", LEVEL, "response", "raise")
         y = self._predictor(request).responses(int(draws), np.random.default_rng(random_seed))
         return pd.DataFrame(y.T, index=self.design.index, columns=[f"sim_{d + 1}" for d in range(draws)])

@@ -10,8 +10,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Block, Design
+from hiermod.frequentist.bootstrap import check_count
 from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit, joint_variance
 from hiermod.frequentist.refit import refit
@@ -284,8 +285,7 @@ class FrequentistFit(Fit):
 
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
         """New responses from the fitted model, group effects drawn anew: (n, draws), columns sim_1, sim_2, ..."""
-        if not isinstance(draws, (int, np.integer)) or draws < 1:
-            raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
+        check_count("draws", draws)
         return frequentist_predict.simulate(self.design, self.record, draws, np.random.default_rng(random_seed))
 
     def influence(self, group: str | None = None, refit: bool = False, cores: int = 1) -> pd.DataFrame:

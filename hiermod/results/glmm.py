@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Design
+from hiermod.frequentist.bootstrap import check_count
 from hiermod.frequentist.generalised_record import GeneralisedMixedFit
 from hiermod.frequentist.generalised_refit import refit
 from hiermod.frequentist.glm import GeneralisedLinearFit
@@ -185,15 +186,14 @@ class GeneralisedFit(FrequentistFit):
         target: "conditional" (group effects as estimated), "population" (group effects 0: a typical group, not the
         average of groups), "new_group" (averaged over the group effects of a new level of every factor).  interval: a
         probability; normal for the linear predictor, given theta, then through the inverse link.  kind "response": the
-        interval holds a new response (for counts out of trials its proportion, rows of the fit only).  new_levels:
-        "raise", "zero", "sample".  Raises UnknownNameError, ArgumentError, DataError."""
+        interval holds a new response (for counts out of trials its proportion; ``newdata`` must then have the column of
+        trials).  new_levels: "raise", "zero", "sample".  Raises UnknownNameError, ArgumentError, DataError."""
         request = read_request(self.design, newdata, target, interval, kind, new_levels)
         return glmm_predict.predict(self.design, self.record, request)
 
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
         """New responses, group effects drawn anew: (n, draws), columns sim_1, ...; of counts the successes."""
-        if isinstance(draws, bool) or not isinstance(draws, (int, np.integer)) or draws < 1:
-            raise ArgumentError(f"draws must be a whole number of at least 1, got {draws!r}")
+        check_count("draws", draws)
         return glmm_predict.simulate(self.design, self.record, int(draws), np.random.default_rng(random_seed))
 
     def confint(
