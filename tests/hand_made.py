@@ -62,7 +62,7 @@ def hand_made(
     has_sigma = model.family == "gaussian" and design.se is None
     record = Posterior(
         beta=means + spread * rng.standard_normal((*shape, len(means))),
-        b=tuple(effects),
+        effects=tuple(effects),
         sd=tuple(sd),
         corr=tuple(corr),
         sigma=sds * np.exp(0.1 * rng.standard_normal(shape)) if has_sigma else None,

@@ -266,11 +266,13 @@ def test_seeds():
 def test_an_interrupt_ends_the_run():
     """Ctrl-C during sampling raises KeyboardInterrupt in seconds; nothing hangs, no shortened posterior comes back."""
     script = """
+        import signal
         import sys
         from hiermod.bayes.graph import build_bambi
         from hiermod.bayes.nuts import sample
         from hiermod.datasets import load_dataset
         from hiermod.formula.build import build_design
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background start deaf to it
         design = build_design("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff2"))
         model = build_bambi(design, priors={"Intercept": "Normal(5, 10)"})
         sample(model, design, draws=10, tune=10, chains=1, random_seed=1)

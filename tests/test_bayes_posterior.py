@@ -128,7 +128,7 @@ def test_bad_draws_are_described(draws, design):
 def test_one_chain_is_said(draws, design):
     one = Draws(
         beta=draws.beta[:1],
-        b=tuple(b[:1] for b in draws.b),
+        effects=tuple(b[:1] for b in draws.b),
         sd=tuple(sd[:1] for sd in draws.sd),
         corr=tuple(None if corr is None else corr[:1] for corr in draws.corr),
         sigma=draws.sigma[:1],

@@ -233,9 +233,11 @@ def test_nothing_half_written_is_left(monkeypatch: pytest.MonkeyPatch, unsampled
 
 
 SAMPLING = """
+import signal
 import sys
 from hiermod.cli import main
 from hiermod.model import Model
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background start deaf to it
 fit = Model.fit
 Model.fit = lambda self, **options: fit(self, **(options | {"inference_method": "nutpie", "draws": 10**6}))
 sys.exit(main(["demo"]))
@@ -253,12 +255,15 @@ def test_ctrl_c_while_sampling() -> None:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("Computing the posterior"):
-            break
-    time.sleep(6)  # into compilation or sampling: an interrupt at either must end alike
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        for line in process.stdout:
+            if line.startswith("Computing the posterior"):
+                break
+        time.sleep(6)  # into compilation or sampling: an interrupt at either must end alike
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert err.strip().endswith("hiermod: interrupted; nothing more was written")
     assert "Traceback" not in err

@@ -106,7 +106,7 @@ def test_numpy_and_the_graph_draw_from_one_prior(sleep, center):
         "Days": (mine.record.beta[0, :, 1], theirs["beta"][0, :, 1]),
         "sd": (mine.record.sd[0][0, :, 1], theirs["sd"][0][0, :, 1]),
         "corr": (mine.record.corr[0][0, :, 0, 1], theirs["corr"][0][0, :, 0, 1]),
-        "b": (mine.record.b[0][0, :, 4, 1], theirs["b"][0][0, :, 4, 1]),
+        "b": (mine.record.b[0][0, :, 4, 1], theirs["effects"][0][0, :, 4, 1]),
         "sigma": (mine.record.sigma[0], theirs["sigma"][0]),
         "y": (y[:, 17], their_y[:, 17]),
         "difference": (y[:, 9] - y[:, 0], their_y[:, 9] - their_y[:, 0]),

@@ -16,11 +16,15 @@ from hiermod.kernel.sparse_rows import SparseRows
 Effects = tuple[np.ndarray, tuple[np.ndarray, ...]]  # beta (S, p), and b (S, J, k) per block in formula order
 
 
-def draw_batch(problem: Problem, factor: BatchFactor, sigma: np.ndarray, rng: np.random.Generator) -> Effects:
-    """One draw at each of the S factors; sigma (S,)."""
+def draw_batch(
+    problem: Problem, factor: BatchFactor, sigma: np.ndarray, rng: np.random.Generator, first: int = 0
+) -> Effects:
+    """One draw at each of the S factors; sigma (S,).
+
+    first: of the eliminated factors to draw; those before get no levels (they can be drawn later, given the rest)."""
     cross, S = problem.cross, len(sigma)
     size = cross.n_tail_effects + problem.p
-    by_factor: list[np.ndarray] = [np.zeros((0, 0, 0))] * len(problem.factors)
+    by_factor = [np.zeros((S, 0, layout.size)) for layout in problem.factors]
     tail = np.zeros((S, size + 1))
     tail[:, -1] = 1.0
     if size:
@@ -32,7 +36,7 @@ def draw_batch(problem: Problem, factor: BatchFactor, sigma: np.ndarray, rng: np
         b = np.einsum("sab,sjb->sja", Lam, -tail[:, where].reshape(S, -1, K))
         by_factor[index] = b
         tail[:, where] = -b.reshape(S, -1)
-    for position in reversed(range(len(factor.levels))):
+    for position in reversed(range(first, len(factor.levels))):
         level = factor.levels[position]
         J = level.tail.shape[1]
         rows = level.tail if len(level.tail) > 1 else level.tail[0]
@@ -42,10 +46,10 @@ def draw_batch(problem: Problem, factor: BatchFactor, sigma: np.ndarray, rng: np
             total = total - np.einsum("sjab,sjb->sja", np.broadcast_to(ancestor, (S, *ancestor.shape[1:])), later)
         Q, M = level.Q, level.M
         noise = rng.standard_normal((S, J, Q.shape[-1])) * sigma[:, None, None]
-        spread = _spread(level.Lam, M)  # (S, G, K, K)
+        spread = spread_of(level.Lam, M)  # (S, G, K, K)
         if level.distinct is not None and Q.shape[1] > 1:
             Q, spread = Q[:, level.distinct], spread[:, level.distinct]
-        b = _times(Q, total) + _times(spread, noise)
+        b = times(Q, total) + times(spread, noise)
         by_factor[cross.chain_factors[position]] = b
     return _beta(problem, -tail[:, cross.n_tail_effects : size]), _blocks(problem, by_factor)
 
@@ -56,7 +60,7 @@ def _plain(rows: np.ndarray, tail: np.ndarray) -> np.ndarray:
     return (tail @ rows.reshape(J * K, m).T).reshape(len(tail), J, K)
 
 
-def _times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """A (S, 1 or J, K, K) matrix times the vector (S, J, K) of each level: loops cost less than tiny products."""
     K = vectors.shape[-1]
     if K > 3:
@@ -67,7 +71,7 @@ def _times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return product
 
 
-def _spread(Lam: np.ndarray, M: np.ndarray) -> np.ndarray:
+def spread_of(Lam: np.ndarray, M: np.ndarray) -> np.ndarray:
     """Lam C^-T with M = C C': noise through it has covariance Lam M^-1 Lam' (S, G, K, K)."""
     K = Lam.shape[-1]
     if K == 1:
@@ -86,11 +90,13 @@ def _spread(Lam: np.ndarray, M: np.ndarray) -> np.ndarray:
     return np.swapaxes(np.linalg.solve(C, np.broadcast_to(np.swapaxes(Lam, 1, 2)[:, None], M.shape)), 2, 3)
 
 
-def draw_one(problem: Problem, factor: Factorisation, sigma: float, rng: np.random.Generator) -> Effects:
-    """One draw at one factor, for problems too large for stacks; arrays with a leading axis of 1."""
+def draw_one(
+    problem: Problem, factor: Factorisation, sigma: float, rng: np.random.Generator, first: int = 0
+) -> Effects:
+    """``draw_batch`` at one factor, for problems too large for stacks; arrays with a leading axis of 1."""
     cross = problem.cross
     size = cross.n_tail_effects + problem.p
-    by_factor: list[np.ndarray] = [np.zeros((0, 0))] * len(problem.factors)
+    by_factor = [np.zeros((0, layout.size)) for layout in problem.factors]
     tail = np.zeros(size + 1)
     tail[-1] = 1.0
     if size:
@@ -100,7 +106,7 @@ def draw_one(problem: Problem, factor: Factorisation, sigma: float, rng: np.rand
         b = -tail[where].reshape(-1, len(Lam)) @ Lam.T
         by_factor[index] = b
         tail[where] = -b.ravel()
-    for position in reversed(range(len(factor.levels))):
+    for position in reversed(range(first, len(factor.levels))):
         level = factor.levels[position]
         total = level.tail.times(tail) if isinstance(level.tail, SparseRows) else level.tail @ tail
         for g, ancestor in enumerate(level.ancestors):
@@ -109,7 +115,7 @@ def draw_one(problem: Problem, factor: Factorisation, sigma: float, rng: np.rand
         M = level.Lam.T @ (level.A @ level.Lam)
         M[:, range(len(level.Lam)), range(len(level.Lam))] += 1.0
         noise = sigma * rng.standard_normal(total.shape)
-        spread = _spread(level.Lam[None], M[None])[0]
+        spread = spread_of(level.Lam[None], M[None])[0]
         b = np.einsum("jab,jb->ja", level.Q, total) + np.einsum("jab,jb->ja", spread, noise)
         by_factor[cross.chain_factors[position]] = b
     gamma = -tail[None, cross.n_tail_effects : size]

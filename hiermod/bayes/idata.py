@@ -17,15 +17,17 @@ AT_ONCE = 50e6  # bytes up to which the pointwise log likelihood and the posteri
 PREDICTIVE_STREAM = 2  # of random numbers, beside those of the fit
 
 
-def build_idata(record: Posterior, design: Design) -> Any:
+def build_idata(record: Posterior, design: Design, on_demand: bool = True) -> Any:
     """posterior, sample_stats, observed_data; log_likelihood and posterior_predictive where each takes at most 50 MB
-    (else ``fit.log_likelihood()`` and ``fit.posterior_predictive()`` add them).  The same record gives the same."""
+    (else ``fit.log_likelihood()`` and ``fit.posterior_predictive()`` add them).  The same record gives the same.
+
+    on_demand: False leaves out group effects that have not been drawn."""
     import xarray as xr
 
     coords: dict[str, Any] = {"chain": np.arange(record.shape[0]), "draw": np.arange(record.shape[1])}
     variables: dict[str, Any] = {}
     _add_common(variables, coords, record, design)
-    for block, sd, corr, b in zip(design.blocks, record.sd, record.corr, record.b, strict=True):
+    for block, sd, corr, b in zip(design.blocks, record.sd, record.corr, _effects(record, on_demand), strict=True):
         _add_block(variables, coords, block, sd, corr, b)
     if record.sigma is not None:
         variables["sigma"] = (("chain", "draw"), record.sigma)
@@ -45,6 +47,10 @@ def build_idata(record: Posterior, design: Design) -> Any:
         for name, values in (("log_likelihood", log_likelihood(record, design)), ("posterior_predictive", new)):
             groups[name] = xr.Dataset({design.response: (dims, values)}, coords=own | rows, attrs=posterior.attrs)
     return _versions.make_idata(groups)
+
+
+def _effects(record: Posterior, on_demand: bool) -> tuple[np.ndarray | None, ...]:
+    return record.b if on_demand else tuple(b if isinstance(b, np.ndarray) else None for b in record.effects)
 
 
 def _add_common(variables: dict[str, Any], coords: dict[str, Any], record: Posterior, design: Design) -> None:
@@ -71,25 +77,25 @@ def _add_block(
     block: Block,
     sd: np.ndarray,
     corr: np.ndarray | None,
-    b: np.ndarray,
+    b: np.ndarray | None,
 ) -> None:
     levels = f"{block.factor}__factor_dim"
-    coords[levels] = list(block.levels)
+    if b is not None:
+        coords[levels] = list(block.levels)
     for name in dict.fromkeys(column.variable for column in block.columns):
+        new: dict[str, Any] = {}
         where = [i for i, column in enumerate(block.columns) if column.variable == name]
         if block.columns[where[0]].level is None:
-            new = {
-                name: (("chain", "draw", levels), b[..., where[0]]),
-                f"{name}_sigma": (("chain", "draw"), sd[..., where[0]]),
-            }
+            new[f"{name}_sigma"] = (("chain", "draw"), sd[..., where[0]])
+            if b is not None:
+                new[name] = (("chain", "draw", levels), b[..., where[0]])
         else:
             dim = f"{name.split('|')[0]}__expr_dim"
             mine = [block.columns[i].level for i in where]
             coords[dim] = [*coords.get(dim, []), *(one for one in mine if one not in coords.get(dim, []))]
-            new = {
-                name: (("chain", "draw", dim, levels), np.moveaxis(b[..., where], -1, -2)),
-                f"{name}_sigma": (("chain", "draw", dim), sd[..., where]),
-            }
+            new[f"{name}_sigma"] = (("chain", "draw", dim), sd[..., where])
+            if b is not None:
+                new[name] = (("chain", "draw", dim, levels), np.moveaxis(b[..., where], -1, -2))
         for key, (dims, values) in new.items():
             if key in variables:  # a second block holds another column of the same variable, as in (f || g)
                 axis = dims.index(next(one for one in dims if one.endswith("__expr_dim")))

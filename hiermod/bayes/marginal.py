@@ -19,10 +19,11 @@ from hiermod.bayes.marginal_density import MarginalDensity
 from hiermod.bayes.metropolis import accepted, choose
 from hiermod.bayes.mode import find_mode
 from hiermod.bayes.nuts import check_count, resolve_seed
+from hiermod.bayes.on_demand import LARGEST, EffectsOnDemand, blocks_on_demand, on_demand
 from hiermod.bayes.posterior import Draws, Inference, Posterior, assess
 from hiermod.bayes.proposal import Mixture, Weighted, adapt, defended, effective_share, grow, laplace, split, weigh
 from hiermod.errors import ArgumentError, FitError
-from hiermod.formula.design import Design
+from hiermod.formula.design import Block, Design
 from hiermod.kernel.batch import NUMBERS
 from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.threads import suitable_threads
@@ -33,7 +34,7 @@ GOOD, GOOD_K_HAT = 0.8, 0.5  # adaptation stops at this importance efficiency an
 POOR = 0.5  # efficiency below which the mixture gets more components
 SAMPLE, SAMPLE_LARGE = 2000, 250  # proposals of one pass; where one evaluation takes many milliseconds
 CHEAP = 200  # evaluations that fit into one stack, from which several are made for each kept draw
-LARGEST = 8e9  # bytes of group effects
+MOST_THIN = 10  # proposals per kept draw
 START, START_LARGE = 100, 25  # proposals of a chain that only decide where it begins
 REASON = "Gaussian model with Normal priors on its common effects: those and the group effects integrate out exactly"
 
@@ -53,13 +54,15 @@ class Search:
         return self.k_hat <= MAX_K_HAT and self.sample.efficiency >= LEAST_EFFICIENCY
 
 
-def _check_size(design: Design, count: int) -> None:
-    size = 8.0 * count * sum(len(block.levels) * block.size for block in design.blocks)
+def _check_size(density: MarginalDensity, design: Design, count: int, later: tuple[int, ...]) -> None:
+    effects = sum(len(block.levels) * block.size for i, block in enumerate(design.blocks) if i not in later)
+    p, d = density.problem.p, density.coordinates.d
+    size = 8.0 * count * (effects + p + MOST_THIN * d)
     if size > LARGEST:
-        effects = sum(len(block.levels) * block.size for block in design.blocks)
         raise ArgumentError(
-            f"{count} draws of {effects} group effects take {size / 1e9:.1f} GB, more than"
-            f" the {LARGEST / 1e9:.0f} GB this engine keeps. Ask for fewer with draws= and chains="
+            f"{count} draws of {effects} group effects, {p} coefficients and {d} variance parameters take "
+            f"{size / 1e9:.1f} GB, more than the {LARGEST / 1e9:.0f} GB this engine keeps. Ask for fewer with draws= "
+            "and chains="
         )
 
 
@@ -112,15 +115,17 @@ def sample_marginal(
 ) -> Posterior:
     """Posterior of a Gaussian hierarchical model.  The same seed gives the same draws.
 
-    tune, cores and target_accept matter only where NUTS has to take over.  Raises ArgumentError for impossible numbers,
-    and where the draws would not fit into memory, naming the size."""
+    Effects of the largest grouping factor are drawn when asked for, where they would take more than 50 MB.  tune, cores
+    and target_accept matter only where NUTS has to take over.  Raises ArgumentError for impossible numbers, and where
+    the draws would not fit into memory, naming the size."""
     begin = time.perf_counter()
     for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1)):
         check_count(name, value, least)
-    _check_size(design, draws * chains)
+    later = blocks_on_demand(density.problem, draws * chains)
+    _check_size(density, design, draws * chains, later)
     seed = resolve_seed(random_seed)
     first, *streams = np.random.default_rng(seed).spawn(chains + 1)
-    beta, b = empty_effects(design, chains, draws)
+    beta, b = empty_effects(design, chains, draws, later)
     jobs = [(stream, (beta[c], tuple(block[c] for block in b))) for c, stream in enumerate(streams)]
     how: dict[str, Any] = {"method": "marginal", "reason": REASON, "tune": 0, "divergences": 0}
     stats: dict[str, np.ndarray] = {}
@@ -155,7 +160,9 @@ def sample_marginal(
                 )
                 divergences = int(stats["diverging"].sum())
                 how |= {"method": "marginal-nuts", "reason": reason, "tune": tune, "divergences": divergences}
-    arrays = _collect(density, phi, beta, b)
+    arrays = _collect(density, phi, beta, b, seed if later else None)
+    if later:
+        how |= {"group_effects": _words(design.blocks[later[0]], draws * chains)}
     max_r_hat, bulk, tail, words = assess(arrays, design, how["divergences"], effects=False)
     how |= {"max_r_hat": max_r_hat, "min_ess_bulk": bulk, "min_ess_tail": tail, "messages": words}
     seconds = time.perf_counter() - begin
@@ -180,7 +187,7 @@ def _thinning(density: MarginalDensity, efficiency: float) -> int:
     """Proposals per kept draw: enough for nearly independent draws where evaluations are cheap, else 1."""
     if density.batch is None or density.batch.chunk() < CHEAP:
         return 1
-    return int(np.clip(np.ceil(2.5 / efficiency), 3, 10))
+    return int(np.clip(np.ceil(2.5 / efficiency), 3, MOST_THIN))
 
 
 def _chain(
@@ -228,9 +235,11 @@ def _chain_one_by_one(
     return x[where], log_ratio, _stats(log_target[where], moved[start:], thin)
 
 
-def empty_effects(design: Design, chains: int, draws: int) -> Effects:
-    """Room for beta (c, d, p) and b (c, d, J, k) per block: filled in place, since they can be most of memory."""
-    sizes = [(len(block.levels), block.size) for block in design.blocks]
+def empty_effects(design: Design, chains: int, draws: int, later: tuple[int, ...] = ()) -> Effects:
+    """Room for beta (c, d, p) and b (c, d, J, k) per block: filled in place, since they can be most of memory.
+
+    later: blocks whose effects are drawn on demand; J = 0 for these."""
+    sizes = [(0 if i in later else len(block.levels), block.size) for i, block in enumerate(design.blocks)]
     beta = np.empty((chains, draws, len(design.common)))
     return beta, tuple(np.empty((chains, draws, J, k)) for J, k in sizes)
 
@@ -241,10 +250,11 @@ def draw_effects(density: MarginalDensity, phi: np.ndarray, rng: np.random.Gener
         for s, one in enumerate(phi):
             _write(density, one, density.factorise(one), rng, out, s)
         return
+    first = _first_drawn(density, out)
     step = max(1, min(density.batch.chunk() // 2, NUMBERS // (8 * sum(b[0].size for b in out[1]) + 1)))
     for start in range(0, len(phi), step):
         part = phi[start : start + step]
-        beta, b = draw_batch(density.problem, density.factorise_many(part), density.sigma(part), rng)
+        beta, b = draw_batch(density.problem, density.factorise_many(part), density.sigma(part), rng, first)
         out[0][start : start + step] = beta
         for target, block in zip(out[1], b, strict=True):
             target[start : start + step] = block
@@ -261,18 +271,38 @@ def _write(
     """One exact draw at one factor, into place ``s`` of ``out``."""
     if factor is None:
         raise FitError("the penalised system could not be factorised at an accepted draw")
-    beta, b = draw_one(density.problem, factor, float(density.sigma(phi)), rng)
+    beta, b = draw_one(density.problem, factor, float(density.sigma(phi)), rng, _first_drawn(density, out))
     out[0][s] = beta[0]
     for target, block in zip(out[1], b, strict=True):
         target[s] = block[0]
 
 
-def _collect(density: MarginalDensity, phi: np.ndarray, beta: np.ndarray, b: tuple[np.ndarray, ...]) -> Draws:
-    """Draws in the Design's order from phi (c, d, D) and the effects."""
+def _first_drawn(density: MarginalDensity, out: Effects) -> int:
+    """1 where ``out`` has no room for the largest factor, whose effects are drawn on demand."""
+    chain = density.problem.cross.chain_factors
+    return int(bool(chain) and out[1][density.problem.factors[chain[0]].blocks[0]].shape[-2] == 0)
+
+
+def _words(block: Block, count: int) -> str:
+    effects = len(block.levels) * block.size
+    return (
+        f"those of {block.factor} are drawn when asked for ({count} draws of {effects} effects are "
+        f"{8e-9 * count * effects:.1f} GB); their means and sds need no draws"
+    )
+
+
+def _collect(
+    density: MarginalDensity, phi: np.ndarray, beta: np.ndarray, b: tuple[np.ndarray, ...], seed: int | None
+) -> Draws:
+    """Draws in the Design's order from phi (c, d, D) and the effects; seed: that of effects drawn on demand, if any."""
     coordinates = density.coordinates
     for block in b:
         block.setflags(write=False)  # complete, and ours: the record need not copy what can be most of memory
     factors = coordinates.correlation_factors(phi)
     corr = tuple(L @ np.swapaxes(L, -1, -2) if L.shape[-1] > 1 else None for L in factors)
     sigma = None if density.problem.sigma_known else density.sigma(phi)
-    return Draws(beta=beta, b=b, sd=tuple(coordinates.sds(phi)), corr=corr, sigma=sigma, auxiliary={})
+    effects: tuple[np.ndarray | EffectsOnDemand, ...] = b
+    if seed is not None:
+        lambdas, sigmas = density.lambdas(phi)
+        effects = on_demand(density.problem, density.by_factor(lambdas), sigmas, beta, b, seed)
+    return Draws(beta=beta, effects=effects, sd=tuple(coordinates.sds(phi)), corr=corr, sigma=sigma, auxiliary={})

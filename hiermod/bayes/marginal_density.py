@@ -60,11 +60,11 @@ class MarginalDensity:
             lambdas, sigma = self.lambdas(phi)
             tail[m_z:, m_z:] += np.square(sigma) * self.penalty
             try:
-                return factorise(replace(cross, tail=tail), self._by_factor(lambdas))
+                return factorise(replace(cross, tail=tail), self.by_factor(lambdas))
             except np.linalg.LinAlgError:
                 return None
 
-    def _by_factor(self, lambdas: list[np.ndarray]) -> list[np.ndarray]:
+    def by_factor(self, lambdas: list[np.ndarray]) -> list[np.ndarray]:
         """Whitened Lambdas (..., K, K) of the kernel's factors."""
         whitened = [np.linalg.solve(C, L) for C, L in zip(self.problem.whiteners, lambdas, strict=True)]
         found = []
@@ -148,7 +148,7 @@ class MarginalDensity:
         with np.errstate(all="ignore"):
             lambdas, sigma = self.lambdas(phi)
             added = np.square(sigma)[:, None, None] * self.penalty
-            return factorise_batch(self.batch, self._by_factor(lambdas), added)  # type: ignore[arg-type]
+            return factorise_batch(self.batch, self.by_factor(lambdas), added)  # type: ignore[arg-type]
 
     def values(self, phi: np.ndarray) -> np.ndarray:
         """log p(phi, y) at each row of phi, (S,)."""

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from hiermod import _versions
+from hiermod.bayes.on_demand import EffectsOnDemand
 from hiermod.errors import FitError
 from hiermod.formula.design import Block, Design, FrozenArrays
 
+ALL = slice(None)
 MAX_R_HAT = 1.01  # Vehtari et al. (2021), and what Stan and ArviZ advise
 MIN_ESS = 400.0  # the same source: 100 per chain with the usual four
 
@@ -48,12 +50,48 @@ class Inference:
         )
 
 
+class GroupEffects:
+    """How the records below hand out draws of group effects, which may not have been made yet."""
+
+    beta: np.ndarray
+    effects: tuple[np.ndarray | EffectsOnDemand, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(chains, draws)."""
+        return self.beta.shape[0], self.beta.shape[1]
+
+    @property
+    def b(self) -> tuple[np.ndarray, ...]:
+        """Per block all draws, (c, d, J, k)."""
+        return tuple(self.effects_of(i).reshape(one.shape) for i, one in enumerate(self.effects))
+
+    def effects_of(self, i: int, levels: Any = ALL, draws: Any = ALL) -> np.ndarray:
+        """Draws of some levels of block i, (draws, levels, k), chain after chain."""
+        held = self.effects[i]
+        if isinstance(held, EffectsOnDemand):
+            return held.draws(levels, draws)
+        return held.reshape(-1, *held.shape[2:])[draws][:, levels]
+
+    def effect_moments(self, i: int, levels: Any = ALL) -> tuple[np.ndarray, np.ndarray | float]:
+        """(draws, levels, k) means and variances of the laws that mix to the posterior: draws that are there, and 0."""
+        held = self.effects[i]
+        if isinstance(held, EffectsOnDemand):
+            return held.moments(levels)
+        return self.effects_of(i, levels), 0.0
+
+    def level_parts(self, i: int) -> list[slice]:
+        """The levels of block i in parts to ask for one after the other: one part where draws were made."""
+        held = self.effects[i]
+        return held.factor.parts(held.shape[2]) if isinstance(held, EffectsOnDemand) else [ALL]
+
+
 @dataclass(frozen=True, eq=False)
-class Posterior(FrozenArrays):
+class Posterior(GroupEffects, FrozenArrays):
     """Draws of every parameter.  c chains, d draws, p common columns, J levels and k columns per block."""
 
     beta: np.ndarray  # (c, d, p) in the order of Design.common; nan for a column the graph has not
-    b: tuple[np.ndarray, ...]  # per block (c, d, J, k)
+    effects: tuple[np.ndarray | EffectsOnDemand, ...]  # per block (c, d, J, k)
     sd: tuple[np.ndarray, ...]  # per block (c, d, k)
     corr: tuple[np.ndarray | None, ...]  # per block (c, d, k, k); None when k == 1
     sigma: np.ndarray | None  # (c, d); None when the residual sds are known, or the family has no sigma
@@ -63,20 +101,15 @@ class Posterior(FrozenArrays):
     stats: dict[str, np.ndarray] = field(default_factory=dict)  # sample_stats of the marginal engine, (c, d) each
     parts: dict[str, dict[str, Any]] = field(
         default_factory=dict
-    )  # per parameter with a formula: its beta, b, sd, corr
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(chains, draws)."""
-        return self.beta.shape[0], self.beta.shape[1]
+    )  # per parameter with a formula: its beta, effects, sd, corr
 
 
 @dataclass(frozen=True, eq=False)
-class Draws:
+class Draws(GroupEffects):
     """The arrays of a Posterior before it is known how good they are."""
 
     beta: np.ndarray
-    b: tuple[np.ndarray, ...]
+    effects: tuple[np.ndarray | EffectsOnDemand, ...]
     sd: tuple[np.ndarray, ...]
     corr: tuple[np.ndarray | None, ...]
     sigma: np.ndarray | None
@@ -108,10 +141,10 @@ def extract(dataset: Any, design: Design, auxiliary: dict[str, Any]) -> Draws:
 
 
 def _coefficients(dataset: Any, design: Design, shape: tuple[int, int]) -> dict[str, Any]:
-    """beta, b, sd and corr of one linear predictor."""
+    """beta, effects, sd and corr of one linear predictor."""
     return {
         "beta": _beta(dataset, design, shape),
-        "b": tuple(_effects(dataset, block) for block in design.blocks),
+        "effects": tuple(_effects(dataset, block) for block in design.blocks),
         "sd": tuple(_sds(dataset, block, shape) for block in design.blocks),
         "corr": tuple(_array(dataset, block.corr_name) if block.size > 1 else None for block in design.blocks),
     }
@@ -183,13 +216,16 @@ def labelled(draws: Draws | Posterior, design: Design, effects: bool = True) -> 
     for name, values in draws.auxiliary.items():
         flat = values.reshape(*values.shape[:2], -1)
         out += [(name if flat.shape[-1] == 1 else f"{name}[{i}]", flat[..., i]) for i in range(flat.shape[-1])]
-    for block, sd, corr, b in zip(design.blocks, draws.sd, draws.corr, draws.b, strict=True):
+    for number, (block, sd, corr) in enumerate(zip(design.blocks, draws.sd, draws.corr, strict=True)):
         out += [(column.sd_name, sd[..., i]) for i, column in enumerate(block.columns)]
         if corr is not None:
             for i in range(block.size):
                 for j in range(i):
                     out.append((f"{block.corr_name}[{block.labels[j]},{block.labels[i]}]", corr[..., j, i]))
-        for i, column in enumerate(block.columns if effects else ()):
+        if not effects:
+            continue
+        b = draws.effects_of(number).reshape(*draws.shape, len(block.levels), block.size)
+        for i, column in enumerate(block.columns):
             where = "" if column.level is None else f"{column.level},"
             out += [(f"{column.variable}[{where}{level}]", b[..., j, i]) for j, level in enumerate(block.levels)]
     for name, part in design.parts.items():

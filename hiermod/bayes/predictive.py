@@ -115,7 +115,8 @@ def _thinned(record: Posterior, chosen: np.ndarray) -> Posterior:
     if len(chosen) == record.shape[1]:
         return record
     sigma = None if record.sigma is None else record.sigma[:, chosen]
-    return replace(record, beta=record.beta[:, chosen], b=tuple(b[:, chosen] for b in record.b), sigma=sigma)
+    effects = tuple(b[:, chosen] for b in record.b)
+    return replace(record, beta=record.beta[:, chosen], effects=effects, sigma=sigma)
 
 
 def _check_size(record: Posterior, design: Design, each: int, what: str) -> None:

@@ -123,7 +123,7 @@ def _by_numpy(
         sds.append(sd[None])
         correlations.append(None if corr is None else corr[None])
     sigma = None if design.se is not None else values("sigma")[None]
-    parts = {"b": tuple(effects), "sd": tuple(sds), "corr": tuple(correlations)}
+    parts = {"effects": tuple(effects), "sd": tuple(sds), "corr": tuple(correlations)}
     return {"beta": beta[None], **parts, "sigma": sigma, "auxiliary": {}}
 
 
@@ -155,7 +155,7 @@ def some_draws(record: Posterior, part: np.ndarray) -> Posterior:
     """The coefficients and group effects of some draws; the rest as it is."""
     from dataclasses import replace
 
-    return replace(record, beta=record.beta[:, part], b=tuple(b[:, part] for b in record.b))
+    return replace(record, beta=record.beta[:, part], effects=tuple(b[:, part] for b in record.b))
 
 
 def _by_graph(model: Any, design: Design, draws: int, seed: int) -> tuple[dict[str, Any], Any, np.ndarray]:

@@ -116,7 +116,7 @@ def factorise_batch(batch: Batch, lambdas: Sequence[np.ndarray], added: np.ndarr
         Lam = lambdas[cross.chain_factors[position]]
         if batch.A is not None:
             A = batch.A[None]
-        M, Q, logs, trusted = _penalised(A, Lam)
+        M, Q, logs, trusted = penalised(A, Lam)
         good &= trusted
         if Lam.shape[-1] > 1:  # what cancellation has left of the digits of M^-1
             whole = np.log(np.diagonal(M, axis1=2, axis2=3)).sum(axis=-1)
@@ -157,7 +157,7 @@ def factorise_batch(batch: Batch, lambdas: Sequence[np.ndarray], added: np.ndarr
     )
 
 
-def _penalised(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def penalised(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """M = Lam'A Lam + I, Q = Lam M^-1 Lam' (S, G, K, K), log|M| (S, G), and where these can be trusted (S,).
 
     A (1 or S, G, K, K), Lam (S, K, K) lower triangular.  Proposals can be wild: an M without digits left is put to I
@@ -186,7 +186,7 @@ def _penalised(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _penalised_pairs(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """``_penalised`` for K = 2."""
+    """``penalised`` for K = 2."""
     p, q, r = Lam[:, 0, 0, None], Lam[:, 1, 0, None], Lam[:, 1, 1, None]  # (S, 1)
     x, y, z = A[..., 0, 0], A[..., 0, 1], A[..., 1, 1]  # (1 or S, G)
     below = y * p + z * q

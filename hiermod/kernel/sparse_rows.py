@@ -28,13 +28,17 @@ class SparseRows:
     target: np.ndarray  # (pairs,) column[first] * m + column[second]
     product: np.ndarray | None  # (pairs,) for K = 1: values[first] * values[second]
 
+    def matrix(self) -> sparse.csr_matrix:
+        """R as one matrix, the K rows of each level below each other: (J K, m)."""
+        J, K, m = self.shape
+        rows = np.repeat(self.level * K, K) + np.tile(np.arange(K), len(self.level))
+        return sparse.csr_matrix((self.values.ravel(), (rows, np.repeat(self.column, K))), shape=(J * K, m))
+
     def dense(self, levels: np.ndarray | slice = slice(None)) -> np.ndarray:
         """The rows of some levels, (levels, K, m)."""
         J, K, m = self.shape
-        rows = np.repeat(self.level * K, K) + np.tile(np.arange(K), len(self.level))
-        matrix = sparse.csr_matrix((self.values.ravel(), (rows, np.repeat(self.column, K))), shape=(J * K, m))
         wanted = np.arange(J)[levels]
-        picked = matrix[(wanted[:, None] * K + np.arange(K)).ravel()]
+        picked = self.matrix()[(wanted[:, None] * K + np.arange(K)).ravel()]
         return picked.toarray().reshape(len(wanted), K, m)
 
     def times(self, vector: np.ndarray) -> np.ndarray:

@@ -15,10 +15,11 @@ from hiermod.bayes.default_priors import GaussianPriors
 from hiermod.bayes.posterior import Draws, Inference, Posterior, part_of
 from hiermod.errors import UnsupportedError
 from hiermod.formula.catalogue import ORDINAL
-from hiermod.formula.design import Block, Design
+from hiermod.formula.design import Design
 from hiermod.frequentist.bootstrap import check_count
 from hiermod.results import bayesian_text, row_draws
 from hiermod.results.bayesian_predict import Predictor, sigma_of_rows
+from hiermod.results.level_draws import level_table
 from hiermod.results.predictive.check_methods import CheckMethods
 from hiermod.results.prior_and_reml.sensitivity_methods import SensitivityMethods
 from hiermod.results.scoring import cross_validation, scores
@@ -29,7 +30,6 @@ from hiermod.results.tables import (
     check_level,
     coef_terms,
     corr_names,
-    effects_frame,
     sd_names,
     stack_effects,
     tidy_effects,
@@ -133,9 +133,9 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         pieces = []
         self._check_group(group)
         for design, record in self._predictors():
-            for block, draws in zip(design.blocks, record.b, strict=True):
+            for block in design.blocks:
                 if group in (None, block.factor):
-                    pieces.append(_effects(block.factor, block.levels, block.labels, draws, level))
+                    pieces.append(level_table(design, record, [block], block.labels, level, fixed=False))
         return stack_effects(pieces)
 
     def _check_group(self, group: str | None) -> None:
@@ -151,9 +151,7 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
             for factor in [group] if group is not None else list(design.ngroups):
                 blocks = [block for block in design.blocks if block.factor == factor]
                 if blocks:
-                    terms = coef_terms(design, blocks)
-                    draws = np.stack([_coef_draws(design, record, blocks, term) for term in terms], axis=-1)
-                    pieces.append(_effects(factor, blocks[0].levels, terms, draws, level))
+                    pieces.append(level_table(design, record, blocks, coef_terms(design, blocks), level))
         return stack_effects(pieces)
 
     def varcorr(self, level: float = LEVEL) -> pd.DataFrame:
@@ -376,22 +374,5 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         return bayesian_text.check(self)
 
 
-def _coef_draws(design: Design, record: Posterior | Draws, blocks: list[Block], term: str) -> np.ndarray:
-    """(c, d, J) draws of one coefficient per level."""
-    total = np.zeros((*record.beta.shape[:2], len(blocks[0].levels)))
-    if term in design.common:
-        total += record.beta[..., design.common.index(term)][..., None]
-    for block in blocks:
-        if term in block.labels:
-            total += record.b[design.blocks.index(block)][..., block.labels.index(term)]
-    return total
-
-
 def _interval(draws: np.ndarray, level: float) -> np.ndarray:
     return np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=(0, 1))
-
-
-def _effects(factor: str, levels: Any, terms: Any, draws: np.ndarray, level: float) -> pd.DataFrame:
-    """A table of (c, d, J, t) draws."""
-    lower, upper = _interval(draws, level)
-    return effects_frame(factor, levels, terms, draws.mean(axis=(0, 1)), draws.std(axis=(0, 1), ddof=1), lower, upper)

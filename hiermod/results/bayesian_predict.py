@@ -175,8 +175,9 @@ class Predictor:
             if request.target == "conditional":
                 known = code >= 0
                 if known.any():
-                    b = _flat(record.b[i])[chosen]
-                    eta[:, known] += np.einsum("smk,mk->sm", b[:, code[known]], value[known])
+                    levels, at = np.unique(code[known], return_inverse=True)
+                    b = record.effects_of(i, levels, chosen)
+                    eta[:, known] += np.einsum("smk,mk->sm", b[:, at], value[known])
             new = np.ones(len(code), dtype=bool) if request.target == "new_group" else code < 0
             if spread and new.any() and (request.target == "new_group" or request.new_levels == "sample"):
                 b = _new_effects(record, i, rows.labels[i][part][new], rng, chosen)

@@ -22,6 +22,7 @@ def gaussian_level_logs(design: Design, record: Posterior, factor: str) -> Level
     root = np.ones(design.nobs) if design.weights is None else np.sqrt(design.weights)
     root = root if design.se is None else 1.0 / design.se
     integrated, at_draws = [], []
+    effects = [record.effects_of(i) for i in range(len(design.blocks))]
     for level in range(len(blocks[0].levels)):
         rows = np.flatnonzero(blocks[0].codes == level)
         mean = flat_draws(record.beta) @ design.X[rows].T
@@ -29,8 +30,8 @@ def gaussian_level_logs(design: Design, record: Posterior, factor: str) -> Level
             mean = mean + design.offset[rows]
         for i, block in enumerate(design.blocks):
             if i not in own:
-                mean = mean + effects_at(block, flat_draws(record.b[i]), rows)
-        seen = mean + sum(effects_at(design.blocks[i], flat_draws(record.b[i]), rows) for i in own)
+                mean = mean + effects_at(block, effects[i], rows)
+        seen = mean + sum(effects_at(design.blocks[i], effects[i], rows) for i in own)
         constant = np.log(root[rows]).sum() - len(rows) * (0.5 * LOG_2PI + np.log(sigma))
         r = (design.y[rows] - mean) * root[rows] / sigma[:, None]
         A = (root[rows, None] * values[rows]) @ half / sigma[:, None, None]  # (S, m, K)

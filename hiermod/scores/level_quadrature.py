@@ -54,14 +54,15 @@ def level_logs(design: Design, record: Posterior, factor: str, likelihood: Likel
     J, codes = len(blocks[0].levels), blocks[0].codes
     S = half.shape[0]
     integrated, at_draws = np.empty((J, S)), np.empty((J, S))
+    effects = [record.effects_of(i) for i in range(len(design.blocks))]
     for level in range(J):
         rows = np.flatnonzero(codes == level)
         eta = flat_draws(record.beta) @ design.X[rows].T
         if design.offset is not None:
             eta = eta + design.offset[rows]
         for i in others:
-            eta += effects_at(design.blocks[i], flat_draws(record.b[i]), rows)
-        seen = eta + sum(effects_at(design.blocks[i], flat_draws(record.b[i]), rows) for i in own)
+            eta += effects_at(design.blocks[i], effects[i], rows)
+        seen = eta + sum(effects_at(design.blocks[i], effects[i], rows) for i in own)
         part = (likelihood.y[rows], likelihood.trials[rows])
         at_draws[level] = _rows(likelihood, seen, *part).sum(axis=1)
         step = max(1, NUMBERS // max(1, len(rows) * NODES[values.shape[1]] ** values.shape[1]))

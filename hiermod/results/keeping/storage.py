@@ -143,15 +143,20 @@ def _groups(fit: Fit) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
 
 
 def _draws(fit: BayesianFit) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
-    """The groups of ``idata``, and whether the record's arrays can be taken from them."""
+    """The groups of ``idata``, and whether the record's arrays can be taken from them.
+
+    Group effects that are drawn when asked for stay so, unless the person has asked for ``idata``."""
     kept = fit.record.idata is not None or "_idata" in vars(fit)
     try:
-        idata = fit.idata if kept else build_idata(fit.record, fit.design)  # asked for here, it is not the person's yet
+        idata = (
+            fit.idata if kept else build_idata(fit.record, fit.design, on_demand=False)
+        )  # asked for here, it is not the person's
     except ValueError:  # a DataTree takes no "/" in names: the draws go into the file as arrays
         return {}, {"from": "", "auxiliary": {}, "idata": False}
     names = [name for name in _versions.group_names(idata) if kept or name in ALWAYS]
     groups = {name: _plain(_versions.group_dataset(idata, name)) for name in names}
-    taken = draws_in(groups["posterior"], fit.record, fit.design)
+    drawn = all(isinstance(one, np.ndarray) for one in fit.record.effects)
+    taken = draws_in(groups["posterior"], fit.record, fit.design) if drawn else None
     return groups, {"from": "posterior" if taken is not None else "", "auxiliary": taken or {}, "idata": kept}
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from hiermod.bayes.default_priors import GaussianPriors
 from hiermod.bayes.distributions import Distribution
+from hiermod.bayes.on_demand import EffectsOnDemand, LargestFactor
 from hiermod.bayes.posterior import Inference, Posterior
 from hiermod.bayes.priors import PriorSet
 from hiermod.errors import FileError, UnsupportedError
@@ -29,10 +30,11 @@ from hiermod.results.keeping.fingerprint import Origin
 RECORDS: dict[str, Any] = {
     cls.__name__: cls
     for cls in (
-        Block, Column, Convergence, Design, Distribution, GaussianPriors, GeneralisedLinearFit, GeneralisedMixedFit,
-        Inference, LinearFit, MixedFit, Origin, Posterior, PriorSet,
+        Block, Column, Convergence, Design, Distribution, EffectsOnDemand, GaussianPriors, GeneralisedLinearFit,
+        GeneralisedMixedFit, Inference, LargestFactor, LinearFit, MixedFit, Origin, Posterior, PriorSet,
     )
 }  # fmt: skip
+RENAMED = {("Posterior", "b"): "effects"}  # fields of files that were written before they got another name
 PLAIN = (bool, int, str, type(None))
 LIST, MAP, RECORD, NUMBER = "list", "map", "record", "number"
 ARRAY, FRAME, INDEX, DAY, MOMENT = "array", "frame", "index", "day", "moment"
@@ -181,7 +183,7 @@ class Reader:
         if name not in RECORDS:
             raise FileError(f"the file holds a record {name!r}, which this hiermod does not know")
         known: dict[str, Field[Any]] = {field.name: field for field in fields(RECORDS[name]) if field.init}
-        content = value["fields"]
+        content = {RENAMED.get((name, field), field): item for field, item in value["fields"].items()}
         unknown = set(content) - set(known)
         missing = [
             field.name

@@ -92,12 +92,9 @@ def chain_energy(fit: BayesianFit) -> Energy:
 
 def _scalars(fit: BayesianFit) -> dict[str, np.ndarray]:
     """Every parameter but the group effects, in the order of ``fit.parameters()``."""
-    from hiermod.bayes.posterior import Draws, labelled
+    from hiermod.bayes.posterior import labelled
 
-    record = fit.record
-    found = labelled(
-        Draws(record.beta, record.b, record.sd, record.corr, record.sigma, record.auxiliary), fit.design, effects=False
-    )
+    found = labelled(fit.record, fit.design, effects=False)
     return {name: draws for name, draws in found if np.isfinite(draws).all()}
 
 

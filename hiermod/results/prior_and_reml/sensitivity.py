@@ -134,7 +134,7 @@ def _by_quadrature(fit: BayesianFit) -> tuple[Scaled, str] | None:
     record = replace(
         record,
         beta=record.beta[:, ::step],
-        b=tuple(one[:, ::step] for one in record.b),
+        effects=tuple(one[:, ::step] for one in record.b),
         sd=tuple(one[:, ::step] for one in record.sd),
         corr=tuple(None if one is None else one[:, ::step] for one in record.corr),
     )

@@ -20,6 +20,7 @@ from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import joint_variance
 from hiermod.kernel import conditional
 from hiermod.kernel.threads import SHORT, suitable_threads
+from hiermod.results.level_draws import level_moments
 from hiermod.results.residual_checks.lowess import lowess
 from hiermod.results.residual_checks.qq_bands import local_level, uniform_band
 from hiermod.results.tables import check_group, check_level, effects_frame, stack_effects
@@ -180,8 +181,10 @@ def _effect_variances(fit: Any, i: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     """(J, k) estimates of block i, (k,) their variance in the population, (J, k) what is unknown of each."""
     record = fit.record
     if isinstance(record, Posterior):
-        draws = record.b[i]
-        return draws.mean(axis=(0, 1)), np.square(record.sd[i]).mean(axis=(0, 1)), draws.var(axis=(0, 1))
+        block = fit.design.blocks[i]
+        parts = [level_moments(fit.design, record, [block], block.labels, one) for one in record.level_parts(i)]
+        mean, sd = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+        return mean, np.square(record.sd[i]).mean(axis=(0, 1)), np.square(sd)
     if isinstance(record, LinearFit | GeneralisedLinearFit):
         raise UnsupportedError(f"{fit.formula!r} has no group effects: there is no second level to look at")
     unknown = conditional.covariance_blocks(record.problem, record.factor, with_fixed=True)[i]
