@@ -10,6 +10,7 @@ import pytest
 from bayes_density import correlation_from_partials, hand_logp, random_point
 from scipy import stats
 
+from hiermod.bayes.centred_sums import shares
 from hiermod.bayes.graph import build_bambi
 from hiermod.bayes.quiet import collected
 from hiermod.errors import ArgumentError, UnsupportedError
@@ -190,6 +191,59 @@ def test_chosen_factors_are_sampled_as_sums_with_their_common_coefficients(data,
                 jacobian += _back_to_z(design, block, block.factor in sums, center, moved)
         expected = hand_logp(moved, design, PRIORS, eta=1.5, center=center and design.has_intercept) - jacobian
         assert log_density(graph, point) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize(
+    ("formula", "parts"),
+    [
+        ("y ~ x + size + (1 | g)", {"Intercept": {"Intercept": 0, "size": 1}}),
+        ("y ~ x * size + (x | g)", {"Intercept": {"Intercept": 0, "size": 1}, "x": {"x": 0, "x:size": 1}}),
+        ("y ~ x * size + (x || g)", {"Intercept": {"Intercept": 0, "size": 1}, "x": {"x": 0, "x:size": 1}}),
+        ("y ~ 0 + x + size + (1 | g)", {"Intercept": {"size": 1}}),
+        ("y ~ x * size + (1 | g)", {"Intercept": {"Intercept": 0, "size": 1}}),
+    ],
+)
+def test_predictors_that_describe_the_levels_are_in_the_sums(data, formula, parts, center):
+    """A group's own intercept is beta_0 + gamma size_j + b_j, its slope of x beta_x + delta size_j + b_j."""
+    sizes = dict(zip("abcdef", [1.0, -2.0, 0.5, 3.0, -0.3, 0.9], strict=True))  # power 0: of the level itself
+    data = data.assign(size=data["g"].map(sizes))
+    design = build_design(formula, data)
+    graph = build(design, center_predictors=center, centred={"g": 1.0}).backend.model
+    point = random_point(graph, np.random.default_rng(8))
+    beta = {name: float(point[name]) for name in design.common}
+    if center and design.has_intercept:
+        means = dict(zip(design.common, design.X.mean(axis=0), strict=True))
+        beta["Intercept"] -= sum(means[name] * value for name, value in beta.items() if name != "Intercept")
+    moved, jacobian = dict(point), 0.0
+    for block in design.blocks:
+        of_levels = np.array([sizes[level] for level in block.levels])
+        sds = np.array([np.exp(point[f"{column.variable}_sigma_log__"]) for column in block.columns])
+        R = np.eye(block.size)
+        if block.size > 1:
+            partials = 1 / (1 + np.exp(-point[f"{block.corr_name}_partial_offset_logodds__"]))
+            R = correlation_from_partials(partials, block.size)
+        b = [
+            point[f"{column.variable}_centred_offset"]
+            - sum(beta[name] * of_levels**power for name, power in parts[label].items())
+            for label, column in zip(block.labels, block.columns, strict=True)
+        ]
+        scale = sds[:, None] * np.linalg.cholesky(R)
+        for column, z in zip(block.columns, np.linalg.solve(scale, np.array(b)), strict=True):
+            moved[f"{column.variable}_offset"] = z
+        jacobian += len(block.levels) * np.linalg.slogdet(scale)[1]
+    expected = hand_logp(moved, design, PRIORS, eta=1.5, center=center and design.has_intercept) - jacobian
+    assert log_density(graph, point) == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_predictor_of_the_levels_of_two_factors_is_in_the_sum_that_knows_it_least(data):
+    data = data.assign(inner=data["g"] + data["h"], size=data["g"].map(dict(zip("abcdef", range(6), strict=True))))
+    design = build_design("y ~ size + x + (1 | g) + (1 | inner)", data)
+    for less, more in (("g", "inner"), ("inner", "g")):
+        found = shares(design, design.blocks, {less: 0.1, more: 0.5})
+        assert set(found) == {(more, "Intercept")}
+        assert set(found[more, "Intercept"]) == {design.common.index("Intercept"), design.common.index("size")}
 
 
 def _back_to_z(design: Design, block: Any, has_sums: bool, center: bool, point: dict[str, np.ndarray]) -> float:

@@ -194,18 +194,6 @@ def test_group_effects_are_centred_where_the_data_know_them():
             assert found.centred["g"] == pytest.approx(np.sqrt(tau2 / levels), rel=1e-4)
 
 
-def test_a_factor_that_a_predictor_describes_is_not_centred():
-    """grouseticks, YEAR and HEIGHT_s by brood: bulk ESS of YEAR[96] 9 of 1,000 draws centred, 68 otherwise (seed 1)."""
-    data = grouped(10, 200, 1.0)
-    data["within"] = np.tile(np.arange(200.0), 10)
-    data["between"] = data["g"].astype(float)
-    inside = choose_centring(Model("y ~ within + (1 | g)", data))
-    assert set(inside.centred) == {"g"}
-    across = choose_centring(Model("y ~ within + between + (1 | g)", data))
-    assert across.centred == {}
-    assert "but between describes its levels" in across.words
-
-
 def test_what_the_person_asks_for_and_what_has_no_quick_fit_is_left():
     data = grouped(10, 50, 1.0)
     asked = choose_centring(Model("y ~ 1 + (1 | g)", data, noncentered=True))

@@ -25,7 +25,7 @@ class Slot:
     variable: str
     position: int | None
     mean: Any = 0.0  # the mu of its prior, when that is a number
-    common: Any = 0.0  # the common coefficient that is sampled together with its effects, where a block is centred
+    common: Any = 0.0  # what common predictors add, for all or per level, sampled with its effects where it is centred
 
     def pick(self, value: Any) -> Any:
         """This column's part of something with one entry per coefficient of the variable, or one for all."""
@@ -123,8 +123,8 @@ def _centered(model: Any, one: Correlated, rows: list[list[Any]]) -> list[Any]:
     """The block's effects, one free (J,) per column: Normal given the columns before it, so that no matrix is solved.
 
     (b_i - mu_i) / sigma_i = (L z)_i, and so b_i given z_1 .. z_(i-1) is Normal(mu_i + sigma_i sum L_ij z_j, sigma_i
-    L_ii), where z_i = ((b_i - mu_i) / sigma_i - sum L_ij z_j) / L_ii.  What is sampled is b_i plus the common
-    coefficient: hierarchical centring (Gelfand, Sahu and Carlin 1995, Biometrika 82, 479-488)."""
+    L_ii), where z_i = ((b_i - mu_i) / sigma_i - sum L_ij z_j) / L_ii.  What is sampled is b_i plus what
+    the common predictors add to each level: hierarchical centring (centred_sums.py)."""
     effects: list[Any] = []
     z: list[Any] = []
     for i, (slot, row) in enumerate(zip(one.slots, rows, strict=True)):

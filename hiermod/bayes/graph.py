@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hiermod import _versions
+from hiermod.bayes.centred_sums import shares, sum_of
 from hiermod.bayes.priors import PriorSet, resolve_priors
 from hiermod.bayes.quiet import collected
 from hiermod.errors import ArgumentError, UnsupportedError
@@ -33,8 +34,7 @@ def build_bambi(
     """A built ``bambi.Model``; its ``backend.model`` is the PyMC graph with correlated blocks.  Takes about a second.
 
     noncentered: "auto" or True samples group effects as sd * standard normal, False as they are.  With "auto", those of
-    the factors in ``centred`` are sampled as sums with their common coefficients; where several factors vary the same
-    one, the factor with the largest number there.
+    the factors in ``centred`` are sampled as sums with what the common predictors add to their levels (centred_sums).
     Raises UnsupportedError where Bambi's model would not be the Design's, saying how to write it instead."""
     if noncentered not in (True, False, "auto"):
         raise ArgumentError(f"noncentered is {noncentered!r}; it must be True, False or 'auto'")
@@ -254,9 +254,10 @@ def _patch(
     if means:
         graph = pm.do(graph, means)
     work = []
+    numbers = {block.factor: _numbers(terms[block.columns[0].variable], block) for block in changed}
     sums = {
-        (factor, label): _coefficient(graph, design, label, bool(model.center_predictors))
-        for label, factor in _one_factor_each(changed, design, centred).items()
+        (factor, label): sum_of(graph, design, parts, numbers[factor], bool(model.center_predictors))
+        for (factor, label), parts in shares(design, changed, centred).items()
     }
     for block in (*changed, *beside):
         slots = []
@@ -276,27 +277,10 @@ def _patch(
     model.backend.model = correlate(graph, work)
 
 
-def _one_factor_each(blocks: list[Block], design: Design, centred: Mapping[str, float]) -> dict[str, str]:
-    """Common coefficient -> the centred factor whose effects are sampled as sums with it: where several vary it, the
-    one that leaves it least known, by the sd of its effects' mean that ``centred`` has for the factor."""
-    found: dict[str, str] = {}
-    for block in sorted((one for one in blocks if one.factor in centred), key=lambda one: centred[one.factor]):
-        found |= {label: block.factor for label in block.labels if label in design.common}
-    return found
-
-
-def _coefficient(graph: Any, design: Design, label: str, center_predictors: bool) -> Any:
-    """The common coefficient as the formula means it; Bambi's graph has the intercept at the predictors' means."""
-    parts: dict[int, Any] = {}
-    for term in dict.fromkeys(design.common_terms):
-        where = [i for i, owner in enumerate(design.common_terms) if owner == term]
-        variable = graph[term]
-        parts |= {i: variable if variable.ndim == 0 else variable[j] for j, i in enumerate(where)}
-    at = design.common.index(label)
-    if label != "Intercept" or not center_predictors:
-        return parts[at]
-    means = design.X.mean(axis=0)
-    return sum((-means[i] * one for i, one in parts.items() if i != at), parts[at])
+def _numbers(term: Any, block: Block) -> np.ndarray:
+    """The block's number of each of Bambi's levels, (J,)."""
+    place = {str(level): i for i, level in enumerate(block.levels)}
+    return np.array([place[str(level)] for level in term.groups])
 
 
 def _is_number(value: Any) -> bool:

@@ -3,9 +3,7 @@
 Papaspiliopoulos, Roberts and Skold (2007, Statistical Science 22, 59-73): samplers of centred effects are fast where
 the data inform them well, of non-centred ones where they do not.  How well is read off a quick fit by REML or ML: the
 share of the variance between groups that the data take away, 1 - condsd^2 / tau^2, at the smallest tau that the data
-leave plausible: near tau = 0 centred effects meet the funnel, and few levels leave tau uncertain.  A factor whose
-levels a common predictor describes (it is constant within them) is never centred: their own intercepts would take that
-predictor's part, and the two would move against each other."""
+leave plausible: near tau = 0 centred effects meet the funnel, and few levels leave tau uncertain."""
 
 from __future__ import annotations
 
@@ -48,32 +46,17 @@ def choose_centring(model: Any) -> Centring:
         return Centring({}, "non-centred, since no quick fit by maximum likelihood is to be had")
     shares = _shares(model.spec, fit)
     levels = model.spec.ngroups
-    described = _described(model.spec)
     spread = fit.varcorr().query("term2.isna()").groupby("group", sort=False)["sdcor"].first()
     centred = {
         factor: float(spread[factor] / np.sqrt(levels[factor]))
         for factor, share in shares.items()
-        if _pessimistic(share, levels[factor]) >= LEAST_SHARE and factor not in described
+        if _pessimistic(share, levels[factor]) >= LEAST_SHARE
     }
     parts = [
-        f"{factor} {'centred' if factor in centred else 'non-centred'} (the data take away {share:.0%} of the variance"
-        + (f", but {described[factor]} describes its levels)" if factor in described else ")")
+        f"{factor} {'centred' if factor in centred else 'non-centred'} (the data take away {share:.0%} of the variance)"
         for factor, share in shares.items()
     ]
     return Centring(centred, ", ".join(parts))
-
-
-def _described(design: Any) -> dict[str, str]:
-    """factor -> the first common predictor that does not change within its levels."""
-    found: dict[str, str] = {}
-    for block in design.blocks:
-        order = np.argsort(block.codes, kind="stable")
-        inside = np.diff(block.codes[order]) == 0
-        for j, label in enumerate(design.common):
-            same = not np.diff(design.X[order, j])[inside].any()
-            if label != "Intercept" and same and block.factor not in found:
-                found[block.factor] = label
-    return found
 
 
 def _pessimistic(share: float, levels: int) -> float:
