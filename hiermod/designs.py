@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from hiermod.arguments import check_count
 from hiermod.errors import ArgumentError
 
 
@@ -26,7 +27,7 @@ def between(
     >>> hm.designs.between(subjects=4)["condition"].tolist()
     ['control', 'treatment', 'control', 'treatment']
     """
-    subjects, repeats = _count("subjects", subjects, len(levels)), _count("repeats", repeats)
+    subjects, repeats = check_count("subjects", subjects, len(levels)), check_count("repeats", repeats)
     ids = np.repeat(np.arange(subjects), repeats)
     return pd.DataFrame({subject: _labels("S", subjects, ids), condition: _factor(levels, ids % len(levels))})
 
@@ -45,7 +46,7 @@ def within(
     >>> hm.designs.within(subjects=20, levels=["a", "b", "c"], repeats=2).shape
     (120, 2)
     """
-    subjects, repeats = _count("subjects", subjects), _count("repeats", repeats)
+    subjects, repeats = check_count("subjects", subjects), check_count("repeats", repeats)
     ids, codes, _ = _grid(subjects, len(levels), repeats)
     return pd.DataFrame({subject: _labels("S", subjects, ids), condition: _factor(levels, codes)})
 
@@ -72,7 +73,7 @@ def crossed(
     """
     if assign not in ("latin-square", "subject", "item"):
         raise ArgumentError(f"assign must be 'latin-square', 'subject' or 'item', got {assign!r}")
-    subjects, items = _count("subjects", subjects), _count("items", items)
+    subjects, items = check_count("subjects", subjects), check_count("items", items)
     ids, cells = _grid(subjects, items)
     codes = {"latin-square": ids + cells, "subject": ids, "item": cells}[assign] % len(levels)
     columns = {subject: _labels("S", subjects, ids), item: _labels("I", items, cells)}
@@ -88,10 +89,10 @@ def longitudinal(
     >>> hm.designs.longitudinal(subjects=2, times=[0, 1, 7])["time"].tolist()
     [0.0, 1.0, 7.0, 0.0, 1.0, 7.0]
     """
-    values = np.asarray(times, dtype=float) if np.ndim(times) else np.arange(_count("times", times), dtype=float)
+    values = np.asarray(times, dtype=float) if np.ndim(times) else np.arange(check_count("times", times), dtype=float)
     if values.size == 0 or not np.isfinite(values).all():
         raise ArgumentError(f"times must be a whole number of at least 1, or numbers; got {times!r}")
-    ids, steps = _grid(_count("subjects", subjects), len(values))
+    ids, steps = _grid(check_count("subjects", subjects), len(values))
     return pd.DataFrame({subject: _labels("S", subjects, ids), time: values[steps]})
 
 
@@ -109,16 +110,10 @@ def nested(sizes: Mapping[str, int] | None = None) -> pd.DataFrame:
     sizes = {"school": 20, "classroom": 3, "pupil": 10} if sizes is None else dict(sizes)
     if len(sizes) < 2:
         raise ArgumentError("nested() needs at least two levels: the groups, and the rows within them")
-    counts = [_count(name, size) for name, size in sizes.items()]
+    counts = [check_count(name, size) for name, size in sizes.items()]
     codes = _grid(*counts)
     names = list(sizes)[:-1]
     return pd.DataFrame({n: _labels(n[0].upper(), sizes[n], c) for n, c in zip(names, codes, strict=False)})
-
-
-def _count(name: str, value: object, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return int(value)
 
 
 def _grid(*sizes: int) -> tuple[np.ndarray, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.arguments import check_count
 from hiermod.errors import ArgumentError
 
 Seed = int | np.random.Generator | None
@@ -33,7 +34,7 @@ def outlier(participants: int = 20, shift: float = 30.0, *, random_seed: Seed = 
     2.12
     0.16
     """
-    rng, n = np.random.default_rng(random_seed), _count(participants, 3)
+    rng, n = np.random.default_rng(random_seed), check_count("participants", participants, 3)
     own = rng.normal(0.0, 0.5, n)
     value = np.concatenate([1 + own, 3 + own]) + rng.normal(0.0, 0.5, 2 * n)
     value[[n - 1, 2 * n - 1]] += shift
@@ -59,7 +60,7 @@ def different_slopes(participants: int = 20, *, random_seed: Seed = 1) -> pd.Dat
     >>> hm.stories.different_slopes().shape
     (40, 3)
     """
-    rng, n = np.random.default_rng(random_seed), _count(participants, 3)
+    rng, n = np.random.default_rng(random_seed), check_count("participants", participants, 3)
     value = np.concatenate([rng.normal(0.0, 1.0, n), rng.normal(0.0, 0.3, n)])
     return _told(
         _two(value, ("1", "2")),
@@ -83,8 +84,8 @@ def simpson(participants: int = 20, rows: int = 10, *, random_seed: Seed = 1) ->
     >>> [bool(hm.Model(formula, d).reml().fixef().loc["x", "estimate"] > 0) for formula in d.attrs["formulas"]]
     [True, False]
     """
-    rng, n = np.random.default_rng(random_seed), _count(participants, 3)
-    k = _count(rows, 2, "rows")
+    rng, n = np.random.default_rng(random_seed), check_count("participants", participants, 3)
+    k = check_count("rows", rows, 2)
     own = np.sort(rng.normal(0.0, 8.0, n))
     x = np.repeat(np.sort(rng.uniform(0.0, 1.0, n)), k) + rng.uniform(-0.25, 0.25, n * k)
     y = np.repeat(own, k) - 10 * x + rng.normal(0.0, 0.4, n * k)
@@ -114,7 +115,7 @@ def paired(participants: int = 20, difference: float = 0.2, *, random_seed: Seed
     >>> bool(abs(row["t"] - t) < 1e-6), round(float(row["df"]), 4)
     (True, 19.0)
     """
-    rng, n = np.random.default_rng(random_seed), _count(participants, 3)
+    rng, n = np.random.default_rng(random_seed), check_count("participants", participants, 3)
     noise, own = 0.1 / np.sqrt(2), rng.normal(0.0, 1.0, n)
     value = np.concatenate([own, own + difference]) + rng.normal(0.0, noise, 2 * n)
     return _told(
@@ -140,7 +141,7 @@ def regression_to_mean(participants: int = 200, selected: float = 0.1, *, random
     >>> d[d["selected"]].groupby("test", observed=True)["value"].mean().round(0).tolist()
     [74.0, 88.0]
     """
-    rng, n = np.random.default_rng(random_seed), _count(participants, 3)
+    rng, n = np.random.default_rng(random_seed), check_count("participants", participants, 3)
     if not 0 < selected < 1:
         raise ArgumentError(f"selected must be a share between 0 and 1, got {selected!r}")
     own = rng.normal(0.0, 10.0, n)
@@ -171,7 +172,7 @@ def admissions(applicants: int = 4500, *, random_seed: Seed = 1) -> pd.DataFrame
     0.6
     -0.0
     """
-    rng, n = np.random.default_rng(random_seed), _count(applicants, 100, "applicants")
+    rng, n = np.random.default_rng(random_seed), check_count("applicants", applicants, 100)
     chance = np.array([0.65, 0.60, 0.35, 0.33, 0.25, 0.07])
     women = np.array([0.06, 0.02, 0.32, 0.20, 0.21, 0.19])  # where they apply
     men = np.array([0.31, 0.21, 0.12, 0.15, 0.07, 0.14])
@@ -202,12 +203,6 @@ def _two(value: np.ndarray, levels: Sequence[str], name: str = "condition") -> p
 
 def _labels(codes: np.ndarray) -> pd.Categorical:
     return pd.Categorical.from_codes(codes, categories=[str(i + 1) for i in range(int(codes.max()) + 1)])
-
-
-def _count(value: object, least: int, name: str = "participants") -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return int(value)
 
 
 def _told(frame: pd.DataFrame, truth: Mapping[str, float], formulas: Sequence[str], lesson: str) -> pd.DataFrame:

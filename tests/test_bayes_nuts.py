@@ -19,13 +19,15 @@ import pandas as pd
 import pytest
 
 from hiermod import _versions
+from hiermod.arguments import resolve_seed
 from hiermod.bayes.graph import build_bambi
-from hiermod.bayes.nuts import check_method, resolve_seed, sample
+from hiermod.bayes.nuts import check_method, sample
 from hiermod.bayes.posterior import Posterior
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
+from hiermod.progress import someone_watches
 
 REFERENCE = Path(__file__).parent / "reference" / "posterior"
 CASES = {  # tests/reference/posterior/README.md
@@ -219,8 +221,6 @@ def test_nothing_is_printed_and_nothing_is_left_changed(sleepstudy, capfd):
 
 
 def test_progress_bar_only_where_someone_watches(monkeypatch):
-    from hiermod.bayes import nuts
-
     class Terminal:
         def __init__(self, answer: bool) -> None:
             self.answer = answer
@@ -230,13 +230,13 @@ def test_progress_bar_only_where_someone_watches(monkeypatch):
 
     for answer in (True, False):
         monkeypatch.setattr(sys, "stderr", Terminal(answer))
-        assert nuts._someone_watches() is answer
+        assert someone_watches() is answer
 
 
 def test_impossible_numbers_are_refused(sleepstudy):
     model, design = sleepstudy
     for wrong, error, words in [
-        ({"draws": 0}, ArgumentError, "draws is 0"),
+        ({"draws": 0}, ArgumentError, "draws must be a whole number of at least 4, got 0"),
         ({"chains": 2.5}, ArgumentTypeError, "chains must be a whole number"),
         ({"target_accept": 1.5}, ArgumentError, "between 0 and 1"),
         ({"random_seed": "one"}, ArgumentTypeError, "random_seed must be"),

@@ -424,9 +424,9 @@ def test_few_chains_or_draws_are_spoken_of():
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
-        ({"draws": 0}, ArgumentError, "draws is 0"),
+        ({"draws": 0}, ArgumentError, "draws must be a whole number of at least 4, got 0"),
         ({"draws": 2.5}, ArgumentTypeError, "draws must be a whole number"),
-        ({"chains": 0}, ArgumentError, "chains is 0"),
+        ({"chains": 0}, ArgumentError, "chains must be a whole number of at least 1, got 0"),
         ({"random_seed": -1}, ArgumentError, "random_seed is -1"),
         ({"draws": 10**8}, ArgumentError, "GB"),
     ],

@@ -239,5 +239,5 @@ def test_designs_have_the_rows_and_crossings_they_name():
     ],
 )
 def test_designs_refuse_what_makes_no_design(call):
-    with pytest.raises(ArgumentError):
+    with pytest.raises((ArgumentError, ArgumentTypeError)):
         call()

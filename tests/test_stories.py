@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import hiermod as hm
-from hiermod.errors import ArgumentError, SingularFitWarning
+from hiermod.errors import ArgumentError, ArgumentTypeError, SingularFitWarning
 
 STORIES = ["outlier", "different_slopes", "simpson", "paired", "regression_to_mean", "admissions"]
 
@@ -137,5 +137,5 @@ def test_departments_explain_the_admissions():
     ],
 )
 def test_stories_refuse_what_tells_nothing(call):
-    with pytest.raises(ArgumentError):
+    with pytest.raises((ArgumentError, ArgumentTypeError)):
         call()

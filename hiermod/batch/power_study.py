@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.arguments import check_count, resolve_seed
 from hiermod.batch.checkpoint import Checkpoint
 from hiermod.batch.extended import sized_frames
 from hiermod.batch.power_jobs import CHUNK, COLUMNS, Plan, PowerWorker, chunks
@@ -20,9 +21,9 @@ from hiermod.batch.simulated_fits import SimulatedFits, frozen_priors
 from hiermod.batch.term_tests import check_method, term_columns
 from hiermod.bayes.priors import resolve_priors
 from hiermod.errors import ArgumentError, DesignError, FileError, FitError
-from hiermod.frequentist.bootstrap import as_done, check_count, resolved_seed
+from hiermod.jobs import as_done
+from hiermod.progress import Report, progress
 from hiermod.results.keeping.fingerprint import design_fingerprint
-from hiermod.results.progress import progress
 from hiermod.results.tables import check_level
 from hiermod.simulation import Simulator, simulator
 
@@ -79,9 +80,7 @@ def power(
     >>> found.table["power"].tolist()
     [0.38, 0.58, 0.86]
     """
-    check_count("fits", fits)
-    check_count("cores", cores)
-    check_count("draws", draws)
+    fits, cores, draws = check_count("fits", fits), check_count("cores", cores), check_count("draws", draws)
     check_level(alpha, "alpha")
     options: dict[str, Any] = {
         "family": family,
@@ -102,23 +101,24 @@ def power(
     store = None if checkpoint is None else Checkpoint(checkpoint)
     if random_seed is None and store is not None and store.header is not None:
         random_seed = store.header.get("seed")
-    seed = resolved_seed(random_seed)
+    seed = resolve_seed(random_seed)
     frozen = {}
     if chosen == "bayes":
         frozen = {size: frozen_priors(s, resolve_priors(priors, s.design, family), seed) for size, s in made.items()}
     elif priors is not None:
         raise ArgumentError(f"priors= is for method='bayes'; the method is {chosen!r}")
-    plan = Plan(made, frozen, name, chosen, int(draws), seed)
+    plan = Plan(made, frozen, name, chosen, draws, seed)
     marks = {size: design_fingerprint(one.design)[:16] for size, one in made.items()}
     if store is not None:
         settings: dict[str, Any] = {"work": "power", "formula": formula, "term": name}
         settings |= {"family": first.family, "link": first.link, "method": chosen}
         settings |= {"truth": first.truth(), "seed": seed, "chunk": CHUNK[chosen]}
         if chosen == "bayes":
-            settings |= {"priors": {k: str(v) for k, v in (priors or {}).items()}, "draws": int(draws)}
+            settings |= {"priors": {k: str(v) for k, v in (priors or {}).items()}, "draws": draws}
         store.begin(settings)
-    parts = _work(plan, marks, int(fits), int(cores), store, progress("power", progressbar))
-    return _result(formula, name, chosen, float(alpha), plan, parts, int(fits))
+    with progress("power", progressbar) as report:
+        parts = _work(plan, marks, fits, cores, store, report)
+    return _result(formula, name, chosen, float(alpha), plan, parts, fits)
 
 
 def _work(
@@ -127,7 +127,7 @@ def _work(
     fits: int,
     cores: int,
     store: Checkpoint | None,
-    report: Callable[[int, int], None] | None,
+    report: Report | None,
 ) -> dict[tuple[int, int], dict[str, Any]]:
     """Every chunk, those of the file first.  A chunk that the file has with fewer fits is made again."""
     wanted = [job for size in plan.simulators for job in chunks(size, fits, plan.method)]
@@ -146,7 +146,7 @@ def _work(
     left = [j for j in wanted if len(parts.get((j.size, j.chunk), {"p": ()})["p"]) < j.fits]
     done, total = 0, sum(job.fits for job in left)
     if left:
-        for index, part in as_done(PowerWorker(plan), left, min(cores, len(left))):
+        for index, part in as_done(PowerWorker(plan), left, cores):
             job = left[index]
             record = {**part, "design": marks[job.size]}
             if store is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.arguments import check_count, resolve_seed
 from hiermod.batch.recovery_jobs import RANKED, THIN, Fits, RecoveryWorker, Study, chunks, parameter_draws
 from hiermod.batch.recovery_result import Recovery
 from hiermod.batch.simulated_fits import CHAINS, SimulatedFits, frozen_priors
@@ -18,9 +19,9 @@ from hiermod.bayes.default_priors import GaussianPriors, gaussian_priors
 from hiermod.bayes.priors import resolve_priors
 from hiermod.errors import ArgumentError, FitError, UnsupportedError
 from hiermod.formula.catalogue import GENERALISED
-from hiermod.frequentist.bootstrap import check_count, resolved_seed, run_jobs
+from hiermod.jobs import run_jobs
 from hiermod.model import Model
-from hiermod.results.progress import progress
+from hiermod.progress import progress
 from hiermod.results.tables import LEVEL, check_level
 from hiermod.simulation import response_column, simulator
 
@@ -73,13 +74,11 @@ def recovery(
     >>> found.table.loc[("time", "REML"), ["truth", "mean"]].round(1).tolist()
     [2.0, 2.0]
     """
-    check_count("fits", fits)
-    check_count("cores", cores)
-    check_count("draws", draws)
+    fits, cores, draws = check_count("fits", fits), check_count("cores", cores), check_count("draws", draws)
     level = check_level(level)
     if truth not in ("given", "prior"):
         raise ArgumentError(f"truth must be 'given' or 'prior', got {truth!r}")
-    seed = resolved_seed(random_seed)
+    seed = resolve_seed(random_seed)
     options: dict[str, Any] = {
         "family": family,
         "link": link,
@@ -96,7 +95,7 @@ def recovery(
         if fixef is not None or varcorr is not None or sigma is not None:
             raise ArgumentError("truth='prior' draws the parameters: leave fixef, varcorr and sigma out")
         model = _model(formula, data, priors, options)
-        made, names, drawn = _from_prior(model, formula, data, options, int(fits), seed)
+        made, names, drawn = _from_prior(model, formula, data, options, fits, seed)
         frozen = gaussian_priors(model.spec, model._priors, model.center_predictors)
     else:
         made = simulator(formula, data, fixef, varcorr, sigma, **options)
@@ -108,10 +107,10 @@ def recovery(
     for method in chosen:
         if method != "Bayes":
             SimulatedFits(made, reml=method == "REML")  # raises here, not in a process
-    study = Study(made, names, frozen, bool(profile), level, int(draws), seed, drawn)
-    parts: list[Fits] = run_jobs(
-        RecoveryWorker(study), chunks(chosen, int(fits)), int(cores), progress("recovery", progressbar)
-    )
+    study = Study(made, names, frozen, bool(profile), level, draws, seed, drawn)
+    jobs = chunks(chosen, fits)
+    with progress("recovery", progressbar) as report:
+        parts: list[Fits] = run_jobs(RecoveryWorker(study), jobs, cores, report, [job[0] for job in jobs])
     return _result(study, parts, formula)
 
 

@@ -14,11 +14,11 @@ import numpy as np
 from scipy import special
 
 from hiermod import _versions
+from hiermod.arguments import check_count, resolve_seed
 from hiermod.bayes.effect_draws import Effects, draw_batch, draw_one
 from hiermod.bayes.marginal_density import MarginalDensity
 from hiermod.bayes.metropolis import accepted, choose
 from hiermod.bayes.mode import find_mode
-from hiermod.bayes.nuts import check_count, resolve_seed
 from hiermod.bayes.on_demand import LARGEST, EffectsOnDemand, blocks_on_demand, on_demand
 from hiermod.bayes.posterior import Draws, Inference, Posterior, assess
 from hiermod.bayes.proposal import Mixture, Weighted, adapt, defended, effective_share, grow, laplace, split, weigh

@@ -5,7 +5,6 @@ The same seed gives the same draws however many cores run; nothing is printed un
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from hiermod import _versions
+from hiermod.arguments import check_count, resolve_seed
 from hiermod.bayes.interrupts import interruptible
 from hiermod.bayes.posterior import Inference, Posterior, assess, extract
 from hiermod.bayes.quiet import collected
-from hiermod.errors import ArgumentError, ArgumentTypeError, FitError, UnsupportedError, nearest
+from hiermod.errors import ArgumentError, FitError, UnsupportedError, nearest
 from hiermod.formula.design import Design
+from hiermod.progress import someone_watches
 
 ENGINES = {"nutpie": ("nutpie",), "pymc": ("pymc",), "numpyro": ("jax", "numpyro"), "blackjax": ("jax", "blackjax")}
 TARGET_ACCEPT = 0.9
@@ -73,7 +74,7 @@ def sample(
         "tune": int(tune),
         "chains": int(chains),
         "cores": min(int(chains), cores or _processors()),
-        "progressbar": bool(progressbar) and _someone_watches(),
+        "progressbar": bool(progressbar) and someone_watches(),
         "target_accept": TARGET_ACCEPT if target_accept is None else float(target_accept),
     }
     start = time.perf_counter()
@@ -124,42 +125,10 @@ def check_method(name: str) -> str:
     return name
 
 
-def resolve_seed(random_seed: int | np.random.Generator | None) -> int:
-    """The seed to use and record: the int given, one drawn from the Generator, or a fresh one."""
-    if isinstance(random_seed, np.random.Generator):
-        return int(random_seed.integers(2**31 - 1))
-    if random_seed is None:
-        return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
-    if isinstance(random_seed, bool) or not isinstance(random_seed, int | np.integer):
-        raise ArgumentTypeError(
-            f"random_seed must be None, an int or a numpy Generator, got {type(random_seed).__name__}"
-        )
-    if not 0 <= random_seed < 2**32:
-        raise ArgumentError(f"random_seed is {random_seed}; it must lie between 0 and 2**32 - 1")
-    return int(random_seed)
-
-
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise ArgumentTypeError unless ``value`` is a whole number, ArgumentError unless it is at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ArgumentTypeError(f"{name} must be a whole number, got {value!r}")
-    if value < least:
-        raise ArgumentError(f"{name} is {value}; it must be at least {least}")
-
-
 def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _someone_watches() -> bool:
-    """A terminal, or a notebook: only there is a progress bar readable."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if shell is not None and type(shell).__name__ == "ZMQInteractiveShell":
-        return True
-    return sys.stderr is not None and sys.stderr.isatty()
 
 
 @contextmanager

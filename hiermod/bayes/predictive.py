@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod import _versions
-from hiermod.bayes.nuts import check_count, resolve_seed
+from hiermod.arguments import check_count, resolve_seed
 from hiermod.bayes.posterior import Posterior
 from hiermod.errors import ArgumentError
 from hiermod.formula.design import Design

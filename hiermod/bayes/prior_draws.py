@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from hiermod import _versions
+from hiermod.arguments import check_count, resolve_seed
 from hiermod.bayes.coordinates import correlation_factor, lkj_shapes
 from hiermod.bayes.idata import build_idata, linear_predictor
 from hiermod.bayes.laws import IMPROPER, law_or_none
-from hiermod.bayes.nuts import check_count, resolve_seed
 from hiermod.bayes.posterior import Inference, Posterior, extract
 from hiermod.bayes.prior_table import Entry
 from hiermod.errors import UnsupportedError

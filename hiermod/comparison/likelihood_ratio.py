@@ -18,9 +18,9 @@ from hiermod.frequentist.linear import LinearFit, fit_linear
 from hiermod.frequentist.mixed import MixedFit, fit_mixed
 from hiermod.frequentist.nested import nesting
 from hiermod.frequentist.null_distribution import NullDistribution, Record, null_distribution
+from hiermod.progress import progress
 from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.glmm import GeneralisedFit
-from hiermod.results.intervals import Bar, someone_watches
 from hiermod.results.noted import noted
 from hiermod.results.targets import choice
 
@@ -157,12 +157,8 @@ def _simulated(
     progressbar: bool,
 ) -> NullDistribution:
     """The statistic's law under the smaller model; warns when refits failed."""
-    bar = Bar("likelihood ratios") if progressbar and someone_watches() else None
-    try:
-        found = null_distribution(small.record, large.record, draws, random_seed, cores, bar)
-    finally:
-        if bar is not None:
-            bar.close()
+    with progress("likelihood ratios", progressbar) as report:
+        found = null_distribution(small.record, large.record, draws, random_seed, cores, report)
     if found.failed or found.not_converged:
         warn(
             f"of {draws} simulated likelihood ratios of {small.name!r} and {large.name!r} {found.failed} failed and "

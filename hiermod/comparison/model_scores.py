@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.bayes.nuts import resolve_seed
+from hiermod.arguments import resolve_seed
 from hiermod.comparison.weights import METHODS, model_weights
 from hiermod.errors import ArgumentError, ArgumentTypeError, HiermodWarning, nearest, warn
 from hiermod.results.bayesian import BayesianFit

@@ -5,16 +5,11 @@ nan with a sentence, never a stop."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 
 import numpy as np
 
-from hiermod.errors import FitError, HiermodError, listing
+from hiermod.errors import HiermodError, listing
 from hiermod.formula.design import Block, Design
 from hiermod.formula.rank import estimable_columns
 from hiermod.frequentist.deletion import Deletion, held_deletion, measured
@@ -24,9 +19,7 @@ from hiermod.frequentist.glm import fit_glm
 from hiermod.frequentist.linear import LinearFit, fit_linear
 from hiermod.frequentist.mixed import MixedFit, fit_mixed
 from hiermod.frequentist.seen_rows import Record
-from hiermod.kernel.threads import SHORT, suitable_threads
-
-CHUNK = 8  # refits that a process is given at a time
+from hiermod.jobs import run_jobs
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +38,7 @@ def refitted_deletion(
     """Leave out each unit and fit again.  Leverages are those of the fit.  The numbers do not depend on ``cores``."""
     held = held_deletion(record, design, codes, labels)
     U = len(labels)
-    found = list(_run(record, design, codes, U, min(int(cores), -(-U // CHUNK))))
+    found = run_jobs(DeletionWorker((record, design, codes)), range(U), cores)
     change = np.asarray(record.beta) - np.array([one.beta for one in found])
     parameters = variance_parameters(record) - np.array([one.parameters for one in found]).reshape(U, -1)
     kept = design.estimable
@@ -143,35 +136,13 @@ def _fit(record: Record, design: Design) -> Record:
     return fit_glm(design, family, link)
 
 
-_job: tuple[Record, Design, np.ndarray] | None = None  # of a child process
+class DeletionWorker:
+    """Refits without one unit as work for processes."""
 
+    def __init__(self, source: tuple[Record, Design, np.ndarray]) -> None:
+        self.source = source
 
-def _begin(record: Record, design: Design, codes: np.ndarray) -> None:
-    """In a child: keep the data; Ctrl-C is the parent's affair."""
-    global _job
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _job = (record, design, codes)
-
-
-def _child(unit: int) -> Refitted:
-    if _job is None:
-        raise FitError("a process for refits was not prepared")
-    record, design, codes = _job
-    with suitable_threads(SHORT):
+    def run(self, unit: int) -> Refitted:
+        """The refit without the rows whose code is ``unit``."""
+        record, design, codes = self.source
         return _one(record, design, codes == unit)
-
-
-def _run(record: Record, design: Design, codes: np.ndarray, U: int, cores: int) -> Iterator[Refitted]:
-    """The refits in the order of the units."""
-    if cores <= 1:
-        with suitable_threads(SHORT):
-            yield from (_one(record, design, codes == u) for u in range(U))
-        return
-    try:
-        with ProcessPoolExecutor(cores, get_context("spawn"), _begin, (record, design, codes)) as pool:
-            yield from pool.map(_child, range(U), chunksize=CHUNK)
-    except BrokenProcessPool as error:
-        raise FitError(
-            "the processes of the refits ended early. In a script, put what it does under "
-            "if __name__ == '__main__': (new processes import the script); or use cores=1."
-        ) from error

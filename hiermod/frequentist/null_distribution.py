@@ -6,16 +6,18 @@ response simulated from the smaller model, as fitted by maximum likelihood, is r
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from hiermod.arguments import check_count, resolve_seed
 from hiermod.errors import FitError
 from hiermod.formula.design import FrozenArrays
-from hiermod.frequentist.bootstrap import check_count, counted, resolved_seed, run_jobs, worker_of
+from hiermod.frequentist.bootstrap import counted, worker_of
 from hiermod.frequentist.bootstrap_worker import Fit
 from hiermod.frequentist.generalised_refit import GeneralisedRecord
+from hiermod.jobs import run_jobs
+from hiermod.progress import Report
 
 SAME = 1e-6  # two statistics nearer than this are equal: what two searches may differ by
 LOST = 1e-4  # a statistic this far below 0: the larger model's refit stopped short of its maximum
@@ -70,19 +72,18 @@ def null_distribution(
     draws: int = 1000,
     random_seed: int | np.random.Generator | None = None,
     cores: int = 1,
-    report: Callable[[int, int], None] | None = None,
+    report: Report | None = None,
 ) -> NullDistribution:
     """Both fits by maximum likelihood, of the same rows.  The numbers do not depend on ``cores``.
 
     ArgumentError for draws or cores below 1; FitError when no refit succeeds."""
-    check_count("draws", draws)
-    check_count("cores", cores)
-    seed = resolved_seed(random_seed)
+    draws, cores = check_count("draws", draws), check_count("cores", cores)
+    seed = resolve_seed(random_seed)
     pair = Pair((small, large))
     size = min(pair.small.chunk, pair.large.chunk)
-    counts = [min(size, int(draws) - start) for start in range(0, int(draws), size)]
+    counts = [min(size, draws - start) for start in range(0, draws, size)]
     jobs = list(zip(counts, np.random.default_rng(seed).spawn(len(counts)), strict=True))
-    parts = run_jobs(pair, jobs, int(cores), report)
+    parts = run_jobs(pair, jobs, cores, report, counts)
     statistic = np.concatenate([part[0] for part in parts])
     messages = counted(message for part in parts for message in part[2])
     failed = int((~np.isfinite(statistic)).sum())

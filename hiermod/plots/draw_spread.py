@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from hiermod.errors import ArgumentError, UnknownNameError, nearest
+from hiermod.arguments import check_count
+from hiermod.errors import UnknownNameError, nearest
 from hiermod.plots.style import COLOURS, new_axes, styled
 from hiermod.results.groups.group_lines import group_rows
 from hiermod.results.groups.spread_path import NO_POOLING, SpreadPath, spread_path
@@ -131,9 +132,8 @@ def pooling_animation(
     ``IPython.display.HTML(animation.to_jshtml())``.  The rest as ``pooling_steps``'s.  ArgumentError for frames."""
     from matplotlib.animation import FuncAnimation
 
-    if isinstance(frames, bool) or not isinstance(frames, (int, np.integer)) or frames < 5:
-        raise ArgumentError(f"frames must be a whole number of at least 5, got {frames!r}")
-    path = spread_path(fit, group, film_scales(int(frames)))
+    frames = check_count("frames", frames, 5)
+    path = spread_path(fit, group, film_scales(frames))
     lines = path.lines(x)
     x = str(lines.columns[2])
     by_scale = {scale: part for scale, part in lines.groupby("scale", sort=False)}

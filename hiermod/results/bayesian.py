@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from hiermod._versions import ess_bulk, ess_tail, mcse, r_hat
+from hiermod.arguments import check_count
 from hiermod.bayes.default_priors import GaussianPriors
 from hiermod.bayes.posterior import Draws, Inference, Posterior, part_of
 from hiermod.errors import UnsupportedError
 from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.design import Design
-from hiermod.frequentist.bootstrap import check_count
 from hiermod.results import bayesian_text, row_draws
 from hiermod.results.bayesian_predict import Predictor, sigma_of_rows
 from hiermod.results.level_draws import level_table

@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from hiermod.arguments import check_count
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Block, Design
-from hiermod.frequentist.bootstrap import check_count
 from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit, joint_variance
 from hiermod.frequentist.refit import refit

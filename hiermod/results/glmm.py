@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hiermod.arguments import check_count
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Design
-from hiermod.frequentist.bootstrap import check_count
 from hiermod.frequentist.generalised_record import GeneralisedMixedFit
 from hiermod.frequentist.generalised_refit import refit
 from hiermod.frequentist.glm import GeneralisedLinearFit

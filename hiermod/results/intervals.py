@@ -5,9 +5,7 @@ in words, and is warned of where a limit is missing."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,6 +17,7 @@ from hiermod.frequentist.held import Parameter
 from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.profile_curves import Fit as Profiled
 from hiermod.frequentist.profile_curves import Profile, parameters_of, profile
+from hiermod.progress import progress
 from hiermod.results.tables import LEVEL, check_level, quantile
 
 UNESTIMABLE = "not estimable: earlier columns explain it"
@@ -43,12 +42,8 @@ def profile_record(
 ) -> Profile:
     """Profiles of the parameters named (default: all).  UnknownNameError for a name that the fit does not have."""
     chosen = _chosen(record.design, parameters_of(record), parameters)
-    bar = Bar("profile") if progressbar and someone_watches() else None
-    try:
-        return profile(record, check_level(level), chosen, bar)
-    finally:
-        if bar is not None:
-            bar.close()
+    with progress("profile", progressbar) as report:
+        return profile(record, check_level(level), chosen, report)
 
 
 def profile_limits(
@@ -97,12 +92,8 @@ def bootstrap_record(
     record: Record, draws: int = 1000, random_seed: Seed = None, cores: int = 1, progressbar: bool = True
 ) -> Bootstrap:
     """Refits of simulated responses; warns ConvergenceWarning when some failed."""
-    bar = Bar("bootstrap") if progressbar and someone_watches() else None
-    try:
-        found = bootstrap(record, draws, random_seed, cores, bar)
-    finally:
-        if bar is not None:
-            bar.close()
+    with progress("bootstrap", progressbar) as report:
+        found = bootstrap(record, draws, random_seed, cores, report)
     failed, unsure = int(found.failed.sum()), int((~found.converged & ~found.failed).sum())
     if failed or unsure:
         parts = [f"{failed} failed and are left out"] * bool(failed)
@@ -190,34 +181,3 @@ def _t_limits(record: LinearFit, level: float, parameters: Sequence[str] | None)
     pairs = zip(record.beta - half, record.beta + half, strict=True)
     rows = dict(zip(design.common, pairs, strict=True))
     return _table(design, rows, parameters, {"method": "t", "level": level, "notes": {}})
-
-
-def someone_watches() -> bool:
-    """A terminal, or a notebook: only there is a progress bar readable."""
-    shell = sys.modules.get("IPython")
-    if shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell":
-        return True
-    return sys.stderr is not None and sys.stderr.isatty()
-
-
-class Bar:
-    """done / total on one line of stderr, from the second second on."""
-
-    def __init__(self, what: str, write: Callable[[str], object] | None = None) -> None:
-        self.what, self.write = what, write or sys.stderr.write
-        self.began, self.drawn = time.monotonic(), 0
-
-    def __call__(self, done: int, total: int) -> None:
-        """Draw how far it is."""
-        seconds = time.monotonic() - self.began
-        if seconds < 1.0:
-            return
-        filled, left = 30 * done // total, seconds * (total - done) / done
-        text = f"{self.what} {'█' * filled}{'·' * (30 - filled)} {done}/{total}, {left:.0f} s left"
-        self.write("\r" + text.ljust(self.drawn))
-        self.drawn = len(text)
-
-    def close(self) -> None:
-        """Leave the line as it was."""
-        if self.drawn:
-            self.write("\r" + " " * self.drawn + "\r")

@@ -5,13 +5,9 @@ log p(y_u | y_train) = log E[p(y_u | y_train, phi)] over draws of phi given y_tr
 
 from __future__ import annotations
 
-import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -20,16 +16,17 @@ from hiermod import _versions
 from hiermod.bayes.default_priors import GaussianPriors
 from hiermod.bayes.marginal import sample_marginal
 from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
-from hiermod.errors import DesignError, FitError
+from hiermod.errors import DesignError
 from hiermod.formula.design import Design
+from hiermod.jobs import run_jobs
 from hiermod.kernel.conditioning import WhitenedTerm
 from hiermod.kernel.structure import merge
+from hiermod.progress import Report
 from hiermod.scores.folds import Fold
 from hiermod.scores.held_out import held_out
 from hiermod.scores.phi import phi_from_draws
 from hiermod.scores.rows import Rows, Units, stack_units, take_rows
 
-Report = Callable[[int, int], None]
 MAX_R_HAT, MIN_ESS = 1.05, 100.0  # of a refit, before its words are passed on: an elpd needs less than a table does
 
 
@@ -66,8 +63,6 @@ class ExactRefits:
         """Refit without the fold's rows and score its units.
 
         DesignError where the rows that stay do not determine a coefficient or a variance."""
-        from threadpoolctl import threadpool_limits
-
         part = take_rows(self.design, fold.train)
         try:
             density = marginal_density(part, self.priors)
@@ -82,8 +77,7 @@ class ExactRefits:
         phi = np.zeros((*record.shape, 0))
         if density.coordinates.d:
             phi = phi_from_draws(density.coordinates, record.sd, record.corr, record.sigma)
-        with threadpool_limits(limits=1, user_api="blas"):
-            logs = new_rows(self.design, density, fold, phi.reshape(-1, phi.shape[-1]))
+        logs = new_rows(self.design, density, fold, phi.reshape(-1, phi.shape[-1]))
         elpd, mcse = log_mean_exp(logs.reshape(*phi.shape[:2], -1))
         how = record.inference
         doubtful = how.divergences > 0 or how.max_r_hat > MAX_R_HAT or how.min_ess_bulk < MIN_ESS
@@ -141,45 +135,17 @@ def _nests(design: Design, density: MarginalDensity, train: np.ndarray, rows: np
 
 
 # --- over processes ------------------------------------------------------------------------------------------------
-_refits: ExactRefits | None = None  # of a child process
+class FoldWorker:
+    """The refits as work for processes."""
 
+    def __init__(self, refits: ExactRefits) -> None:
+        self.source = refits
 
-def _begin(refits: ExactRefits) -> None:
-    """In a child: prepare once; Ctrl-C is the parent's affair."""
-    global _refits
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _refits = refits
-
-
-def _child(fold: Fold) -> LeftOut:
-    if _refits is None:
-        raise FitError("a process for refits was not prepared")
-    return _refits(fold)
+    def run(self, fold: Fold) -> LeftOut:
+        """One fold's answer; each fold has a seed of its own."""
+        return self.source(fold)
 
 
 def run_exact(refits: ExactRefits, folds: Sequence[Fold], cores: int, report: Report | None = None) -> list[LeftOut]:
-    """Every fold's answer, in order.  Each has a seed of its own, so the numbers do not depend on ``cores``."""
-    found: list[LeftOut | None] = [None] * len(folds)
-    for done, (index, one) in enumerate(_each(refits, folds, min(cores, len(folds))), start=1):
-        found[index] = one
-        if report is not None:
-            report(done, len(folds))
-    return [one for one in found if one is not None]
-
-
-def _each(refits: ExactRefits, folds: Sequence[Fold], cores: int) -> Iterator[tuple[int, LeftOut]]:
-    if cores == 1:
-        yield from ((index, refits(fold)) for index, fold in enumerate(folds))
-        return
-    pool = ProcessPoolExecutor(cores, get_context("spawn"), initializer=_begin, initargs=(refits,))
-    try:
-        futures: dict[Future[LeftOut], int] = {pool.submit(_child, fold): i for i, fold in enumerate(folds)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool as error:
-        raise FitError(
-            "the processes for the refits ended early. In a script, put what it does under "
-            "if __name__ == '__main__': (new processes import the script); or use cores=1."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    """Every fold's answer, in order; the numbers do not depend on ``cores``."""
+    return run_jobs(FoldWorker(refits), folds, cores, report)

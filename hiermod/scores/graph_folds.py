@@ -14,7 +14,8 @@ from hiermod import _versions
 from hiermod.bayes.masked_graph import LOGS, nutpie_sampler, pymc_sampler
 from hiermod.bayes.quiet import collected
 from hiermod.errors import FitError
-from hiermod.scores.exact_folds import MAX_R_HAT, LeftOut, Report, log_mean_exp
+from hiermod.progress import Report
+from hiermod.scores.exact_folds import MAX_R_HAT, LeftOut, log_mean_exp
 from hiermod.scores.folds import Fold
 
 DIVERGENT = 0.01  # share of divergent transitions worth a word

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hiermod.bayes.nuts import resolve_seed
+from hiermod.arguments import resolve_seed
 from hiermod.errors import (
     ArgumentTypeError,
     ConvergenceWarning,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from hiermod.bayes.nuts import check_count
+from hiermod.arguments import check_count
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import FrozenArrays
 from hiermod.results.predictive.replicates import bayesian_record, kind_of, replicates

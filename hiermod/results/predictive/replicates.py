@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from hiermod import _versions
+from hiermod.arguments import check_count
 from hiermod.bayes import predictive
-from hiermod.bayes.nuts import check_count
 from hiermod.bayes.posterior import Posterior
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, nearest
 from hiermod.formula.design import FrozenArrays

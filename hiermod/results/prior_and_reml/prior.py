@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.bayes.nuts import check_count
+from hiermod.arguments import check_count
 from hiermod.bayes.prior_draws import PriorDraws, prior_idata
 from hiermod.bayes.prior_table import priors_frame
 from hiermod.errors import ArgumentError, ArgumentTypeError

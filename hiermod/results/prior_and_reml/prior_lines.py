@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from hiermod.arguments import check_count
 from hiermod.bayes.idata import linear_predictor
-from hiermod.bayes.nuts import check_count
 from hiermod.bayes.prior_draws import PriorDraws, some_draws
 from hiermod.errors import UnknownNameError, UnsupportedError, nearest
 from hiermod.formula.design import Block, Design

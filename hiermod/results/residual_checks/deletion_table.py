@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from hiermod.arguments import check_count
 from hiermod.errors import ArgumentError, UnknownNameError, nearest
 from hiermod.formula.design import Design
 from hiermod.frequentist.deletion import Deletion, held_deletion
@@ -23,14 +24,13 @@ MEASURES = ("cooks_distance", "mdffits", "covratio", "leverage", "leverage_commo
 
 def deletion_table(fit: FrequentistFit, group: str | None, refit: bool, cores: int) -> pd.DataFrame:
     """What ``FrequentistFit.influence`` returns."""
-    if isinstance(cores, bool) or not isinstance(cores, int | np.integer) or cores < 1:
-        raise ArgumentError(f"cores must be a whole number of at least 1, got {cores!r}")
+    cores = check_count("cores", cores)
     codes, labels = units(fit.design, group)
     if len(labels) < 2:
         raise ArgumentError(f"{group!r} has one level: without it no row is left to fit")
     names = tuple(str(label) for label in labels)
     if refit:
-        found = refitted_deletion(fit.record, fit.design, codes, names, int(cores))
+        found = refitted_deletion(fit.record, fit.design, codes, names, cores)
     else:
         found = held_deletion(fit.record, fit.design, codes, names)
     table = _columns(fit, found, labels, group)

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hiermod.arguments import check_count
 from hiermod.bayes.posterior import Posterior
-from hiermod.errors import ArgumentError
 from hiermod.formula.design import FrozenArrays
 from hiermod.results.links import response_draws
 from hiermod.results.summary import Section, Summary
@@ -104,10 +104,9 @@ def simulated_residuals(
 
     Frequentist fits simulate at the estimates, Bayesian ones from the posterior predictive distribution.  conditional:
     hold the group effects (at their estimates; Bayesian: at their draws) instead of drawing new ones."""
-    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 20:
-        raise ArgumentError(f"draws must be a whole number of at least 20, got {draws!r}")
+    draws = check_count("draws", draws, 20)
     rng = np.random.default_rng(random_seed)
-    simulated = _conditional(fit, int(draws), rng) if conditional else fit.simulate(int(draws), rng).to_numpy()  # type: ignore[attr-defined]
+    simulated = _conditional(fit, draws, rng) if conditional else fit.simulate(draws, rng).to_numpy()  # type: ignore[attr-defined]
     observed = np.asarray(fit.design.y, dtype=float)
     together = np.column_stack([observed, simulated])
     scaled = ranks(together, rng)
@@ -131,7 +130,7 @@ def simulated_residuals(
         outside=over[:, 0].astype(int) - under[:, 0].astype(int),
         index=fit.design.index,
         names=names,
-        draws=int(draws),
+        draws=draws,
         conditional=bool(conditional),
         family=fit.family,
     )

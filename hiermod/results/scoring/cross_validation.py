@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hiermod.arguments import check_count, resolve_seed
 from hiermod.bayes.marginal_density import marginal_density
-from hiermod.bayes.nuts import resolve_seed
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError, listing
-from hiermod.results.progress import progress
+from hiermod.progress import progress
 from hiermod.results.scoring.row_likelihood import AT_ONCE, row_log_likelihood
 from hiermod.results.scoring.score_record import make_score
 from hiermod.results.tables import check_group
@@ -41,8 +41,7 @@ def kfold(
 ) -> Score:
     """K-fold cross-validation; see ``BayesianFit.kfold``."""
     design = fit.design
-    if isinstance(cores, bool) or not isinstance(cores, int | np.integer) or cores < 1:
-        raise ArgumentError(f"cores must be a whole number of at least 1, got {cores!r}")
+    cores = check_count("cores", cores)
     unit, labels, members = _units(fit, group)
     count = len(members)
     folds = _number_of_folds(k, count, "rows" if group is None else f"levels of {group}")
@@ -58,7 +57,7 @@ def kfold(
     first, second = np.random.SeedSequence(seed).generate_state(2) >> 1
     fold = divide(count, folds, np.random.default_rng(int(first)), strata)
     jobs = make_folds(fold, members, design.nobs, int(second))
-    how, answers = _run(fit, jobs, int(cores), progressbar)
+    how, answers = _run(fit, jobs, cores, progressbar)
     found = _gather(jobs, answers, count)
     alone = folds == count
     return make_score(
@@ -103,19 +102,18 @@ def _number_of_folds(k: int | str, count: int, what: str) -> int:
 def _run(fit: BayesianFit, jobs: list[Fold], cores: int, progressbar: bool) -> tuple[str, list[LeftOut]]:
     """How, in words, and every job's answer."""
     chains, draws = fit.record.shape
-    report = progress("refits", progressbar)
     if fit.priors is not None and _integrates(fit, fit.priors):
-        return EXACT, run_exact(ExactRefits(fit.design, fit.priors, draws, chains), jobs, cores, report)
+        with progress("refits", progressbar) as report:
+            return EXACT, run_exact(ExactRefits(fit.design, fit.priors, draws, chains), jobs, cores, report)
     graph = _graph(fit)
     from hiermod.bayes.nuts import check_method
     from hiermod.scores.graph_folds import run_graph
 
     method = "pymc" if fit.inference.method == "pymc" else check_method("nutpie")
     tune = fit.inference.tune or TUNE
-    answers = run_graph(
-        graph, fit.design.nobs, jobs, draws=draws, tune=tune, chains=chains, cores=cores, method=method, report=report
-    )
-    return GRAPH, answers
+    settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "method": method}
+    with progress("refits", progressbar) as report:
+        return GRAPH, run_graph(graph, fit.design.nobs, jobs, report=report, **settings)
 
 
 def _integrates(fit: BayesianFit, priors: GaussianPriors) -> bool:
