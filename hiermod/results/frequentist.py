@@ -261,10 +261,20 @@ class FrequentistFit(Fit):
     ) -> pd.DataFrame:
         """Confidence intervals: lower, upper.
 
-        "profile": of the ML deviance, for a REML fit too, as lme4 does; sds, correlations, sigma and coefficients.
-        "wald": the coefficients, normal quantiles (lm: t).  "bootstrap": parametric, percentiles of ``draws`` refits;
-        ``cores`` processes give the same numbers as one.  parameters: only these, by their names in ``parameters()``.
-        ``attrs["notes"]`` says why a limit is missing."""
+        "profile": of the ML deviance, for a REML fit too, as lme4 does (generalised fits: of the likelihood that was
+        fitted, Laplace's or the quadrature's); coefficients, sds, correlations, sigma.  "wald": the coefficients,
+        normal quantiles (lm: t).  "bootstrap": parametric, percentiles of ``draws`` refits; ``cores`` processes give
+        the same numbers as one.  parameters: only these, by their names in ``parameters()``.
+        ``attrs["notes"]`` says why a limit is missing.
+
+        >>> import hiermod as hm
+        >>> d = hm.load_dataset("cbpp")
+        >>> fit = hm.Model("p(incidence, size) ~ period + (1 | herd)", d, family="binomial").ml()
+        >>> fit.confint(parameters=["1|herd_sigma"]).round(3)
+                      lower  upper
+        parameter
+        1|herd_sigma  0.346    1.1
+        """
         choice("method", method, ("profile", "wald", "bootstrap"))
         level = check_level(level)
         if method == "profile":

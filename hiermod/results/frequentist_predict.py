@@ -29,7 +29,7 @@ def linear_predictor(record: Record, X: np.ndarray, rows: Rows, offset: np.ndarr
 
 def predict(design: Design, record: Record, request: Request) -> pd.DataFrame:
     """The table of a checked request: estimate, and lower and upper when it asks for an interval."""
-    rows = _rows(design, request)
+    rows = request.group_rows(design)
     estimate = linear_predictor(record, request.rows.X, rows, request.rows.offset)
     table = pd.DataFrame({"estimate": estimate}, index=request.rows.index)
     if request.level is None:
@@ -38,16 +38,6 @@ def predict(design: Design, record: Record, request: Request) -> pd.DataFrame:
     df = float(record.df_residual) if least_squares else np.inf  # type: ignore[union-attr]
     half = quantile(request.level, df) * np.sqrt(_variance(design, record, request, rows))
     return table.assign(lower=estimate - half, upper=estimate + half)
-
-
-def _rows(design: Design, request: Request) -> Rows:
-    """Level codes and values per block: no level outside target "conditional", nothing at all for the population."""
-    m = len(request.rows)
-    nobody = np.full(m, -1)
-    if request.target == "population":
-        return [(nobody, np.zeros((m, block.size))) for block in design.blocks]
-    codes = request.rows.codes if request.target == "conditional" else (nobody,) * len(design.blocks)
-    return list(zip(codes, request.rows.values, strict=True))
 
 
 def _variance(design: Design, record: Record, request: Request, rows: Rows) -> np.ndarray:

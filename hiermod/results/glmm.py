@@ -196,41 +196,6 @@ class GeneralisedFit(FrequentistFit):
         check_count("draws", draws)
         return glmm_predict.simulate(self.design, self.record, int(draws), np.random.default_rng(random_seed))
 
-    def confint(
-        self,
-        level: float = LEVEL,
-        method: str = "profile",
-        parameters: Sequence[str] | None = None,
-        *,
-        draws: int = 1000,
-        random_seed: int | np.random.Generator | None = None,
-        cores: int = 1,
-        progressbar: bool = True,
-    ) -> pd.DataFrame:
-        """Confidence intervals: lower, upper.
-
-        "profile": of the likelihood that was fitted (Laplace's, or the quadrature's): coefficients, sds, correlations.
-        "wald": the coefficients, normal quantiles.  "bootstrap": parametric, percentiles of ``draws`` refits; ``cores``
-        processes give the same numbers as one.  parameters: only these, by their names in ``parameters()``.
-        ``attrs["notes"]`` says why a limit is missing.
-
-        >>> import hiermod as hm
-        >>> d = hm.load_dataset("cbpp")
-        >>> fit = hm.Model("p(incidence, size) ~ period + (1 | herd)", d, family="binomial").ml()
-        >>> fit.confint(parameters=["1|herd_sigma"]).round(3)
-                      lower  upper
-        parameter
-        1|herd_sigma  0.346    1.1
-        """
-        choice("method", method, ("profile", "wald", "bootstrap"))
-        level = check_level(level)
-        if method == "profile":
-            return intervals.profile_limits(self.record, level, parameters, progressbar)
-        if method == "bootstrap":
-            found = intervals.bootstrap_record(self.record, draws, random_seed, cores, progressbar)
-            return intervals.bootstrap_limits(self.record, found, level, parameters)
-        return self.fixef(level=level)[["lower", "upper"]]
-
     def anova(self, ddf: str | None = None) -> pd.DataFrame:
         """Not for generalised models: compare nested fits with ``hm.lrt``."""
         raise UnsupportedError(f"F tests are for Gaussian models, not family {self.family!r}: compare fits with hm.lrt")

@@ -27,7 +27,7 @@ WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 def predict(design: Design, record: Record, request: Request) -> pd.DataFrame:
     """The table of a checked request: estimate, and lower and upper when it asks for an interval."""
-    rows, X = _rows(design, request), request.rows.X
+    rows, X = request.group_rows(design), request.rows.X
     eta = X @ np.nan_to_num(np.array(record.beta)) + request.rows.offset
     spread = np.zeros(len(eta))
     if isinstance(record, GeneralisedMixedFit):
@@ -47,16 +47,6 @@ def predict(design: Design, record: Record, request: Request) -> pd.DataFrame:
         half = quantile(request.level) * se
         lower, upper = likelihood.mean(eta - half), likelihood.mean(eta + half)
     return table.assign(lower=lower, upper=upper)
-
-
-def _rows(design: Design, request: Request) -> Rows:
-    """Level codes and values per block: no level outside target "conditional", nothing at all for the population."""
-    m = len(request.rows)
-    nobody = np.full(m, -1)
-    if request.target == "population":
-        return [(nobody, np.zeros((m, block.size))) for block in design.blocks]
-    codes = request.rows.codes if request.target == "conditional" else (nobody,) * len(design.blocks)
-    return list(zip(codes, request.rows.values, strict=True))
 
 
 def _averaged(likelihood: Likelihood, eta: np.ndarray, sd: np.ndarray) -> np.ndarray:

@@ -39,6 +39,14 @@ class Request:
     trials: np.ndarray | None = None
     parts: Mapping[str, NewRows] = field(default_factory=dict)
 
+    def group_rows(self, design: Design) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Level codes (m,) and values (m, k) per block: -1 outside target "conditional", zeros for the population."""
+        nobody = np.full(len(self.rows), -1)
+        if self.target == "population":
+            return [(nobody, np.zeros((len(self.rows), block.size))) for block in design.blocks]
+        codes = self.rows.codes if self.target == "conditional" else (nobody,) * len(design.blocks)
+        return list(zip(codes, self.rows.values, strict=True))
+
 
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """``value`` when it is one of ``allowed``, else ArgumentError with the nearest."""
