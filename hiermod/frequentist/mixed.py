@@ -11,13 +11,13 @@ from functools import cached_property
 import numpy as np
 
 from hiermod.errors import DesignError, FitError, UnsupportedError
-from hiermod.formula.design import Design, FrozenArrays, read_only
+from hiermod.formula.design import Design, read_only
+from hiermod.frequentist.at_theta import AtTheta
 from hiermod.frequentist.optimise import Convergence, Minimum, minimise_scaled
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.covariance import null_directions, positive_columns
 from hiermod.kernel.criterion import Problem, build_problem
-from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.start import curvature_guess, opposed_start, start_x
 from hiermod.kernel.threads import suitable_threads
 
@@ -27,7 +27,7 @@ ZERO = 1e-5  # a diagonal element of the whitened Lambda below this is tried at 
 
 
 @dataclass(frozen=True, eq=False)
-class MixedFit(FrozenArrays):
+class MixedFit(AtTheta):
     """A linear mixed model at its optimum.  Blocks stand in formula order, theta in lme4's.
 
     Arrays are read-only.  beta and vcov_beta are nan for columns that are not estimable."""
@@ -53,32 +53,9 @@ class MixedFit(FrozenArrays):
     fitted: np.ndarray  # (n,) offset + X beta + Z b
 
     @property
-    def loglik(self) -> float:
-        """Log likelihood with its constants (the REML one for a REML fit)."""
-        return -0.5 * self.criterion
-
-    @property
-    def converged(self) -> bool:
-        """The gradient is zero and no direction goes down."""
-        return self.convergence.converged
-
-    @property
     def residuals(self) -> np.ndarray:
         """(n,) y - fitted."""
         return self.design.y - self.fitted
-
-    @property
-    def covariance(self) -> tuple[np.ndarray, ...]:
-        """Sigma = sigma^2 Lambda Lambda' of each block, (k, k), units of y squared."""
-        return tuple(self.sigma**2 * Lam @ Lam.T for Lam in self.Lambda)
-
-    @cached_property
-    def factor(self) -> Factorisation:
-        """The blocked Cholesky factor at theta."""
-        factor = self.problem.factorise(self.theta)
-        if factor is None:
-            raise FitError("the penalised normal equations could not be factorised again at the optimum")
-        return factor
 
     @cached_property
     def hessian(self) -> np.ndarray:
@@ -91,18 +68,6 @@ class MixedFit(FrozenArrays):
             down = self.problem.criterion_and_gradient(self.theta - step, self.reml)[1]
             rows.append((up - down) / (2.0 * step[i]))
         return read_only(0.5 * (np.array(rows) + np.array(rows).T))
-
-    @cached_property
-    def cond_cov(self) -> tuple[np.ndarray, ...]:
-        """(J, k, k) per block: covariance of b given theta, sigma and beta (lme4's condVar)."""
-        return tuple(
-            read_only(self.sigma**2 * block) for block in conditional.covariance_blocks(self.problem, self.factor)
-        )
-
-    @property
-    def cond_sd(self) -> tuple[np.ndarray, ...]:
-        """(J, k) per block: lme4's condsd.  Rounding may leave -1e-17 where a variance is 0."""
-        return tuple(np.sqrt(np.einsum("jaa->ja", block).clip(min=0.0)) for block in self.cond_cov)
 
 
 def fit_mixed(design: Design, reml: bool = True, start: np.ndarray | None = None) -> MixedFit:
