@@ -10,7 +10,7 @@ import pytest
 from bayes_density import correlation_from_partials, hand_logp, random_point
 from scipy import stats
 
-from hiermod.bayes.centred_sums import shares
+from hiermod.bayes.centred_sums import totals
 from hiermod.bayes.graph import build_bambi
 from hiermod.bayes.quiet import collected
 from hiermod.errors import ArgumentError, UnsupportedError
@@ -237,13 +237,53 @@ def test_predictors_that_describe_the_levels_are_in_the_sums(data, formula, part
     assert log_density(graph, point) == pytest.approx(expected, rel=1e-10)
 
 
-def test_a_predictor_of_the_levels_of_two_factors_is_in_the_sum_that_knows_it_least(data):
+@pytest.mark.stack
+@pytest.mark.parametrize("centred", [{"g": 0.5, "inner": 0.1}, {"g": 0.1, "inner": 0.5}, {"inner": 0.1}, {"g": 0.5}])
+@pytest.mark.parametrize("left", ["1", "x", "0 + x"])
+def test_levels_inside_others_are_sampled_with_their_effects(data, centred, left):
+    """A class's own intercept is beta_0 + gamma size_j + b_school + b_class, its slope beta_x + b_school + b_class."""
     data = data.assign(inner=data["g"] + data["h"], size=data["g"].map(dict(zip("abcdef", range(6), strict=True))))
-    design = build_design("y ~ size + x + (1 | g) + (1 | inner)", data)
-    for less, more in (("g", "inner"), ("inner", "g")):
-        found = shares(design, design.blocks, {less: 0.1, more: 0.5})
-        assert set(found) == {(more, "Intercept")}
-        assert set(found[more, "Intercept"]) == {design.common.index("Intercept"), design.common.index("size")}
+    design = build_design(f"y ~ x + size + ({left} | g) + ({left} | inner)", data)
+    graph = build(design, center_predictors=False, centred=centred).backend.model
+    point = random_point(graph, np.random.default_rng(8))
+    moved, jacobian = dict(point), 0.0
+    of_g: dict[str, np.ndarray] = {}
+    for block in design.blocks:  # g first
+        sds = np.array([np.exp(point[f"{column.variable}_sigma_log__"]) for column in block.columns])
+        R = np.eye(block.size)
+        if block.size > 1:
+            partials = 1 / (1 + np.exp(-point[f"{block.corr_name}_partial_offset_logodds__"]))
+            R = correlation_from_partials(partials, block.size)
+        scale = sds[:, None] * np.linalg.cholesky(R)
+        parent = np.array(["abcdef".index(level[0]) for level in block.levels])
+        if block.factor in centred:
+            b = []
+            for column in block.columns:
+                total = point[f"{column.variable}_centred_offset"]
+                total = total - (point["x"] if column.label == "x" else point["Intercept"] + point["size"] * parent)
+                b.append(total - of_g[column.label][parent] if block.factor == "inner" else total)
+            for column, z in zip(block.columns, np.linalg.solve(scale, np.array(b)), strict=True):
+                moved[f"{column.variable}_offset"] = z
+            jacobian += len(block.levels) * np.linalg.slogdet(scale)[1]
+        else:
+            b = scale @ np.array([point[f"{column.variable}_offset"] for column in block.columns])
+        if block.factor == "g":
+            of_g = dict(zip(block.labels, b, strict=True))
+    expected = hand_logp(moved, design, PRIORS, eta=1.5, center=False) - jacobian
+    assert log_density(graph, point) == pytest.approx(expected, rel=1e-10)
+
+
+def test_crossed_factors_do_not_share_a_predictor_and_nested_ones_do(data):
+    data = data.assign(inner=data["g"] + data["h"], size=data["g"].map(dict(zip("abcdef", range(6), strict=True))))
+    design = build_design("y ~ size + x + (1 | g) + (1 | inner) + (1 | f)", data)
+    both = {design.common.index("Intercept"), design.common.index("size")}
+    for owner, names in (("g", {"g", "inner"}), ("inner", {"g", "inner"}), ("f", set())):
+        found = totals(design, design.blocks, {"g": 0.1, "inner": 0.1, "f": 0.1} | {owner: 0.5})
+        for factor in ("g", "inner"):  # size is theirs in any case, the intercept only where f has it not
+            assert set(found[factor, "Intercept"].common) == (both if factor in names else both - {min(both)})
+        assert set(found["f", "Intercept"].common) == (set() if names else {design.common.index("Intercept")})
+        assert [one.block.factor for one in found["inner", "Intercept"].nesting] == ["g"]
+        assert found["g", "Intercept"].nesting == found["f", "Intercept"].nesting == []
 
 
 def _back_to_z(design: Design, block: Any, has_sums: bool, center: bool, point: dict[str, np.ndarray]) -> float:

@@ -1,39 +1,72 @@
-"""What centred group effects are sampled together with: the part of the common predictors that each level has.
+"""What centred group effects are sampled together with: everything that their levels have in common.
 
 Hierarchical centring (Gelfand, Sahu and Carlin 1995, Biometrika 82, 479-488) samples a group's own intercept and
 slopes, beta_c + b_j.  A predictor that describes the levels (the size of a school) belongs to them too: the school's
 intercept is beta_0 + gamma size_j + b_j, the mean of b_j's conditional prior, or gamma and b would move against each
-other.  With a slope, the interaction of its variable and such a predictor is the part of each group's slope."""
+other.  With a slope, the interaction of its variable and such a predictor is the part of each group's slope.  And a
+class has the effects of the school that it is in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from hiermod.formula.design import Block, Design
 
-Shares = dict[int, np.ndarray]  # common column -> (J,) what one unit of its coefficient adds to each level's effect
+
+@dataclass(frozen=True, eq=False)
+class Nesting:
+    """A column of a block whose levels hold those of another: (J,) the level that holds each, and its factor."""
+
+    block: Block
+    column: int
+    parent: np.ndarray
+    share: np.ndarray
 
 
-def shares(design: Design, blocks: Sequence[Block], centred: Mapping[str, float]) -> dict[tuple[str, str], Shares]:
-    """(factor, effect) -> the common columns sampled in its sum, each column in one sum.
+@dataclass(frozen=True, eq=False)
+class Total:
+    """What each of the J levels has besides its own effect."""
 
-    Where several could have a column, it is the effect of the factor that leaves its coefficient least known (largest
-    number in ``centred``: the sd of the mean of its effects), and of these the one of the same name."""
-    found: dict[tuple[str, str], Shares] = {}
+    common: dict[int, np.ndarray] = field(default_factory=dict)  # common column -> (J,) factor of its coefficient
+    nesting: list[Nesting] = field(default_factory=list)
+
+
+def totals(design: Design, blocks: Sequence[Block], centred: Mapping[str, float]) -> dict[tuple[str, str], Total]:
+    """(factor, effect) of the centred blocks -> what is sampled in its sum.
+
+    Where crossed factors could have a common column, it is in the sums of the one that leaves its coefficient least
+    known (largest number in ``centred``: the sd of the mean of its effects) and of those nested with it."""
+    mine = {factor: [block for block in blocks if block.factor == factor] for factor in centred}
+    found = {(factor, label): Total() for factor, own in mine.items() for block in own for label in block.labels}
     for c, name in enumerate(design.common):
-        best = (-np.inf, False)
-        chosen: tuple[tuple[str, str], np.ndarray] | None = None
-        for block in (one for one in blocks if one.factor in centred):
-            for i, label in enumerate(block.labels):
-                rank = (centred[block.factor], label == name)
-                if rank > best and (share := _share(design.X[:, c], block, block.values[:, i])) is not None:
-                    best, chosen = rank, ((block.factor, label), share)
-        if chosen is not None:
-            found.setdefault(chosen[0], {})[c] = chosen[1]
+        able = {factor: one for factor, own in mine.items() if (one := _described(design.X[:, c], own, name))}
+        owner = max(able, key=lambda factor: centred[factor], default=None)
+        for factor, (block, i, share) in able.items():
+            if factor == owner or _nested(block, able[owner][0]):  # type: ignore[index]
+                found[factor, block.labels[i]].common[c] = share
+    for factor, own in mine.items():
+        for outer in design.blocks:
+            parent = _parents(own[0], outer) if own and len(outer.levels) < len(own[0].levels) else None
+            for k, label in enumerate(outer.labels if parent is not None else ()):
+                if one := _described(outer.values[:, k], own, label):
+                    block, i, share = one
+                    found[factor, block.labels[i]].nesting.append(Nesting(outer, k, parent, share))  # type: ignore[arg-type]
     return found
+
+
+def _described(column: np.ndarray, blocks: Sequence[Block], name: str) -> tuple[Block, int, np.ndarray] | None:
+    """The effect of these blocks, of one factor, that the column is a multiple of within every level: the one of the
+    same name, else the first; with (J,) the multiples."""
+    places = [(block, i) for block in blocks for i in range(block.size)]
+    for block, i in sorted(places, key=lambda place: place[0].labels[place[1]] != name):
+        share = _share(column, block, block.values[:, i])
+        if share is not None:
+            return block, i, share
+    return None
 
 
 def _share(column: np.ndarray, block: Block, values: np.ndarray) -> np.ndarray | None:
@@ -46,10 +79,29 @@ def _share(column: np.ndarray, block: Block, values: np.ndarray) -> np.ndarray |
     return z if np.allclose(z[block.codes] * values, column, rtol=1e-9, atol=0.0) else None
 
 
-def sum_of(graph: Any, design: Design, parts: Shares, order: np.ndarray, center_predictors: bool) -> Any:
-    """The common part of each level's effect, a scalar where it is the same for all, else (J,) in the graph's order.
+def _parents(inner: Block, outer: Block) -> np.ndarray | None:
+    """(J,) the outer level that holds each inner one; None where some lie in several."""
+    parent = np.zeros(len(inner.levels), dtype=np.intp)
+    parent[inner.codes] = outer.codes
+    return parent if (parent[inner.codes] == outer.codes).all() else None
 
-    order: the Design's number of each of the graph's levels.  Bambi's intercept is that at the predictors' means."""
+
+def _nested(one: Block, other: Block) -> bool:
+    return _parents(one, other) is not None or _parents(other, one) is not None
+
+
+def sum_of(
+    graph: Any,
+    design: Design,
+    total: Total,
+    order: np.ndarray,
+    effects: Callable[[Block, int], Any],
+    center_predictors: bool,
+) -> Any:
+    """Each level's total without its own effect: a scalar if it is the same for all, else (J,) in the graph's order.
+
+    order: the Design's number of each of the graph's levels.  effects(block, column): the graph's effects (J,) of
+    another factor, in the Design's order.  Bambi's intercept is that at the predictors' means."""
     coefficients: dict[int, Any] = {}
     for term in dict.fromkeys(design.common_terms):
         where = [i for i, owner in enumerate(design.common_terms) if owner == term]
@@ -59,7 +111,9 @@ def sum_of(graph: Any, design: Design, parts: Shares, order: np.ndarray, center_
         at, means = design.common.index("Intercept"), design.X.mean(axis=0)
         others = [-means[i] * one for i, one in coefficients.items() if i != at]
         coefficients[at] = sum(others, coefficients[at])
-    total: Any = 0.0
-    for c, share in parts.items():
-        total = total + coefficients[c] * (1.0 if (share == 1.0).all() else share[order])
-    return total
+    found: Any = 0.0
+    for c, share in total.common.items():
+        found = found + coefficients[c] * (1.0 if (share == 1.0).all() else share[order])
+    for one in total.nesting:
+        found = found + effects(one.block, one.column)[one.parent[order]] * one.share[order]
+    return found

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from hiermod import _versions
-from hiermod.bayes.centred_sums import shares, sum_of
+from hiermod.bayes.centred_sums import sum_of, totals
 from hiermod.bayes.priors import PriorSet, resolve_priors
 from hiermod.bayes.quiet import collected
 from hiermod.errors import ArgumentError, UnsupportedError
-from hiermod.formula.design import Block, Design
+from hiermod.formula.design import Block, Column, Design
 
 MULTIVARIATE = ("categorical", "multinomial", "dirichlet_multinomial")  # one coefficient per response category
 
@@ -254,19 +254,24 @@ def _patch(
     if means:
         graph = pm.do(graph, means)
     work = []
-    numbers = {block.factor: _numbers(terms[block.columns[0].variable], block) for block in changed}
+    numbers = {block.factor: _numbers(terms[block.columns[0].variable], block) for block in design.blocks}
+
+    def effects(block: Block, i: int) -> Any:
+        """(J,) effects of one column in the Design's order."""
+        column = block.columns[i]
+        slot = Slot(column.variable, _position(layout, column))
+        return slot.pick(graph[column.variable])[np.argsort(numbers[block.factor])]
+
     sums = {
-        (factor, label): sum_of(graph, design, parts, numbers[factor], bool(model.center_predictors))
-        for (factor, label), parts in shares(design, changed, centred).items()
+        (factor, label): sum_of(graph, design, total, numbers[factor], effects, bool(model.center_predictors))
+        for (factor, label), total in totals(design, changed, centred).items()
     }
     for block in (*changed, *beside):
         slots = []
         for i, column in enumerate(block.columns):
-            expression = layout[column.variable]
-            position = None if expression is None else expression.index(column.level or expression[0])
             mean = terms[column.variable].prior.args.get("mu", 0.0)
             common = 0.0 if block in beside else sums.get((block.factor, block.labels[i]), 0.0)
-            slots.append(Slot(column.variable, position, mean if _is_number(mean) else 0.0, common))
+            slots.append(Slot(column.variable, _position(layout, column), mean if _is_number(mean) else 0.0, common))
         chosen = {_is_noncentered(model, terms[column.variable]) for column in block.columns}
         if len(chosen) > 1:
             raise UnsupportedError(
@@ -275,6 +280,12 @@ def _patch(
         noncentered = chosen.pop() and (block in beside or block.factor not in centred)
         work.append(Correlated(block, priors.eta.get(block.corr_name, 1.0), tuple(slots), noncentered))
     model.backend.model = correlate(graph, work)
+
+
+def _position(layout: Mapping[str, tuple[str, ...] | None], column: Column) -> int | None:
+    """Where a column stands in the vector of Bambi's variable; None for a scalar."""
+    expression = layout[column.variable]
+    return None if expression is None else expression.index(column.level or expression[0])
 
 
 def _numbers(term: Any, block: Block) -> np.ndarray:
