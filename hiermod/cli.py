@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
+import re
 import sys
-import tempfile
-import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+# Whatever takes long to import is imported in functions: Ctrl-C in its course is answered by main().
 from hiermod.errors import (
+    ArgumentError,
     ConvergenceWarning,
     FileError,
     HiermodError,
@@ -24,26 +22,47 @@ from hiermod.errors import (
     UnknownNameError,
     nearest,
 )
-from hiermod.formula.catalogue import FAMILIES
-from hiermod.model import Model
+from hiermod.formula.catalogue import FAMILIES, GENERALISED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hiermod.model import Model
 
 EXIT_INTERRUPTED = 130  # what a shell reports for a command ended by Ctrl-C
+# How Python's names of options and methods, which messages use, are written here.  In this order.
+WRITTEN_HERE = (
+    (r"\bdropna=True\b", "--dropna"),
+    (r"\b(family|weights|se)='([^']*)'", r"--\1 \2"),
+    (r"\b(weights|se)=(?!\w)", r"--\1"),
+    (r"\brandom_seed\b", "--seed"),
+    (r"\bdraws=", "--draws"),
+    (r"(?<![\w.])(reml|ml)\(\)", r"--method \1"),
+    (r"(?<![\w.])fit\(\)", "--method bayes"),
+    (
+        r"Functions of your own go in extra_namespace=\{.*\}\.",
+        "Functions of your own are for Python: make a column of the file with what it would give.",
+    ),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
-    options = _parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without Greek letters shows "?", and no traceback
-    logging.getLogger("hiermod").setLevel(logging.WARNING)
     try:
+        import logging
+
+        options = _parser().parse_args(arguments)
+        logging.getLogger("hiermod").setLevel(logging.WARNING)
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")  # a terminal without Greek letters shows "?", and no traceback
         with warnings.catch_warnings():
             warnings.simplefilter("always", HiermodWarning)
             warnings.showwarning = _show_warning
+            _check_numbers(options)
             options.run(options)
     except HiermodError as error:
-        print(f"hiermod: {error}", file=sys.stderr)
+        print(f"hiermod: {_as_options(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as "head", has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,6 +71,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("hiermod: interrupted; nothing more was written", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _as_options(message: str) -> str:
+    """A message of the package in the words of the command line.
+
+    >>> _as_options("dropna=True leaves those rows out; use family='bernoulli'")
+    '--dropna leaves those rows out; use --family bernoulli'
+    """
+    for python, here in WRITTEN_HERE:
+        message = re.sub(python, here, message)
+    return message
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    """Before anything is fitted: nobody should wait for REML to hear that a number cannot be."""
+    from hiermod.arguments import check_count, resolve_seed
+
+    check_count("--draws", options.draws, 4)
+    resolve_seed(options.seed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser("fit", help="fit a formula to a CSV file")
     fit.add_argument("formula", metavar="FORMULA", help="for example 'Reaction ~ Days + (Days | Subject)'")
     fit.add_argument("data", metavar="DATA", type=Path, help="a CSV file, .csv.gz, or .tsv, with a header")
+    fit.add_argument("--encoding", help="of the file's letters, such as latin-1 (default: UTF-8)")
     fit.add_argument("--family", default="gaussian", help=f"one of {', '.join(FAMILIES)} (default: %(default)s)")
     fit.add_argument("--weights", metavar="COLUMN", help="prior weights, as in lme4")
     fit.add_argument("--se", metavar="COLUMN", help="known residual standard deviation of each row")
@@ -84,7 +123,11 @@ def _parser() -> argparse.ArgumentParser:
         help="treat a column of numbers as a factor; may be repeated",
     )
     fit.add_argument(
-        "--method", choices=("both", "reml", "bayes"), default="both", help="which fits (default: %(default)s)"
+        "--method",
+        choices=("both", "reml", "ml", "bayes"),
+        default="both",
+        help="which fits; both: Bayes beside REML, or beside ML (Laplace) for families "
+        f"{', '.join(GENERALISED)} (default: %(default)s)",
     )
     fit.add_argument("--out", type=Path, help="also write tables, figures and report.html to this folder")
     fit.set_defaults(run=_fit)
@@ -95,16 +138,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> None:
+    import textwrap
+
     from hiermod.datasets import load_dataset
+    from hiermod.model import Model
 
     data = load_dataset("sleepstudy")
     model = Model("Reaction ~ Days + (Days | Subject)", data)
     print(f"{data.attrs['description']}\n{textwrap.fill('Source: ' + data.attrs['source'], 80)}\n")
-    _run(model, "both", options, options.out, "hiermod demo: sleepstudy")
+    _run(model, ["REML", "Bayes"], options, options.out, "hiermod demo: sleepstudy")
 
 
 def _fit(options: argparse.Namespace) -> None:
-    data = read_table(options.data)
+    from hiermod.model import Model
+
+    data = read_table(options.data, options.encoding)
     for column in options.factor:
         if column not in data.columns:
             raise UnknownNameError(
@@ -115,54 +163,113 @@ def _fit(options: argparse.Namespace) -> None:
     model = Model(
         options.formula, data, family=options.family, weights=options.weights, se=options.se, dropna=options.dropna
     )
-    method = options.method
-    if method == "both" and not _can_reml(model):
-        method = "bayes"
-        print("REML is for Gaussian models with identity link: this one is fitted by Bayes alone.\n")
-    _run(model, method, options, options.out, f"hiermod: {model.formula}")
+    _run(model, _methods(model, options.method), options, options.out, f"hiermod: {model.formula}")
 
 
-def _can_reml(model: Model) -> bool:
-    """REML needs a Gaussian model; where one is refused for another reason, that reason should be heard."""
-    return model.family == "gaussian" and model.link == "identity" and model.spec.special is None
+def _methods(model: Model, asked: str) -> list[str]:
+    """The fits to make, the frequentist one first.  Where REML or ML cannot be beside Bayes, that is said."""
+    if asked != "both":
+        return [{"reml": "REML", "ml": "ML", "bayes": "Bayes"}[asked]]
+    if model.spec.special is None and model.family in GENERALISED:
+        print(f"REML is for Gaussian models; for family {model.family!r} ML (Laplace) stands in its place.\n")
+        return ["ML", "Bayes"]
+    if model.spec.special is None and model.family == "gaussian" and model.link == "identity":
+        return ["REML", "Bayes"]
+    print("REML is for Gaussian models with identity link: this one is fitted by Bayes alone.\n")
+    return ["Bayes"]
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A table from a text file; FileError when it is not there or not a table."""
+def read_table(path: Path, encoding: str | None = None) -> pd.DataFrame:
+    """A table from a text file; FileError when it is not there or not a table.
+
+    A file whose header has no comma but semicolons (or tabs) is separated by those, with decimal commas where columns
+    become numbers by them: what spreadsheets write in countries with decimal commas."""
+    import pandas as pd
+
     if not path.is_file():
         what = "a folder, not a file" if path.is_dir() else "not there"
         raise FileError(f"{str(path)!r} is {what}: DATA must be a CSV file with a header")
+    if encoding is not None:
+        try:
+            "".encode(encoding)
+        except LookupError as error:
+            raise ArgumentError(f"--encoding {encoding}: no such encoding; try utf-8, latin-1 or cp1252") from error
     separator = "\t" if ".tsv" in path.suffixes or ".tab" in path.suffixes else ","
     try:
-        return pd.read_csv(path, sep=separator)
+        header = pd.read_csv(path, sep=separator, encoding=encoding, nrows=0).columns
+        others = [other for other in (";", "\t") if len(header) == 1 and other in header[0]]
+        if others:
+            return _other_table(path, others[0], encoding)
+        return pd.read_csv(path, sep=separator, encoding=encoding)
+    except UnicodeError as error:
+        raise FileError(_not_text(path, encoding, error)) from error
     except (ValueError, OSError, EOFError) as error:  # pandas' own errors are ValueErrors
         reason = str(error).strip().rstrip(".")
         raise FileError(f"{str(path)!r} cannot be read as a table with commas (or tabs, for .tsv): {reason}") from error
 
 
-def _run(model: Model, method: str, options: argparse.Namespace, out: Path | None, title: str) -> None:
+def _other_table(path: Path, separator: str, encoding: str | None) -> pd.DataFrame:
+    """A table with ``separator`` between columns; a column's numbers have decimal points, or else decimal commas."""
+    import pandas as pd
+
+    table = pd.read_csv(path, sep=separator, encoding=encoding)
+    commas = pd.read_csv(path, sep=separator, encoding=encoding, decimal=",")
+    numeric = pd.api.types.is_numeric_dtype
+    by_comma = [name for name in table if numeric(commas[name].dtype) and not numeric(table[name].dtype)]
+    by_point = [name for name in table if numeric(table[name].dtype) and not numeric(commas[name].dtype)]
+    if by_comma and by_point:
+        raise FileError(
+            f"{str(path)!r} has decimal commas in column {by_comma[0]!r} and points in column {by_point[0]!r}, so "
+            "1.234 may be a bit more than one or a thousand: write all numbers one way, without signs for thousands"
+        )
+    table[by_comma] = commas[by_comma]
+    shown = "tabs" if separator == "\t" else f"{separator!r}"
+    decimal = f" and decimal commas ({', '.join(map(repr, by_comma))})" if by_comma else ""
+    print(f"hiermod: note: {str(path)!r} is read with {shown} between its columns{decimal}", file=sys.stderr)
+    return table
+
+
+def _not_text(path: Path, encoding: str | None, error: UnicodeError) -> str:
+    """What to say of a file in another encoding."""
+    what = f"its letters are not written in {encoding or 'UTF-8'} ({error})"
+    if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return f"{str(path)!r} cannot be read as a table: {what}. It looks like UTF-16: give --encoding utf-16"
+    other = "latin-1" if encoding is None else "the right one"
+    return f"{str(path)!r} cannot be read as a table: {what}. Save the file as UTF-8, or give --encoding {other}"
+
+
+def _run(model: Model, methods: Sequence[str], options: argparse.Namespace, out: Path | None, title: str) -> None:
     if out is not None:
         _make_folder(out)
     fits: dict[str, Any] = {}
-    if method in ("both", "reml"):
-        fits["REML"] = model.reml()
-        print(f"{fits['REML'].summary()}\n")
-    if method in ("both", "bayes"):
-        print("Computing the posterior ...", flush=True)
-        fits["Bayes"] = model.fit(draws=options.draws, random_seed=options.seed)
-        print(f"\n{fits['Bayes'].summary()}\n")
+    for method in methods:
+        if method == "Bayes":
+            print("Computing the posterior ...", flush=True)
+            fits[method] = model.fit(draws=options.draws, random_seed=options.seed)
+            print()
+        elif method == "ML" and "Bayes" in methods:
+            try:
+                fits[method] = model.ml()
+            except HiermodError as error:  # such as separation, where the posterior still is one
+                print(f"hiermod: note: no fit by ML: {_as_options(str(error))}", file=sys.stderr)
+                continue
+        else:
+            fits[method] = model.reml() if method == "REML" else model.ml()
+        print(f"{fits[method].summary()}\n")
     comparison = None
     if len(fits) == 2:
         from hiermod.comparison.estimates import compare_estimates, printable
 
-        comparison = compare_estimates({"Bayes": fits["Bayes"], "REML": fits["REML"]})
-        print(f"Side by side (difference in standard errors of REML):\n\n{printable(comparison).to_string()}\n")
+        comparison = compare_estimates({name: fits[name] for name in reversed(methods)})
+        print(f"Side by side (difference in standard errors of {methods[0]}):\n\n{printable(comparison).to_string()}\n")
     if out is not None:
         _write(model, fits, comparison, out, title)
 
 
 def _flat(comparison: pd.DataFrame) -> pd.DataFrame:
     """Two-level columns on one line for a file: "Bayes", "Bayes se", "Bayes lower", ..., "difference"."""
+    import pandas as pd
+
     names = {"estimate": "", "std_error": " se", "lower": " lower", "upper": " upper"}
     flat = comparison.copy()
     flat.columns = pd.Index([top if top == "difference" else top + names[sub] for top, sub in comparison.columns])
@@ -171,6 +278,8 @@ def _flat(comparison: pd.DataFrame) -> pd.DataFrame:
 
 def _make_folder(out: Path) -> None:
     """Make the folder and try it before anything is computed: nobody should wait for results that cannot be written."""
+    import tempfile
+
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -194,7 +303,8 @@ def _write(model: Model, fits: dict[str, Any], comparison: pd.DataFrame | None, 
 
     if comparison is not None:
         write_csv(_flat(comparison), "estimates.csv", index_label="parameter")
-        text = "se: standard error (REML) or posterior sd (Bayes). Differences are in standard errors of REML."
+        first = next(iter(fits))
+        text = f"se: standard error ({first}) or posterior sd (Bayes). Differences are in standard errors of {first}."
         parts.append(Part("Side by side", text, table=printable(comparison)))
     if model.spec.blocks and "REML" in fits:
         pooling = model.pooling(bayes=fits.get("Bayes", False))
@@ -222,7 +332,7 @@ def _write(model: Model, fits: dict[str, Any], comparison: pd.DataFrame | None, 
 def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
     told = (ConvergenceWarning, SingularFitWarning)  # the summary says these in full
     if issubclass(category, HiermodWarning) and not issubclass(category, told):
-        print(f"hiermod: note: {message}", file=sys.stderr)
+        print(f"hiermod: note: {_as_options(str(message))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ A message says what was wrong, what was found, why it matters and what to do abo
 from __future__ import annotations
 
 import difflib
+import re
 import sys
+import unicodedata
 import warnings
 from collections.abc import Iterable
 
@@ -78,15 +80,28 @@ def warn(message: str, category: type[HiermodWarning]) -> None:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """``" Did you mean 'x'?"`` when a candidate resembles ``name``, else an empty string.
+    """``" Did you mean 'x'?"`` when a candidate resembles ``name`` or has it among its words, else an empty string.
+
+    Capitals and accents do not count.
 
     >>> nearest("Raction", ["Reaction", "Days"])
     " Did you mean 'Reaction'?"
+    >>> nearest("hours", ["hours studied", "score"])
+    " Did you mean 'hours studied'?"
     """
-    names = [str(candidate) for candidate in candidates]
-    folded = {candidate.casefold(): candidate for candidate in names}
-    found = difflib.get_close_matches(str(name).casefold(), list(folded), n=1, cutoff=0.6)
-    return f" Did you mean {folded[found[0]]!r}?" if found else ""
+    asked, names = _folded(str(name)), [str(candidate) for candidate in candidates]
+    close = difflib.get_close_matches(asked, [_folded(candidate) for candidate in names], n=1, cutoff=0.6)
+    found = [candidate for candidate in names if _folded(candidate) in close]
+    if not found and len(asked) > 2:
+        found = [candidate for candidate in names if asked in re.split(r"[\W_]+", _folded(candidate))][:1]
+    best = max(found, key=lambda candidate: difflib.SequenceMatcher(None, str(name), candidate).ratio(), default=None)
+    return "" if best is None else f" Did you mean {best!r}?"
+
+
+def _folded(name: str) -> str:
+    """Without capitals and accents."""
+    parts = unicodedata.normalize("NFKD", name)
+    return "".join(part for part in parts if not unicodedata.combining(part)).casefold()
 
 
 def listing(names: Iterable[object], limit: int = 8) -> str:

@@ -18,11 +18,12 @@ import pandas as pd
 import pytest
 from hand_made import hand_made
 
-from hiermod.cli import main
+from hiermod.cli import main, read_table
 from hiermod.datasets import load_dataset
 from hiermod.model import Model
 
 SLOPE = "Reaction ~ Days + (Days | Subject)"
+COUNTS = "Days ~ Reaction + (1 | Subject)"
 FILES = ["bayes.csv", "estimates.csv", "pooling.csv", "reml.csv", "report.html", "shrinkage.png"]
 
 
@@ -116,7 +117,8 @@ def test_options_reach_the_model(unsampled: dict[str, Any], capsys: pytest.Captu
     assert main(["fit", SLOPE, "sleep.csv", "--method", "bayes", "--draws", "123", "--seed", "9"]) == 0
     assert unsampled == {"draws": 123, "random_seed": 9}
     assert "REML criterion" not in capsys.readouterr().out
-    assert main(["fit", "Days ~ Reaction + (1 | Subject)", "sleep.csv", "--family", "poisson", "--out", "p"]) == 0
+    negative = ["--family", "negativebinomial", "--out", "p"]
+    assert main(["fit", "Days ~ Reaction + (1 | Subject)", "sleep.csv", *negative]) == 0
     assert "fitted by Bayes alone" in capsys.readouterr().out
     assert sorted(path.name for path in Path("p").iterdir()) == ["bayes.csv", "report.html"]
     load_dataset("eight_schools").to_csv("schools.csv", index=False)
@@ -157,7 +159,11 @@ def test_files_factors_and_missing_values(pupils: pd.DataFrame, capsys: pytest.C
         (["fit", SLOPE, "sleep.csv", "--family", "gausian"], "Did you mean 'gaussian'"),
         (["fit", SLOPE, "sleep.csv", "--out", "sleep.csv"], "not a folder that can be written to"),
         (["fit", "Reaction ~ Days + (Days | Subject", "sleep.csv"], "Subject"),
-        (["fit", SLOPE, "sleep.csv", "--method", "bayes", "--draws", "0"], "draws"),
+        (["fit", SLOPE, "sleep.csv", "--family", "normal"], "It is called 'gaussian' here"),
+        (["fit", SLOPE, "latin.csv"], "Save the file as UTF-8, or give --encoding latin-1"),
+        (["fit", SLOPE, "latin.csv", "--encoding", "latn-1"], "no such encoding"),
+        (["fit", SLOPE, "wide.csv"], "give --encoding utf-16"),
+        (["fit", "score ~ hours", "mixed.csv"], "decimal commas in column 'hours' and points in column 'score'"),
     ],
 )
 def test_bad_input_is_said_in_a_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,6 +172,9 @@ def test_bad_input_is_said_in_a_sentence(arguments: list[str], words: str, capsy
     Path("names.csv").write_text("Subject,Days\nanna,1\nben,2\ncarl,3\n")
     pd.DataFrame({"x": range(1000)}).to_csv("whole.csv.gz")
     Path("half.csv.gz").write_bytes(Path("whole.csv.gz").read_bytes()[:500])
+    Path("latin.csv").write_text("Reaction,Days,Élève\n1,2,3\n", encoding="latin-1")
+    Path("wide.csv").write_text("Reaction,Days\n1,2\n", encoding="utf-16")
+    Path("mixed.csv").write_text("score;hours\n1.234;2,5\n2.345;1,5\n")
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert err.startswith("hiermod: ")
@@ -179,7 +188,7 @@ def test_a_folder_that_refuses_files_is_found_before_the_fit(
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("hiermod.cli.tempfile.TemporaryFile", refuse)  # root may write where others may not
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write where others may not
     assert main(["fit", SLOPE, "sleep.csv", "--out", "locked"]) == 2
     out, err = capsys.readouterr()
     assert "Permission denied" in err
@@ -214,6 +223,111 @@ def test_notes_go_to_the_error_stream_once(capsys: pytest.CaptureFixture[str]) -
     out, err = capsys.readouterr()
     assert err == ""  # the summary says it in full
     assert out.count("Boundary (singular) fit") == 1
+
+
+@pytest.mark.usefixtures("pupils")
+@pytest.mark.parametrize(
+    ("arguments", "here", "python"),
+    [
+        (["fit", SLOPE, "holes.csv"], "--dropna leaves those rows out", "dropna=True"),
+        (["fit", COUNTS, "sleep.csv", "--family", "poisson", "--method", "reml"], "--method ml or --method", "()"),
+        (["fit", SLOPE, "sleep.csv", "--family", "binomial"], "use --family bernoulli", "family="),
+        (["fit", SLOPE, "sleep.csv", "--weights", "Dys"], "--weights Dys: the data have no such column", "weights="),
+        (["fit", SLOPE, "sleep.csv", "--family", "poisson", "--se", "Days"], "--se is for family", "se="),
+        (["fit", "Reaction ~ mine(Days)", "sleep.csv"], "make a column of the file", "extra_namespace"),
+        (["fit", SLOPE, "sleep.csv", "--seed", "-1"], "--seed is -1", "random_seed"),
+        (["fit", SLOPE, "sleep.csv", "--draws", "0"], "--draws must be a whole number of at least 4, got 0", "draws="),
+    ],
+)
+def test_messages_speak_the_command_lines_words(
+    arguments: list[str], here: str, python: str, pupils: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pupils.assign(Days=pupils["Days"].where(pupils["Days"] < 9)).to_csv("holes.csv", index=False)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert here in err
+    assert python not in err
+    assert "REML criterion" not in out  # refused before anything is fitted
+
+
+def test_maximum_likelihood_alone_and_beside_bayes(
+    unsampled: dict[str, Any], pupils: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", SLOPE, "sleep.csv", "--method", "ml", "--out", "m"]) == 0
+    assert "1751.9" in capsys.readouterr().out  # deviance, as lme4 prints
+    assert sorted(path.name for path in Path("m").iterdir()) == ["ml.csv", "report.html"]
+    load_dataset("cbpp").to_csv("cbpp.csv", index=False)
+    formula = "p(incidence, size) ~ period + (1 | herd)"
+    herds = ["fit", formula, "cbpp.csv", "--family", "binomial", "--factor", "period"]
+    assert main([*herds, "--method", "ml"]) == 0
+    out = capsys.readouterr().out
+    assert "Laplace" in out
+    assert "logLik -92.0" in out  # lme4: -92.03
+    assert unsampled == {}
+    assert main([*herds, "--out", "b"]) == 0
+    out = capsys.readouterr().out
+    assert "ML (Laplace) stands in its place" in out
+    assert "Side by side (difference in standard errors of ML)" in out
+    assert sorted(path.name for path in Path("b").iterdir()) == ["bayes.csv", "estimates.csv", "ml.csv", "report.html"]
+    table = pd.read_csv("b/estimates.csv", index_col="parameter")
+    assert table.loc["period[2]", "ML"] == pytest.approx(-0.9923, abs=1e-3)  # lme4's vignette
+    assert "standard error (ML)" in Path("b/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("unsampled")
+def test_where_ml_has_no_maximum_bayes_still_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    pd.DataFrame({"y": [0, 0, 0, 1, 1, 1], "x": range(6)}).to_csv("apart.csv", index=False)
+    assert main(["fit", "y ~ x", "apart.csv", "--family", "bernoulli"]) == 0
+    out, err = capsys.readouterr()
+    assert "no fit by ML" in err
+    assert "Computing the posterior" in out
+    assert "Side by side" not in out
+    assert main(["fit", "y ~ x", "apart.csv", "--family", "bernoulli", "--method", "ml"]) == 2
+
+
+@pytest.mark.parametrize(("separator", "decimal"), [(";", ","), (";", "."), ("\t", ",")])
+def test_tables_of_other_countries(
+    separator: str, decimal: str, pupils: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pupils["Note"] = "a, b"  # text with a comma stays text
+    pupils.to_csv("else.csv", sep=separator, decimal=decimal, index=False)
+    pd.testing.assert_frame_equal(read_table(Path("else.csv")), read_table(Path("sleep.csv")).assign(Note="a, b"))
+    err = capsys.readouterr().err
+    assert err.startswith("hiermod: note: 'else.csv' is read with")
+    assert ("decimal commas ('Reaction')" in err) == (decimal == ",")
+
+
+def test_ordinary_tables_are_read_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one.csv").write_text("y\n1\n2\n")
+    Path("text.csv").write_text('"a;b",y\n"1;2",3\n"1,5",4\n')
+    assert read_table(Path("one.csv"))["y"].tolist() == [1, 2]
+    assert read_table(Path("text.csv")).to_dict("list") == {"a;b": ["1;2", "1,5"], "y": [3, 4]}
+    assert capsys.readouterr().err == ""
+    Path("latin.csv").write_text("Élève\n1\n", encoding="latin-1")
+    assert list(read_table(Path("latin.csv"), "latin-1").columns) == ["Élève"]
+
+
+IMPORTING = """
+import sys
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "numpy":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+from hiermod.cli import main
+sys.exit(main(["fit", "y ~ x", "d.csv"]))
+"""
+
+
+def test_ctrl_c_while_modules_are_imported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 130
+    assert done.stderr == "hiermod: interrupted; nothing more was written\n"
 
 
 def test_nothing_half_written_is_left(monkeypatch: pytest.MonkeyPatch, unsampled: dict[str, Any]) -> None:

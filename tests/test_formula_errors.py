@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from hiermod.errors import (
+    ArgumentError,
     ArgumentTypeError,
     DataError,
     DesignError,
@@ -17,6 +20,7 @@ from hiermod.errors import (
     nearest,
 )
 from hiermod.formula.build import build_design
+from hiermod.formula.catalogue import ALSO_CALLED, FAMILIES, check_family
 
 N = 24
 KIND = {
@@ -80,6 +84,53 @@ def test_a_misspelt_name_is_marked_and_its_nearest_told(formula, name, suggestio
     assert lines[1][carets.index("^") : carets.rindex("^") + 1] == name
     if "calls" not in lines[0]:
         assert "The columns are: Reaction, Days, x, Subject, f." in message
+
+
+@pytest.mark.parametrize(
+    ("formula", "column"),
+    [
+        ("Reaction ~ hours studied + (1 | Subject)", "hours studied"),
+        ("Reaction ~ Days + (hours  studied | Subject)", "hours studied"),
+        ("Reaction ~ Days + (1 | school class)", "school class"),
+        ("test score ~ Days", "test score"),
+        ("Reaction ~ Q('hours studied')", "hours studied"),
+        ('Reaction ~ Days + (1 | Q("school class"))', "school class"),
+        ("Reaction ~ hours-slept", "hours-slept"),
+        ("Reaction ~ `hours studied` + test score", "test score"),
+    ],
+)
+def test_a_column_whose_name_needs_backticks(formula, column):
+    data = good().assign(**{"hours studied": 1.0, "school class": "a", "test score": 2.0, "hours-slept": 3.0})
+    message = fails((FormulaError if "Q('" not in formula and "-" not in formula else UnknownNameError), formula, data)
+    assert f"write `{column}`" in message
+    assert "backticks" in message
+    assert "extra_namespace" not in message
+
+
+def test_backticks_are_named_for_further_parameters_and_only_where_they_help():
+    data = good().assign(**{"hours studied": 1.0, "1": 2.0})
+    message = fails(FormulaError, "Reaction ~ x", data, parameters={"sigma": "hours studied"})
+    assert "write `hours studied` in backticks" in message
+    for formula in ("Reaction ~ x y", "Reaction ~ 1 x", "Reaction ~ `hours studied` x"):
+        assert "The data have a column" not in fails(FormulaError, formula, data)
+    assert fails(ArgumentTypeError, 3, data).startswith("the formula must be a string")
+
+
+@pytest.mark.parametrize(
+    ("family", "says"),
+    [
+        ("normal", "It is called 'gaussian' here."),
+        ("Gauss", "It is called 'gaussian' here."),
+        ("nbinom", "It is called 'negativebinomial' here."),
+        ("lognormal", "Write log(y) left of '~'"),
+        ("poison", "Did you mean 'poisson'?"),
+    ],
+)
+def test_families_by_the_names_others_give_them(family, says):
+    with pytest.raises(ArgumentError, match=re.escape(says)):
+        check_family(family)
+    assert set(ALSO_CALLED.values()) <= set(FAMILIES)
+    assert set(ALSO_CALLED).isdisjoint(FAMILIES)
 
 
 def test_missing_values_are_counted_by_column():
@@ -237,6 +288,11 @@ def test_a_column_explained_by_others_is_no_error():
 def test_nearest_and_listing():
     assert nearest("raction", ["Reaction", "Days"]) == " Did you mean 'Reaction'?"
     assert nearest("zzz", ["Reaction", "Days"]) == ""
+    assert nearest("Ecole", ["Lycée", "École"]) == " Did you mean 'École'?"
+    assert nearest("ecole", ["École", "ecole 2"]) == " Did you mean 'École'?"
+    assert nearest("hours", ["score", "hours studied"]) == " Did you mean 'hours studied'?"
+    assert nearest("a", ["I(a + b)", "bcd efg"]) == ""
+    assert nearest("Days", ["DAYS", "days"]) == " Did you mean 'days'?"
     assert nearest("1", [1, 2]) == " Did you mean '1'?"
     assert listing("abc") == "a, b, c"
     assert listing("abcdefghij") == "a, b, c, d, e, f, g, h and 2 more"

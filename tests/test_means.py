@@ -377,3 +377,12 @@ def test_ddf_none_has_normal_intervals_and_no_p(cake: Any) -> None:
     row = cake.means("recipe", ddf=None).loc["A"]
     assert np.isnan(row[["df", "p"]].to_numpy()).all()
     assert row["upper"] - row["estimate"] == pytest.approx(1.959963985 * row["std_error"], rel=1e-8)  # qnorm(0.975)
+
+
+def test_part_of_a_predictors_name_is_enough_for_a_suggestion() -> None:
+    d = load_dataset("sleepstudy").rename(columns={"Days": "days awake"})
+    fit = Model("Reaction ~ `days awake` + (1 | Subject)", d).reml()
+    with pytest.raises(UnknownNameError, match="Did you mean 'days awake'"):
+        fit.slopes("awake")
+    with pytest.raises(UnknownNameError, match="Did you mean 'days awake'"):
+        fit.means("days")

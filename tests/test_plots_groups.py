@@ -322,3 +322,10 @@ def test_fits_may_lack_a_parameter() -> None:
     assert [len(line.get_xdata()) for line in ax.lines[:2]] == [1, 2]
     with pytest.raises(UnknownNameError, match="Did you mean 'Days'"):
         hm.plots.forest(fits, ["Day"])
+
+
+def test_effect_correlation_draws_one_fit() -> None:
+    with pytest.raises(ArgumentTypeError, match=r"one fit.*got dict: pass a single fit.*fits\['REML'\]"):
+        hm.plots.effect_correlation({"REML": object()})
+    with pytest.raises(ArgumentTypeError, match="got str"):
+        hm.plots.effect_correlation("Days")

@@ -220,6 +220,29 @@ def test_new_levels_are_refused_unless_told() -> None:
     assert sample["upper"].iloc[2] > zero["upper"].iloc[2]
 
 
+def test_misspelt_levels_are_told_the_nearest() -> None:
+    names = {"308": "École", "309": "Lycée", "310": "Lycée 2"}
+    d = data().assign(Subject=data()["Subject"].astype(str).replace(names))
+    d["sex"] = np.where(np.arange(len(d)) % 2, "girl", "boy")
+    fit = Model("Reaction ~ sex + C(half):Days + (1 | Subject)", d).reml()
+    row = {"sex": ["boy"], "half": ["a"], "Days": [1.0]}
+
+    def told(error: type[Exception], **changes: list[str]) -> str:
+        with pytest.raises(error) as caught:
+            fit.predict(pd.DataFrame(row | {"Subject": ["École"]} | changes))
+        return str(caught.value)
+
+    message = told(DataError, sex=["gril"])
+    assert "'sex' has the level 'gril'" in message
+    assert "Did you mean 'girl'? Its levels are: boy, girl." in message
+    assert "'half' has the level 'zz'" in told(DataError, half=["zz"])
+    message = told(UnknownNameError, Subject=["Ecole"])
+    assert "Did you mean 'École'? new_levels='zero'" in message
+    row = {name: values * 2 for name, values in row.items()}
+    assert "For 'Lycee 2': Did you mean 'Lycée 2'?" in told(UnknownNameError, Subject=["new", "Lycee 2"])
+    assert "Did you mean" not in told(UnknownNameError, Subject=["311", "Lycée 3"])  # other numbers, other groups
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [

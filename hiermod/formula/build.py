@@ -12,6 +12,7 @@ import pandas as pd
 from hiermod.errors import ArgumentTypeError, DesignError, FormulaError
 from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.data import (
+    backtick_hint,
     check_finite,
     check_frame,
     check_positive,
@@ -56,9 +57,14 @@ def build_design(
         raise ArgumentTypeError(
             f"extra_namespace must be a dict of names for the formula, got {type(extra_namespace).__name__}"
         )
-    parsed = parse_formula(formula)
-    data = check_frame(data)
-    further = parse_further(parameters, parsed, family)
+    try:
+        parsed = parse_formula(formula)
+        data = check_frame(data)
+        further = parse_further(parameters, parsed, family)
+    except FormulaError as error:
+        texts = [formula, *(parameters.values() if isinstance(parameters, Mapping) else ())]
+        hint = backtick_hint(" ~ ".join(map(str, texts)), getattr(data, "columns", ()))
+        raise (FormulaError(f"{error}\n{hint}") if hint else error) from None
     formulas = (parsed, *further.values())
     namespace = base_namespace() | dict(extra_namespace or {})
     used = list(dict.fromkeys(name for one in formulas for name in used_columns(one, data, namespace, KNOWN_CALLS)))

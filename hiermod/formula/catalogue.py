@@ -55,13 +55,44 @@ def further_link(parameter: str) -> str:
     return "logit" if parameter == "psi" else "log"
 
 
+# What others call these families; no near misspelling of the name here, so ``nearest`` would suggest another.
+ALSO_CALLED = {
+    "normal": "gaussian",
+    "norm": "gaussian",
+    "gauss": "gaussian",
+    "linear": "gaussian",
+    "student": "t",
+    "student_t": "t",
+    "studentt": "t",
+    "binary": "bernoulli",
+    "logistic": "bernoulli",
+    "count": "poisson",
+    "counts": "poisson",
+    "nbinom": "negativebinomial",
+    "negbin": "negativebinomial",
+    "negative_binomial": "negativebinomial",
+    "inverse_gaussian": "wald",
+    "inverse.gaussian": "wald",
+    "inversegaussian": "wald",
+    "zip": "zero_inflated_poisson",
+    "zinb": "zero_inflated_negativebinomial",
+    "ordinal": "cumulative",
+}
+
+
 def check_family(family: Any) -> str:
     """The family's name in lower case.  ArgumentTypeError, ArgumentError for what is none."""
     if not isinstance(family, str):
         raise ArgumentTypeError(f"family must be a name such as 'gaussian' or 'poisson', got {type(family).__name__}")
     name = family.lower()
     if name not in FAMILIES:
-        raise ArgumentError(f"family {family!r} is not known.{nearest(name, FAMILIES)} Families: {', '.join(FAMILIES)}")
+        if name in ALSO_CALLED:
+            hint = f" It is called {ALSO_CALLED[name]!r} here."
+        elif name in ("lognormal", "log_normal"):
+            hint = " Write log(y) left of '~' with family 'gaussian': that is the lognormal model of y."
+        else:
+            hint = nearest(name, FAMILIES)
+        raise ArgumentError(f"family {family!r} is not known.{hint} Families: {', '.join(FAMILIES)}")
     return name
 
 

@@ -4,7 +4,8 @@ Everything that could give a wrong number later is refused here, with counts; th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,27 @@ def check_frame(data: Any) -> pd.DataFrame:
     return data
 
 
+def backtick_hint(text: str, columns: Iterable[object]) -> str:
+    """What to do about a column that stands in the formula bare though its name is none: `` `hours studied` ``.
+
+    >>> backtick_hint("score ~ hours studied", ["score", "hours studied"])
+    "The data have a column 'hours studied': write `hours studied` in backticks."
+    """
+    bare = " ".join(re.sub("`[^`]*`?", " ", text).split())
+    found = [
+        name
+        for name in columns
+        if isinstance(name, str)
+        and not name.isidentifier()
+        and any(map(str.isalpha, name))
+        and re.search(rf"(?<!\w){re.escape(' '.join(name.split()))}(?!\w)", bare)
+    ]
+    if not found:
+        return ""
+    name = max(found, key=len)
+    return f"The data have a column {name!r}: write `{name}` in backticks."
+
+
 def used_columns(
     parsed: ParsedFormula, data: pd.DataFrame, namespace: Mapping[str, Any], known_calls: frozenset[str]
 ) -> list[str]:
@@ -42,19 +64,25 @@ def used_columns(
     for token in parsed.functions:
         whole_response = token.start == 0 and token.text == parsed.response_call
         if not whole_response and token.text not in known_calls and token.text.split(".")[0] not in namespace:
+            hint = nearest(token.text, [*known_calls, *namespace])
+            advice = f"Functions of your own go in extra_namespace={{{token.text.split('.')[0]!r}: ...}}."
+            quoted = re.match(r"""\(\s*(["'])(.+?)\1\s*\)""", parsed.text[token.stop :])
+            if token.text == "Q" and quoted:  # patsy's
+                hint, advice = "", f"A column's name with spaces or signs goes in backticks: write `{quoted[2]}`."
             raise UnknownNameError(
-                f"the formula calls {token.text!r}, and no such function is known."
-                f"{nearest(token.text, [*known_calls, *namespace])}\n{marked(parsed.text, token.start, token.stop)}\n"
-                f"Functions of your own go in extra_namespace={{{token.text.split('.')[0]!r}: ...}}."
+                f"the formula calls {token.text!r}, and no such function is known.{hint}\n"
+                f"{marked(parsed.text, token.start, token.stop)}\n{advice}"
             )
     used: dict[str, None] = {}
     for token in parsed.names:
         if token.text in data.columns:
             used[token.text] = None
         elif token.text not in namespace:
+            bare = backtick_hint(parsed.text, [name for name in data.columns if token.text in str(name)])
             raise UnknownNameError(
                 f"the formula uses {token.text!r}, and the data have no such column."
-                f"{_near_column(token.text, data)}\n{marked(parsed.text, token.start, token.stop)}\n"
+                f"{f' {bare}' if bare else _near_column(token.text, data)}\n"
+                f"{marked(parsed.text, token.start, token.stop)}\n"
                 f"The columns are: {listing(data.columns, 20) or 'none'}."
             )
     repeated = [name for name in used if isinstance(data[name], pd.DataFrame)]

@@ -4,7 +4,7 @@ Stateful transformations (scale, poly, center, spline bases) keep what they lear
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from formulae.terms.terms import Intercept
 from formulae.terms.variable import Variable
 from formulae.transforms import TRANSFORMS, C
 
-from hiermod.errors import DataError, FormulaError, HiermodError, listing
+from hiermod.errors import DataError, FormulaError, HiermodError, listing, nearest
 from hiermod.formula.data import as_hiermod_error
 
 KNOWN_CALLS = frozenset(TRANSFORMS) | frozenset(ENCODINGS)  # formulae's own functions
@@ -114,9 +114,26 @@ class Evaluator:
                 with np.errstate(all="ignore"):
                     values = np.asarray(term.eval_new_data(frame), dtype=float)
             except Exception as error:  # unseen levels, the person's own functions
+                self._check_levels(getattr(term, "var_names", ()), frame)
                 raise as_hiermod_error(f"{term.name!r} on the new data", error) from error
             pieces.append((term, _as_rows(term.name, values, len(frame))))
         return pieces
+
+    def _check_levels(self, names: Iterable[str], frame: pd.DataFrame) -> None:
+        """DataError, with the nearest, for a level of a predictor that the data of the fit did not have."""
+        for name in names:
+            known = self.frame.get(name)
+            if known is None or not isinstance(known.dtype, pd.CategoricalDtype):
+                continue
+            levels = list(known.cat.categories)
+            unknown = [level for level in dict.fromkeys(frame[name]) if level not in levels]
+            if unknown:
+                told = f"the level {unknown[0]!r}" if len(unknown) == 1 else f"levels ({listing(unknown)})"
+                raise DataError(
+                    f"newdata: the predictor {name!r} has {told} that the fit has not seen, so no coefficient is known."
+                    f"{nearest(unknown[0], levels)} Its levels are: {listing(levels, 20)}. Correct it, or leave out "
+                    "those rows"
+                )
 
 
 def _evaluated(text: str, what: str, frame: pd.DataFrame, extra_namespace: Mapping[str, Any] | None) -> Any:

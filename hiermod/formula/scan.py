@@ -57,11 +57,11 @@ def scan(text: str) -> list[Token]:
     if not text:
         raise FormulaError("the formula is empty; write for example 'Reaction ~ Days + (Days | Subject)'")
     if text.count("`") % 2:
-        raise FormulaError(f"a backquote is not closed.\n{marked(text, text.rindex('`'))}")
+        raise FormulaError(f"a backtick is not closed.\n{marked(text, text.rindex('`'))}")
     scanner = _PlacedScanner(text)
     try:
         scanner.scan(add_intercept=False)
-    except (ScanError, ValueError, IndexError) as error:  # ValueError: int('²'); IndexError: an unclosed backquote
+    except (ScanError, ValueError, IndexError) as error:  # ValueError: int('²'); IndexError: an unclosed backtick
         place, advice = _scan_advice(text, scanner, error)
         raise FormulaError(f"the formula does not parse: {advice}.\n{marked(text, place)}") from None
     for token in scanner.placed:
@@ -81,7 +81,7 @@ def _scan_advice(text: str, scanner: _PlacedScanner, error: Exception) -> tuple[
     if "Unterminated" in str(error):
         return scanner.start, "a quotation mark is not closed"
     if isinstance(error, IndexError):
-        return scanner.start, "a backquote is not closed"
+        return scanner.start, "a backtick is not closed"
     place = scanner.current - 1
     if text[place] == "^":
         return place, (
@@ -89,7 +89,7 @@ def _scan_advice(text: str, scanner: _PlacedScanner, error: Exception) -> tuple[
             "and all interactions up to second order are (a + b)**2. (In R, x^2 in a formula is just x.)"
         )
     return place, (
-        f"the character {text[place]!r} cannot stand here; a column with such a name goes in backquotes: "
+        f"the character {text[place]!r} cannot stand here; a column with such a name goes in backticks: "
         f"`my {text[place]}`"
     )
 
@@ -163,9 +163,9 @@ def check_terms(text: str, tokens: list[Token]) -> None:
         elif token.kind == "LEFT_BRACKET":
             advice = "square brackets choose the outcome of a response, left of '~'"
         elif token.kind == "STRING":
-            advice = "text in quotes is no column; a column's name goes in backquotes or stands bare"
+            advice = "text in quotes is no column; a column's name goes in backticks or stands bare"
         elif token.kind == "PYTHON_LITERAL":
-            advice = f"{token.text} is no column; if it is, put it in backquotes"
+            advice = f"{token.text} is no column; if it is, put it in backticks"
         elif token.kind == "NUMBER" and token.text not in ("0", "1") and (before is None or before.kind != "STAR_STAR"):
             advice = "of the numbers only 0 and 1 (without and with intercept) can be terms; arithmetic goes inside I()"
         elif token.kind == "STAR_STAR" and before is not None and not _closes_group(tokens, i - 1):

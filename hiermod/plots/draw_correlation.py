@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hiermod.errors import ArgumentTypeError
 from hiermod.plots.style import COLOURS, new_axes, styled
 from hiermod.results.groups.effect_pairs import EffectPair, effect_pair
 from hiermod.results.tables import LEVEL
@@ -31,13 +33,19 @@ def effect_correlation(
     The ellipses are those of the fitted covariance (by Bayes its posterior mean).  Estimates, being pooled, spread
     less than the groups themselves.  group, x, y: by default the first two terms of the first factor that has two.
     level: of the intervals (left out beyond 40 groups) and of the correlation's by Bayes.  label: how many of the
-    outermost are named.  Returns the Axes.  Raises UnknownNameError, UnsupportedError.
+    outermost are named.  Returns the Axes.  Raises ArgumentTypeError, UnknownNameError, UnsupportedError.
 
     >>> import hiermod as hm
     >>> fit = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy")).reml()
     >>> hm.plots.effect_correlation(fit).get_title(loc="left")
     'Effects by Subject: correlation 0.07'
     """
+    if not (hasattr(fit, "varcorr") and hasattr(fit, "design")):
+        one = "effect_correlation(fits['REML'], ax=left)" if isinstance(fit, Mapping) else "effect_correlation(reml)"
+        raise ArgumentTypeError(
+            f"effect_correlation draws one fit, made by reml(), ml() or fit(), got {type(fit).__name__}: pass a single "
+            f"fit, as in {one}"
+        )
     pair = effect_pair(fit, group, x, y, level)
     colour = COLOURS["Bayes" if hasattr(fit, "idata") else "REML"]
     points = pair.effects

@@ -10,7 +10,15 @@ import pandas as pd
 from hiermod.errors import listing
 from hiermod.results import singular_text
 from hiermod.results.residual_checks.assumption_text import assumption_sentences
-from hiermod.results.summary import Section, Summary, correlation_section, number_column, p_value, varcorr_section
+from hiermod.results.summary import (
+    Section,
+    Summary,
+    correlation_section,
+    number_column,
+    p_value,
+    varcorr_section,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from hiermod.results.frequentist import FrequentistFit
@@ -35,8 +43,8 @@ def summary(fit: FrequentistFit) -> Summary:
     )
     if fit.is_mixed:
         sections.append(varcorr_section(fit.varcorr(), fit.nobs, fit.ngroups))
-    note = "df and p by Satterthwaite's method" if fit.is_mixed and fit.design.se is None else ""
-    sections.append(Section("Fixed effects:" if fit.is_mixed else "Coefficients:", _coefficients(fit), note))
+    heading = "Fixed effects:" if fit.is_mixed else "Coefficients:"
+    sections.append(Section(heading, _coefficients(fit), _method_note(fit)))
     if fit.is_mixed:
         correlations = correlation_section(fit.vcov().loc[design.estimable, design.estimable])
         if correlations is not None:
@@ -95,6 +103,31 @@ def _coefficients(fit: FrequentistFit) -> pd.DataFrame:
     if table["p"].notna().any():
         columns["Pr(>|t|)"] = [p_value(value) for value in table["p"]]
     return pd.DataFrame(columns, index=table.index.to_list())
+
+
+def _method_note(fit: FrequentistFit) -> str:
+    """How df and p came about, or why there are none."""
+    if not fit.is_mixed or fit.design.se is not None:
+        return ""
+    known = fit.fixef()["df"].notna().to_numpy()[fit.design.estimable]
+    if known.all():
+        return "df and p by Satterthwaite's method"
+    frame, terms = fit.design.frame, fit.design.common_terms
+    both = [
+        block.factor
+        for block in fit.design.blocks
+        if block.factor in terms and isinstance(frame[block.factor].dtype, pd.CategoricalDtype)
+    ]
+    why = (
+        "Satterthwaite's method needs a criterion that rises to all sides of the estimated variances, and here it "
+        "does not: these data do not tell all variances apart."
+    )
+    if both:
+        why += (
+            f" {both[0]} stands in the formula as a common effect and as a grouping factor; with a coefficient for "
+            "each level nothing is left for group effects to explain. Leave one of the two out."
+        )
+    return wrapped(f"No df and p{' where none stand above' if known.any() else ''}: {why}")
 
 
 def _linear_footer(fit: FrequentistFit) -> str:

@@ -4,6 +4,7 @@ conditional: the group effects as estimated; population: group effects at 0; new
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,9 +83,10 @@ def read_request(
             unknown |= parts[name].unknown(part)
         if unknown:
             told = "; ".join(f"{factor}: {listing(map(repr, levels), 5)}" for factor, levels in unknown.items())
+            near = _near_levels(design, unknown)
             raise UnknownNameError(
-                f"newdata has levels that the fit has not seen ({told}). new_levels='zero' gives them an effect of 0, "
-                "new_levels='sample' adds the spread between groups, target='population' leaves group effects out"
+                f"newdata has levels that the fit has not seen ({told}).{near} new_levels='zero' gives them an effect "
+                "of 0, new_levels='sample' adds the spread between groups, target='population' leaves group effects out"
             )
     noise = np.full(len(rows), np.nan) if design.se is not None else np.ones(len(rows))
     if kind == "response" and design.se is not None:
@@ -96,6 +98,19 @@ def read_request(
     if kind == "response" and design.trials is not None:
         trials = new_trials(design.response, newdata, design.evaluator.extra_namespace)
     return Request(rows, target, level, kind, new_levels, noise, False, trials, parts)
+
+
+def _near_levels(design: Design, unknown: Mapping[str, list[str]]) -> str:
+    """The known level that the first misspelt one may stand for.  Levels that differ in a number are others."""
+    known = {block.factor: block.levels for one in (design, *design.parts.values()) for block in one.blocks}
+    for factor, levels in unknown.items():
+        for level in levels:
+            digits = re.sub(r"\D", "", level)
+            same = [other for other in known[factor] if re.sub(r"\D", "", other) == digits]
+            hint = nearest(level, same) if digits != level else ""
+            if hint:
+                return hint if len(unknown) == len(levels) == 1 else f" For {level!r}:{hint}"
+    return ""
 
 
 def _rows(design: Design, newdata: Any, target: str) -> NewRows:
