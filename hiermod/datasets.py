@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentTypeError, FileError, UnknownNameError, nearest
+from hiermod.noted import noted
 
 _PACKAGE = Path(__file__).resolve().parent
 _FOLDERS = (_PACKAGE / "_datasets", _PACKAGE.parent / "datasets")
@@ -48,7 +49,7 @@ def list_datasets() -> pd.DataFrame:
         }
         for name, entry in entries.items()
     }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("name")
+    return noted(pd.DataFrame.from_dict(table, orient="index").rename_axis("name"))
 
 
 def load_dataset(name: str) -> pd.DataFrame:

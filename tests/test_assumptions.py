@@ -330,7 +330,7 @@ def test_clouds_boxes_and_influence_show_their_tables(sleep: FrequentistFit) -> 
     assert drawn(spread, "rows")[:, 1] == pytest.approx(np.sqrt(np.abs(points["residual"].to_numpy())))
     assert not spread.texts
     boxes = plots.residuals_by_group(sleep)
-    table = residuals_within_groups(sleep).sort_values("sd")
+    table = residuals_within_groups(sleep).sort_values("median", kind="stable")
     assert [text.get_text() for text in boxes.get_yticklabels()] == list(table.index)
     assert [box.get_x() for box in boxes.patches] == pytest.approx(list(table["q1"]))
     assert [box.get_x() + box.get_width() for box in boxes.patches] == pytest.approx(list(table["q3"]))

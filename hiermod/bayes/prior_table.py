@@ -17,6 +17,7 @@ from hiermod.bayes.distributions import Distribution
 from hiermod.bayes.priors import DEFAULT_ETA, PriorSet
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Block, Design
+from hiermod.noted import NotedFrame, noted
 
 PLACEHOLDER = Distribution("Normal", (("mu", 0.0), ("sigma", 1.0)))
 BAMBI = "Bambi's"
@@ -30,7 +31,7 @@ class Entry:
     parameter: str  # as in fit.parameters()
     key: str  # what to write in priors=
     law: Distribution | None
-    why: str  # below 50 characters, which is what pandas shows of a cell
+    why: str  # below 50 characters, which is what pandas shows of a cell of a plain DataFrame
     fixed: float | None = None
     eta: float | None = None  # of an LKJ prior: the parameter is a block's correlation matrix
     other: str = ""  # how to show what is none of these
@@ -59,12 +60,11 @@ def shown(prior: Distribution) -> str:
     return f"{prior.name}({', '.join(args)})"
 
 
-def priors_frame(entries: tuple[Entry, ...]) -> pd.DataFrame:
+def priors_frame(entries: tuple[Entry, ...]) -> NotedFrame:
     """parameter, distribution, why, key: one row per prior, in the order of the model's tables; attrs: notes."""
     rows = [(one.parameter, one.text, one.why, one.key) for one in entries]
     table = pd.DataFrame(rows, columns=["parameter", "distribution", "why", "key"])
-    table.attrs["notes"] = tuple(f"{one.parameter}: {one.note}" for one in entries if one.note)
-    return table
+    return noted(table, [f"{one.parameter}: {one.note}" for one in entries if one.note])
 
 
 def prior_entries(

@@ -15,6 +15,7 @@ import pandas as pd
 
 from hiermod.comparison.likelihood_ratio import _by_likelihood, lrt
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
+from hiermod.noted import noted
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
 
@@ -73,8 +74,7 @@ def information_criteria(
         notes.append(TARGETS)
     if table.filter(like="elpd").isna().all(axis=None):
         table = table.drop(columns=list(table.columns[7:]))
-    table.attrs["notes"] = tuple(notes)
-    return table
+    return noted(table, notes)
 
 
 def _pair(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from hiermod.comparison.paper import CELLS, kind_of, paper_table, section_and_label, sizes_of
 from hiermod.errors import ArgumentError, ArgumentTypeError
+from hiermod.noted import NotedFrame
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.summary import number_column
@@ -19,16 +20,17 @@ from hiermod.results.targets import choice
 from hiermod.results.writing.publish import PaperTable, check_digits, written
 
 Fit = BayesianFit | FrequentistFit
+NOTE = "se: standard error, or posterior sd.  difference: from {base}'s estimate, in standard errors of {base}."
 
 
-class Estimates(pd.DataFrame):
+class Estimates(NotedFrame):
     """What ``compare_estimates`` returns: a DataFrame that can also be written for a paper.
 
-    Whatever is computed from it is a plain DataFrame."""
+    Printed, every row has decimals of its own, the fits stand beside each other, and intervals under them.  Whatever is
+    computed from it is a plain DataFrame."""
 
-    @property
-    def _constructor(self) -> Any:
-        return pd.DataFrame
+    def _printed(self) -> list[pd.DataFrame]:
+        return [printable(self), _intervals(self)]
 
     def to_latex(
         self,
@@ -120,6 +122,8 @@ def compare_estimates(fits: Mapping[str, Fit], reference: str | None = None) -> 
     frame = Estimates(columns, index=pd.Index(order, name="parameter"))
     frame.columns = pd.MultiIndex.from_tuples(frame.columns, names=["fit", "statistic"])
     frame.attrs["reference"] = base
+    if len(fits) > 1:
+        frame.attrs["notes"] = (NOTE.format(base=base),)
     frame.attrs["labels"] = {name: section_and_label(name, fits) for name in order}
     frame.attrs["kinds"] = {name: kind_of(fit) for name, fit in fits.items()}
     frame.attrs["sizes"] = sizes_of(fits)
@@ -138,8 +142,17 @@ def printable(comparison: pd.DataFrame) -> pd.DataFrame:
     others = [sub for top, sub in comparison.columns if top == "difference"]
     for other in others:
         head = "difference" if len(others) == 1 else f"difference {other}"
-        table[head] = ["" if np.isnan(gap) else f"{gap:.2f}" for gap in comparison["difference", other]]
+        table[head] = ["" if np.isnan(gap) else f"{gap:z.2f}" for gap in comparison["difference", other]]
     return table
+
+
+def _intervals(comparison: pd.DataFrame) -> pd.DataFrame:
+    """Lower and upper ends as text, one column a fit: "237.9, 264.9"."""
+    names = list(dict.fromkeys(top for top, _ in comparison.columns if top != "difference"))
+    ends = comparison[[(name, end) for name in names for end in ("lower", "upper")]]
+    rows = [number_column(row.to_numpy(dtype=float), 3) for _, row in ends.iterrows()]
+    cells = [[", ".join(filter(None, row[at : at + 2])) for at in range(0, len(row), 2)] for row in rows]
+    return pd.DataFrame(cells, index=comparison.index.to_list(), columns=[f"{name} lower, upper" for name in names])
 
 
 def _check(fits: Mapping[str, Fit]) -> None:

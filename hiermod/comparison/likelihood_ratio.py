@@ -18,10 +18,10 @@ from hiermod.frequentist.linear import LinearFit, fit_linear
 from hiermod.frequentist.mixed import MixedFit, fit_mixed
 from hiermod.frequentist.nested import nesting
 from hiermod.frequentist.null_distribution import NullDistribution, Record, null_distribution
+from hiermod.noted import noted
 from hiermod.progress import progress
 from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.glmm import GeneralisedFit
-from hiermod.results.noted import noted
 from hiermod.results.targets import choice
 
 ROUNDING = 1e-6  # a chi-square below -ROUNDING is no rounding: the larger model was not maximised

@@ -14,6 +14,7 @@ import pandas as pd
 from hiermod.arguments import resolve_seed
 from hiermod.comparison.weights import METHODS, model_weights
 from hiermod.errors import ArgumentError, ArgumentTypeError, HiermodWarning, nearest, warn
+from hiermod.noted import noted
 from hiermod.results.bayesian import BayesianFit
 from hiermod.scores.comparable import check_comparable, difference
 from hiermod.scores.record import MAX_K, MAX_P_WAIC, NAMES, Score
@@ -87,7 +88,7 @@ def compare(
     table.attrs["notes"] = (*doubts, *_remarks(table, best))
     if doubts:
         warn(" ".join(doubts), HiermodWarning)
-    return table
+    return noted(table)
 
 
 def _criterion(models: Mapping[str, Any], criterion: str | None, group: str | None) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, nearest
-from hiermod.plots.style import COLOURS, looks, new_axes, styled
+from hiermod.plots.style import COLOURS, counted, looks, new_axes, sampled, styled
 from hiermod.results.groups.parameter_intervals import named_fits
 from hiermod.results.tables import LEVEL, check_group
 from hiermod.results.targets import choice
@@ -38,7 +38,8 @@ def caterpillar(
     fit: one fit, or several of the same groups, ``{"Bayes": fit, "REML": reml}``.  group, term: the first by default.
     kind: "ranef" (differences to the population, a line at 0) or "coef" (the groups' own values, a line at the
     population's).  level: of the intervals, by REML those of the modes given the variances.  With more than 60 levels
-    only the five at either end are told, in the corner.  Returns the Axes.  Raises UnknownNameError, ArgumentError, and
+    only the five at either end are told, in the corner; of more than 300 levels 150 are drawn, evenly spaced over the
+    ordered estimates, ends included.  Returns the Axes.  Raises UnknownNameError, ArgumentError, and
     UnsupportedError without group effects.
 
     >>> import hiermod as hm
@@ -50,9 +51,11 @@ def caterpillar(
     fits, group, terms = _checked(fit, group, term, kind)
     tables = {name: _effects(one, group, kind, level) for name, one in fits.items()}
     with styled():
-        height = float(np.clip(1.6 + 0.2 * len(next(iter(tables.values())).loc[terms[0]]), 3.2, 8.5))
-        ax = new_axes(6.4, height) if ax is None else ax
-        _one(ax, tables, fits, terms[0], kind, order=_order(tables, terms[0]))
+        order = _order(tables, terms[0])
+        ax = new_axes(6.4, float(np.clip(1.6 + 0.2 * len(order), 3.2, 8.5))) if ax is None else ax
+        _one(ax, tables, fits, terms[0], kind, order)
+        count = counted(len(_drawn(order)), len(order), group)
+        ax.set_title(", ".join(filter(None, [terms[0], count])), loc="left")
         ax.set_ylabel(group)
         if len(fits) > 1:
             ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(fits), fontsize="small")  # beside the title
@@ -73,7 +76,7 @@ def caterpillars(fit: Any, group: str | None = None, kind: str = "ranef", level:
         figure, axes = plt.subplots(1, len(terms), figsize=(1.2 + 3.6 * len(terms), height), sharey=True, squeeze=False)
         for ax, term in zip(axes.flat, terms, strict=True):
             _one(ax, tables, fits, term, kind, order)
-        axes[0, 0].set_ylabel(group)
+        axes[0, 0].set_ylabel(counted(len(_drawn(order)), len(order), group) or group)
         if len(fits) > 1:
             handles, labels = axes[0, 0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside upper center", ncols=len(fits))
@@ -112,13 +115,20 @@ def _effects(fit: Any, group: str, kind: str, level: float) -> pd.DataFrame:
 
 
 def _order(tables: Mapping[str, pd.DataFrame], term: str) -> list[str]:
+    """All levels, from the lowest estimate of the first fit to its highest."""
     return list(next(iter(tables.values())).loc[term]["estimate"].sort_values(kind="stable").index)
+
+
+def _drawn(order: list[str]) -> list[str]:
+    return list(sampled(pd.Series(range(len(order)), index=order)))
 
 
 def _one(
     ax: Axes, tables: Mapping[str, pd.DataFrame], fits: Mapping[str, Any], term: str, kind: str, order: list[str]
 ) -> None:
-    """One panel: intervals and points, a fit's a little above the next one's."""
+    """One panel: intervals and points, a fit's a little above the next one's; ends are those of all levels."""
+    words = f"highest: {', '.join(order[: -ENDS - 1 : -1])}\nlowest: {', '.join(order[:ENDS])}"
+    order = _drawn(order)
     many = len(order) > NAMED
     look = looks(tables)
     for i, (name, table) in enumerate(tables.items()):
@@ -135,7 +145,6 @@ def _one(
     centre = 0.0 if kind == "ranef" else float(first.fixef()["estimate"].get(term, 0.0))
     ax.axvline(centre, color=COLOURS["population"], lw=1.2, zorder=1)
     if many:
-        words = f"highest: {', '.join(order[: -ENDS - 1 : -1])}\nlowest: {', '.join(order[:ENDS])}"
         ax.text(0.02, 0.98, words, transform=ax.transAxes, va="top", fontsize="x-small")
         ax.set_yticks([])
     else:

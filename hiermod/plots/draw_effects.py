@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 
 from hiermod.errors import ArgumentError, ArgumentTypeError
 from hiermod.formula.data import level_labels
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 POINTS = 80  # of a line
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c8c8c")  # Okabe and Ito
 LINES, MARKERS = ("-", "--", "-.", ":"), ("o", "D", "s", "^")
+DARKER = 0.5  # a further fit's share of the line's brightness
 WIDTH = 0.6  # of a factor's level that its points and bars share
 
 
@@ -72,10 +74,10 @@ def effects(
         for i, (name, table) in enumerate(tables.items()):
             for j, line in enumerate(lines):
                 look = _look(name, i, line, fits)
-                look = look | {"color": PALETTE[j % len(PALETTE)]} if by is not None else look
+                look = look | {"color": _shade(PALETTE[j % len(PALETTE)], i)} if by is not None else look
                 part = table[table["line"] == line]
                 if places is None:
-                    _ribbon(ax, part, look)
+                    _ribbon(ax, part, look, i)
                 else:
                     room = WIDTH / len(lines)
                     _bars(ax, part, look, places, shifts[line] + room * ((i + 0.5) / len(tables) - 0.5))
@@ -126,12 +128,20 @@ def _look(name: str, i: int, line: str, fits: Mapping[str, Any]) -> dict[str, An
     return {"color": colour, "ls": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)], "label": label}
 
 
-def _ribbon(ax: Axes, part: pd.DataFrame, look: Mapping[str, Any]) -> None:
+def _shade(colour: str, i: int) -> tuple[float, float, float]:
+    """The line's colour for the i-th fit, darker each time: where fits coincide the dashes stay visible."""
+    red, green, blue = (float(part) * DARKER**i for part in to_rgb(colour))
+    return red, green, blue
+
+
+def _ribbon(ax: Axes, part: pd.DataFrame, look: Mapping[str, Any], i: int) -> None:
+    """i: which fit; later ones lie on top, their lines thinner and not solid."""
     x = part["x"].to_numpy(dtype=float)
     ax.fill_between(x, part["lower"], part["upper"], color=look["color"], alpha=0.18, lw=0, zorder=2)
     for edge in ("lower", "upper"):
         ax.plot(x, part[edge], color=look["color"], ls=look["ls"], lw=0.7, alpha=0.7, zorder=3)
-    ax.plot(x, part["estimate"], color=look["color"], ls=look["ls"], lw=2.2, zorder=4, label=look["label"])
+    width = 2.6 if i == 0 else 1.8
+    ax.plot(x, part["estimate"], color=look["color"], ls=look["ls"], lw=width, zorder=4 + 0.1 * i, label=look["label"])
 
 
 def _bars(ax: Axes, part: pd.DataFrame, look: Mapping[str, Any], places: Mapping[str, int], shift: float) -> None:

@@ -105,10 +105,8 @@ def simpson(
     slopes = average_slopes(pd.concat([lines, complete.assign(level=None)]).fillna({"level": ""}), x)
     with styled():
         ax = new_axes(7.2, 4.8) if ax is None else ax
-        for level, part in rows.groupby("level", sort=False):
-            colour = colours.get(str(level), COLOURS["none"])
-            alpha = 0.65 if colours else 0.4
-            ax.scatter(part[x], part["response"], s=16, color=colour, alpha=alpha, lw=0, zorder=1)
+        shades = [colours.get(str(level), COLOURS["none"]) for level in rows["level"]]
+        ax.scatter(rows[x], rows["response"], s=16, c=shades, alpha=0.65 if colours else 0.4, lw=0, zorder=1)
         _strands(ax, lines, x, colours, f"within {group}: slope {_number(slopes.drop('').mean())}")
         ax.fill_between(
             complete[x], complete["lower"], complete["upper"], color=COLOURS["complete"], alpha=0.14, lw=0, zorder=4

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import UnknownNameError, nearest
-from hiermod.plots.style import COLOURS, styled
+from hiermod.plots.style import COLOURS, counted, styled
 from hiermod.results.groups.pooled_lines import line_variable
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def pooling_lines(
     width = min(columns, len(shown))
     height = -(-len(shown) // width)
     y = pooling.design.y
+    table = table[table["level"].isin(shown)]
     with styled():
         figure, axes = plt.subplots(
             height, width, figsize=(1.9 * width + 0.8, 1.75 * height + 1.2), sharex=True, sharey=True, squeeze=False
@@ -73,7 +74,8 @@ def pooling_lines(
             ax.tick_params(labelbottom=True)  # the lowest facet of each column, also above an empty place
         handles = [plt.Line2D([], [], color=COLOURS[method], **LINES[method]) for method in methods]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(methods))
-        figure.supxlabel(name)
+        count = counted(len(shown), len(block.levels), pooling.group) if levels is None else ""
+        figure.supxlabel(f"{name} ({count}, those with the fewest rows)" if count else name)
         figure.supylabel(pooling.design.response)
         return figure
 

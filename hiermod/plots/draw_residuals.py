@@ -69,12 +69,13 @@ def _cloud(fit: Any, points: pd.DataFrame, ylabel: str, title: str, label: int, 
 
 
 def residuals_by_group(fit: Any, group: str | None = None, ax: Axes | None = None) -> Axes:
-    """A box of standardised residuals for each level of a grouping factor (the first by default), by spread.
+    """A box of standardised residuals for each level of a grouping factor (the first by default), by median.
 
-    Box: quartiles; whiskers: the extremes.  With more than 60 levels those whose residuals spread most are drawn."""
+    Box: quartiles; whiskers: the extremes.  With more than 60 levels those whose residuals spread most are drawn, as
+    a line under the title says."""
     table = residuals_within_groups(fit, group)
-    order = np.argsort(-table["sd"].fillna(0.0).to_numpy(), kind="stable")[:BOXES]
-    shown = table.iloc[order[::-1]]
+    widest = np.argsort(-table["sd"].fillna(0.0).to_numpy(), kind="stable")[:BOXES]
+    shown = table.iloc[np.sort(widest)].sort_values("median", kind="stable")
     boxes = [
         {"med": row["median"], "q1": row["q1"], "q3": row["q3"], "whislo": row["min"], "whishi": row["max"]}
         for _, row in shown.iterrows()
@@ -88,8 +89,10 @@ def residuals_by_group(fit: Any, group: str | None = None, ax: Axes | None = Non
         ax.tick_params(axis="y", labelsize="x-small")
         ax.set_xlabel("standardised residual")
         ax.set_ylabel(str(table.index.name))
-        more = "" if len(shown) == len(table) else f" ({len(shown)} of {len(table)} levels)"
-        ax.set_title(f"Residuals by {table.index.name}{more}", loc="left")
+        who = "" if len(shown) == len(table) else f"the {len(shown)} of {len(table)} levels that spread most, "
+        ax.set_title(f"Residuals by {table.index.name}", loc="left", pad=20)
+        place = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
+        ax.annotate(f"{who}ordered by median", **place, fontsize="x-small", color="#555555")
     return ax
 
 

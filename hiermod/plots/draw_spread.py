@@ -13,8 +13,8 @@ from scipy.optimize import isotonic_regression
 
 from hiermod.arguments import check_count
 from hiermod.errors import UnknownNameError, nearest
-from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.groups.group_lines import group_rows
+from hiermod.plots.style import COLOURS, counted, new_axes, sampled, styled
+from hiermod.results.groups.group_lines import group_rows, line_block
 from hiermod.results.groups.spread_path import NO_POOLING, SpreadPath, spread_path
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ def pooling_path(fit: Any, term: str | None = None, group: str | None = None, ax
 
     fit: by REML or ML, linear.  term: the factor's first by default.  The spreads of all terms of ``group`` (the first
     factor by default) are scaled together, correlations kept; the axis, on a log scale, is the standard deviation
-    of ``term``, and the line upright the fit's own.  Levels whose own rows say little leave the middle last.  Returns
-    the Axes.  Raises ArgumentTypeError for other fits, UnknownNameError, UnsupportedError without groups.
+    of ``term``, and the line upright the fit's own.  Levels whose own rows say little leave the middle last.  Of
+    more than 300 levels 150 are drawn, evenly spaced over their ordered estimates.  Returns the Axes.  Raises
+    ArgumentTypeError for other fits, UnknownNameError, UnsupportedError without groups.
 
     >>> import hiermod as hm
     >>> fit = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff")).reml()
@@ -49,6 +50,9 @@ def pooling_path(fit: Any, term: str | None = None, group: str | None = None, ax
         )
     term = path.terms[0] if term is None else term
     table = path.estimates[(path.estimates["term"] == term) & (path.estimates["scale"] > 0)]
+    shown = _drawn_levels(path, term)
+    total = table["level"].nunique()
+    table = table[table["level"].isin(shown)]
     with styled():
         ax = new_axes(7.6, 5.0) if ax is None else ax
         curves = [(str(level), part) for level, part in table.groupby("level", sort=False)]
@@ -66,7 +70,11 @@ def pooling_path(fit: Any, term: str | None = None, group: str | None = None, ax
         if len(curves) <= NAMED:
             _names(ax, curves)
         ax.set_xlabel(f"sd of {term} between {path.group} (held)")
-        ax.set_ylabel(f"{term} of each {path.group}")
+        ax.set_ylabel(
+            f"{term}, {counted(len(shown), total, path.group)}"
+            if len(shown) < total
+            else f"{term} of each {path.group}"
+        )
         ax.set_title("← complete pooling", loc="left", fontsize="medium", fontweight="normal")
         ax.set_title("no pooling →", loc="right", fontsize="medium", fontweight="normal")
         ax.margins(x=0.0)
@@ -98,6 +106,7 @@ def pooling_steps(
 
     path = spread_path(fit, group, [float(scale) for scale in scales])
     lines = path.lines(x)
+    lines = lines[lines["level"].isin(_drawn_levels(path, path.terms[0]))]
     x = str(lines.columns[2])
     width = min(columns, len(scales))
     height = -(-len(scales) // width)
@@ -112,7 +121,8 @@ def pooling_steps(
             _head(ax, *_words(fit, path, scale))
         for ax in axes.flat[len(scales) :]:
             ax.set_axis_off()
-        figure.supxlabel(x)
+        total = len(line_block(fit, path.group).levels)
+        figure.supxlabel(", ".join(filter(None, [x, counted(lines["level"].nunique(), total, path.group)])))
         figure.supylabel(path.design.response)
     return figure
 
@@ -135,6 +145,7 @@ def pooling_animation(
     frames = check_count("frames", frames, 5)
     path = spread_path(fit, group, film_scales(frames))
     lines = path.lines(x)
+    lines = lines[lines["level"].isin(_drawn_levels(path, path.terms[0]))]
     x = str(lines.columns[2])
     by_scale = {scale: part for scale, part in lines.groupby("scale", sort=False)}
     with styled():
@@ -146,7 +157,8 @@ def pooling_animation(
             for level, part in first.groupby("level", sort=False)
         }
         title, note = _head(ax, *_words(fit, path, path.criterion.index[0]))
-        ax.set_xlabel(x)
+        total = len(line_block(fit, path.group).levels)
+        ax.set_xlabel(", ".join(filter(None, [x, counted(lines["level"].nunique(), total, path.group)])))
         ax.set_ylabel(path.design.response)
         known = lines["estimate"].to_numpy()
         y = path.design.y
@@ -164,6 +176,12 @@ def pooling_animation(
     return FuncAnimation(
         ax.figure, show, frames=list(path.criterion.index), init_func=lambda: [], interval=interval, repeat_delay=1000
     )
+
+
+def _drawn_levels(path: SpreadPath, term: str) -> pd.Index:
+    """The levels that are drawn: of more than 300 a sample along their estimates with the least pooling."""
+    mine = path.estimates[path.estimates["term"] == term]
+    return sampled(mine[mine["scale"] == mine["scale"].max()].set_index("level")["estimate"])
 
 
 def film_scales(frames: int) -> list[float]:

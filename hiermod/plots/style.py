@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 COLOURS = {
@@ -18,6 +20,8 @@ COLOURS = {
 }
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c8c8c")
 MARKERS = ("o", "D", "s", "^", "v", "P", "X", "*")
+MANY = 300  # levels that a figure draws one by one; of more ...
+SAMPLE = 150  # ... so many
 STYLE: dict[str, Any] = {
     "font.size": 12,
     "axes.titleweight": "bold",
@@ -51,6 +55,26 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
         colour = own.get(name) or (free.pop(0) if free else PALETTE[i % len(PALETTE)])
         chosen[name] = {"color": colour, "marker": MARKERS[i % len(MARKERS)]}
     return chosen
+
+
+def sampled(*estimates: pd.Series) -> pd.Index:
+    """Levels to draw one by one: all up to 300, else 150 evenly spaced over the ordered estimates, extremes included.
+
+    estimates: by level; with several, each has its share, and a level that two would choose stands once."""
+    first = estimates[0]
+    if len(first) <= MANY:
+        return first.index
+    share = SAMPLE // len(estimates)
+    places = np.linspace(0, len(first) - 1, share).round().astype(int)
+    chosen = np.concatenate(
+        [np.argsort(one.reindex(first.index).to_numpy(), kind="stable")[places] for one in estimates]
+    )
+    return first.index[np.unique(chosen)]
+
+
+def counted(shown: int, total: int, group: str) -> str:
+    """For a title, "150 of 20000 levels of g"; empty where all are shown."""
+    return "" if shown == total else f"{shown} of {total} levels of {group}"
 
 
 def new_axes(width: float, height: float) -> Axes:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, listing, nearest
 from hiermod.formula.design import FrozenArrays
-from hiermod.results.noted import NotedFrame, noted
+from hiermod.noted import NotedFrame, noted
 from hiermod.results.predictive.replicates import MANY, Kind, Replicates, group_codes, replicates
 from hiermod.results.prior_and_reml.data_summaries import data_summaries
 from hiermod.results.tables import LEVEL, check_level

@@ -15,6 +15,7 @@ from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
 from hiermod.bayes.natural_mode import natural_mode
 from hiermod.bayes.posterior import labelled
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
+from hiermod.noted import noted
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.prior_and_reml.agreement_words import (
@@ -109,7 +110,7 @@ def agreement(fit: BayesianFit, reml: FrequentistFit, level: float = LEVEL) -> p
     out = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS)).rename_axis("parameter")
     out.attrs |= {"method": context.method, "level": float(level), "formula": fit.formula}
     out.attrs["sentences"] = sentences(out)
-    return out
+    return noted(out)
 
 
 def at_boundary(kind: str, estimate: float) -> bool:

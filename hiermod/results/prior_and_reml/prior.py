@@ -16,6 +16,7 @@ from hiermod.bayes.prior_draws import PriorDraws, prior_idata
 from hiermod.bayes.prior_table import priors_frame
 from hiermod.errors import ArgumentError, ArgumentTypeError
 from hiermod.formula.design import Design
+from hiermod.noted import noted
 from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.prior_and_reml.prior_against import against_table, simulate_summaries
 from hiermod.results.prior_and_reml.prior_lines import prior_lines
@@ -152,7 +153,7 @@ class PriorPredictive(Fit):
             )
         if not np.array_equal(mine.y, other.y):
             raise ArgumentError("prior and fit have different data: take both from one Model")
-        return against_table(self.draws, mine, self.centred, reml, float(alpha), self._simulated)
+        return noted(against_table(self.draws, mine, self.centred, reml, float(alpha), self._simulated))
 
     # --- text ---------------------------------------------------------------------------------------------------
     def summary(self) -> Summary:

@@ -39,6 +39,7 @@ class SensitivityMethods:
         >>> m.fit(random_seed=1).prior_sensitivity()["verdict"].unique().tolist()
         ['ok']
         """
+        from hiermod.noted import noted
         from hiermod.results.prior_and_reml.sensitivity import sensitivity_table
 
-        return sensitivity_table(self, parameters, integrated, threshold)  # type: ignore[arg-type]
+        return noted(sensitivity_table(self, parameters, integrated, threshold))  # type: ignore[arg-type]

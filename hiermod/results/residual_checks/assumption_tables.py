@@ -8,6 +8,7 @@ Multilevel Analysis, section 10.6).  Shrunken effects hide what is not normal ab
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from hiermod.results.vocabulary import Fit
 
 NO_SPREAD = 1e-8  # variance of an estimate relative to the variance it estimates, below which there is nothing to show
 COUNTS = ("poisson", "binomial")
+_KEPT: WeakKeyDictionary[Any, pd.DataFrame] = WeakKeyDictionary()  # residual points by fit
 ELSEWHERE = "look at fit.simulated_residuals() and hm.plots.simulated_residuals(fit) instead"
 
 
@@ -42,25 +44,38 @@ def standardised_residuals(fit: Fit) -> pd.Series:
             f"residuals of family {fit.family!r} are not normal even under a true model, so that nothing standardises "
             f"them: {ELSEWHERE}"
         )
-    noise = _noise_variance(fit)
-    left = 1.0 - _explained_variance(fit, noise) / noise
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = fit.residuals().to_numpy() / np.sqrt(np.where(left > NO_SPREAD, noise * left, np.nan))  # type: ignore[attr-defined]
-    series = pd.Series(values, index=fit.design.index, name="standardised")
-    series.attrs["df"] = float(left.clip(min=0.0).sum())
+    points = _gaussian_points(fit)
+    series = points["residual"].rename("standardised")
+    series.attrs["df"] = points.attrs["df"]
     return series
 
 
-def _explained_variance(fit: Fit, noise: np.ndarray) -> np.ndarray:
-    """(n,) variance of the expected response given the data, which the residual's is short of the noise's."""
-    design, record = fit.design, fit.record  # type: ignore[attr-defined]
+def _gaussian_points(fit: Fit) -> pd.DataFrame:
+    """fitted, residual over its own sd.  Kept as long as the fit, which does not change: every row's draws are dear."""
+    if fit not in _KEPT:
+        noise = _noise_variance(fit)
+        fitted, explained = _fitted_and_variance(fit, noise)
+        left = 1.0 - explained / noise
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = (fit.design.y - fitted) / np.sqrt(np.where(left > NO_SPREAD, noise * left, np.nan))
+        table = pd.DataFrame({"fitted": fitted, "residual": values}, index=fit.design.index)
+        table.attrs["df"] = float(left.clip(min=0.0).sum())
+        _KEPT[fit] = table
+    return _KEPT[fit].copy()
+
+
+def _fitted_and_variance(fit: Any, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) expected response, and (n,) its variance given the data, which the residual's is short of the noise's."""
+    design, record = fit.design, fit.record
     if isinstance(record, Posterior):
-        return _posterior_variance(fit)
+        mean, variance = _posterior_moments(fit)
+        return (mean if fit.link == "identity" else fit.fitted().to_numpy()), variance
+    fitted = fit.fitted().to_numpy()
     if isinstance(record, LinearFit):
-        return noise * record.hat
+        return fitted, noise * record.hat
     rows = [(np.asarray(block.codes), np.asarray(block.values)) for block in design.blocks]
     with suitable_threads(max(SHORT, len(record.factor.U))):
-        return joint_variance(record, np.asarray(design.X), rows)
+        return fitted, joint_variance(record, np.asarray(design.X), rows)
 
 
 def _noise_variance(fit: Fit) -> np.ndarray:
@@ -77,15 +92,18 @@ def _noise_variance(fit: Fit) -> np.ndarray:
     return np.full(design.nobs, variance) / (1.0 if design.weights is None else design.weights)
 
 
-def _posterior_variance(fit: Any) -> np.ndarray:
-    """(n,) posterior variance of the expected response."""
+def _posterior_moments(fit: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) posterior mean and (n,) variance of the linear predictor, in one pass over its draws."""
     from hiermod.results.targets import read_request
 
     request = read_request(fit.design, None, "conditional", None, "mean", "raise")
     predictor, rng = fit._predictor(request), np.random.default_rng(0)  # nothing is drawn: every level is known
     step = max(1, 2_000_000 // (fit.record.beta.shape[0] * fit.record.beta.shape[1]))
-    parts = [predictor.linear(slice(at, at + step), rng).var(axis=0) for at in range(0, fit.nobs, step)]
-    return np.concatenate(parts)
+    mean, variance = np.empty(fit.nobs), np.empty(fit.nobs)
+    for at in range(0, fit.nobs, step):
+        drawn = predictor.linear(slice(at, at + step), rng)
+        mean[at : at + step], variance[at : at + step] = drawn.mean(axis=0), drawn.var(axis=0)
+    return mean, variance
 
 
 def residual_points(fit: Fit) -> pd.DataFrame:
@@ -93,12 +111,9 @@ def residual_points(fit: Fit) -> pd.DataFrame:
 
     Gaussian: residuals over their own sd.  Poisson and binomial counts: Pearson residuals, (y - mean) / sd of y given
     the mean.  UnsupportedError for 0/1 and other families, whose residuals lie on two lines or have no such scale."""
-    fitted = fit.fitted()  # type: ignore[attr-defined]
     if fit.family == "gaussian":
-        residual = standardised_residuals(fit)
-        table = pd.DataFrame({"fitted": fitted, "residual": residual})
-        table.attrs["df"] = residual.attrs["df"]
-        return table
+        return _gaussian_points(fit)
+    fitted = fit.fitted()  # type: ignore[attr-defined]
     if fit.family not in COUNTS:
         raise UnsupportedError(
             f"residuals of family {fit.family!r} against fitted values show the family's shape, not the model's "
@@ -115,7 +130,8 @@ def residual_points(fit: Fit) -> pd.DataFrame:
 def residual_smooth(points: pd.DataFrame, column: str = "residual") -> pd.DataFrame:
     """The lowess curve of a column of ``residual_points`` against fitted: fitted, curve."""
     known = points[["fitted", column]].dropna()
-    x, curve = lowess(known["fitted"].to_numpy(), known[column].to_numpy())
+    with suitable_threads(SHORT):  # thousands of short sums, which waiting for threads makes ten times slower
+        x, curve = lowess(known["fitted"].to_numpy(), known[column].to_numpy())
     return pd.DataFrame({"fitted": x, "curve": curve})
 
 
@@ -127,15 +143,18 @@ def residuals_within_groups(fit: Fit, group: str | None = None) -> pd.DataFrame:
     block = _one_block(fit, group)
     points = residual_points(fit)
     values, share = points["residual"].to_numpy(), points.attrs.get("df", fit.nobs) / fit.nobs
-    parts = {level: values[(block.codes == j) & np.isfinite(values)] for j, level in enumerate(block.levels)}
-    rows = []
-    for part in parts.values():
-        quantiles = np.quantile(part, [0, 0.25, 0.5, 0.75, 1]) if len(part) else np.full(5, np.nan)
-        sd = part.std(ddof=1) if len(part) > 1 else np.nan
-        rows.append([len(part), part.mean() if len(part) else np.nan, sd, *quantiles])
-    names = ["rows", "mean", "sd", "min", "q1", "median", "q3", "max"]
-    table = pd.DataFrame(rows, columns=names, index=pd.Index(block.levels, name=block.factor))
-    table.attrs["spread_p"] = spread_test([part for part in parts.values() if len(part) >= 3], share)
+    known = np.isfinite(values)
+    values, codes = values[known], block.codes[known]
+    groups = pd.Series(values).groupby(codes)
+    columns = {"rows": groups.size(), "mean": groups.mean(), "sd": groups.std()}
+    quantiles = {"min": 0.0, "q1": 0.25, "median": 0.5, "q3": 0.75, "max": 1.0}
+    columns |= {name: groups.quantile(at) for name, at in quantiles.items()}
+    table = pd.DataFrame(columns).reindex(range(len(block.levels)))
+    table["rows"] = table["rows"].fillna(0).astype(int)
+    table.index = pd.Index(block.levels, name=block.factor)
+    order = np.argsort(codes, kind="stable")
+    parts = np.split(values[order], np.cumsum(table["rows"].to_numpy())[:-1])
+    table.attrs["spread_p"] = spread_test([part for part in parts if len(part) >= 3], share)
     return table
 
 
@@ -148,10 +167,13 @@ def spread_test(parts: list[np.ndarray], share: float = 1.0) -> float:
     free = share * rows - len(parts)
     if len(parts) < 2 or free < 1:
         return float("nan")
+    away = np.concatenate([np.abs(part - np.median(part)) for part in parts])
+    sizes = np.array([len(part) for part in parts])
+    means = np.add.reduceat(away, np.cumsum(sizes) - sizes) / sizes
+    between = float(sizes @ np.square(means - away.mean())) / (len(parts) - 1)
+    within = float(np.square(away - np.repeat(means, sizes)).sum()) / free  # the degrees of freedom that are there
     with np.errstate(invalid="ignore", divide="ignore"):
-        statistic = float(stats.levene(*parts, center="median").statistic)
-    scale = free / (rows - len(parts))  # of F: the mean square within, over the degrees of freedom that are there
-    return float(stats.f.sf(statistic * scale, len(parts) - 1, free))
+        return float(stats.f.sf(np.divide(between, within), len(parts) - 1, free))
 
 
 # --- level 2 ----------------------------------------------------------------------------------------------------------
