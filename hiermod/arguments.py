@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from hiermod.errors import ArgumentError, ArgumentTypeError
 
+SAME = {  # arguments of fit() by the names they have in brms, Stan, Bambi, scikit-learn and nutpie
+    "seed": "random_seed",
+    "random_state": "random_seed",
+    "rng": "random_seed",
+    "iter": "draws",
+    "samples": "draws",
+    "num_samples": "draws",
+    "warmup": "tune",
+    "num_warmup": "tune",
+    "progress_bar": "progressbar",
+    "adapt_delta": "target_accept",
+}
 LARGEST_SEED = 2**32 - 1  # what every sampler takes
 
 
@@ -17,6 +31,18 @@ def check_count(name: str, value: object, least: int = 1) -> int:
     if value < least:
         raise ArgumentError(message)
     return int(value)
+
+
+def check_settings(settings: Iterable[str], known: Iterable[str] = ()) -> None:
+    """Raise ArgumentError for a setting of fit() that goes by another name there, or is not among ``known``."""
+    for name in settings:
+        if name in SAME:
+            raise ArgumentError(f"fit() has no argument {name!r}: it is called {SAME[name]!r} here")
+        if name not in known:
+            raise ArgumentError(
+                f"fit() has no argument {name!r}, and the marginal engine, which fits this model, has no further "
+                "settings. Leave it out; settings of a NUTS sampler go with inference_method='nutpie' or 'pymc'"
+            )
 
 
 def resolve_seed(random_seed: int | np.random.Generator | None) -> int:

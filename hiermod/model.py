@@ -328,7 +328,7 @@ class Model(PriorMethods):
         if density is not None:
             from hiermod.bayes.marginal import sample_marginal
 
-            record = sample_marginal(density, self.spec, random_seed=random_seed, **settings)
+            record = sample_marginal(density, self.spec, random_seed=random_seed, **settings, **sampler)
         else:
             from hiermod.bayes.nuts import sample
 

@@ -242,7 +242,7 @@ def test_impossible_numbers_are_refused(sleepstudy):
         ({"random_seed": "one"}, ArgumentTypeError, "random_seed must be"),
         ({"random_seed": -1}, ArgumentError, "random_seed is -1"),
         ({"inference_method": "nutpy"}, ArgumentError, "Did you mean 'nutpie'"),
-        ({"max_tree": 3, "draws": 10, "tune": 10}, ArgumentError, "nutpie does not accept"),
+        ({"max_tree": 3, "draws": 10, "tune": 10}, ArgumentError, "on to nutpie, which refused them .max_tree"),
     ]:
         with pytest.raises(error, match=words):
             sample(model, design, progressbar=False, **wrong)

@@ -207,7 +207,8 @@ def test_predictions_draw_the_levels_they_need(monkeypatch):
     block, flat = fit.design.blocks[0], fit.record.b[0].reshape(-1, *fit.record.b[0].shape[2:])
     eta = fit.record.beta.reshape(-1, 2) @ fit.design.X[[5, 300, 5]].T
     eta += np.einsum("smk,mk->sm", flat[:, block.codes[[5, 300, 5]]], block.values[[5, 300, 5]])
-    np.testing.assert_allclose(table["estimate"], eta.mean(axis=0), rtol=1e-10)
+    np.testing.assert_allclose(table["lower"], np.quantile(eta, 0.05, axis=0), rtol=1e-10)
+    np.testing.assert_allclose(table["estimate"], fit.fitted().iloc[[5, 300, 5]], rtol=1e-10)
 
 
 def test_pickled_saved_and_shown_as_any_other(monkeypatch, tmp_path):
@@ -241,3 +242,86 @@ def test_more_than_memory_holds_is_refused_only_where_all_are_asked_for(monkeypa
         _ = fit.record.b
     monkeypatch.setattr(on_demand, "NUMBERS", 7 * 100 * 10)
     assert len(fit.ranef()) == 40
+
+
+def counted(monkeypatch) -> list[int]:
+    """How many levels every call of draws() asked for."""
+    asked: list[int] = []
+    original = EffectsOnDemand.draws
+
+    def draws(self, levels=slice(None), draws=slice(None)):
+        asked.append(len(np.arange(self.shape[2])[levels]))
+        return original(self, levels, draws)
+
+    monkeypatch.setattr(EffectsOnDemand, "draws", draws)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("what", "times"),
+    [
+        (lambda fit: fit.waic(), 1),
+        (lambda fit: fit.loo(integrated=False), 1),
+        (lambda fit: fit.idata, 1),
+        (lambda fit: fit.log_likelihood(), 1),
+        (lambda fit: fit.posterior_predictive(), 1),
+        (lambda fit: fit.predict(interval=0.9), 1),
+        (lambda fit: fit.ranef(), 1),
+        (lambda fit: fit.fitted(), 0),
+        (lambda fit: fit.summary(), 0),
+        (lambda fit: fit.loo(), 0),
+    ],
+)
+def test_effects_are_drawn_once_for_whatever_needs_them(monkeypatch, what, times):
+    import hiermod.results.bayesian_predict as predict
+    import hiermod.results.scoring.scores as scores
+
+    fit = fitted(monkeypatch, "intercepts")
+    monkeypatch.setattr(predict, "ROWS_AT_A_TIME", 100 * 37)  # rows come in many parts, levels in any order
+    monkeypatch.setattr(scores, "AT_ONCE", 100 * 37)
+    asked = counted(monkeypatch)
+    what(fit)
+    levels = len(fit.design.blocks[0].levels)
+    assert sum(asked) <= times * levels + 20 * times  # a level can lie at the border of two parts
+
+
+def test_saving_draws_nothing(monkeypatch, tmp_path):
+    fit = fitted(monkeypatch, "slopes")
+    asked = counted(monkeypatch)
+    fit.save(tmp_path / "fit.nc")
+    assert asked == []
+
+
+def test_few_responses_need_few_draws(monkeypatch):
+    fit = fitted(monkeypatch, "slopes")
+    monkeypatch.setattr(on_demand, "LARGEST", 8.0 * 12 * 40 * 2)
+    new = fit.posterior_predictive(draws=10, random_seed=1)
+    assert "_idata" not in vars(fit)
+    assert new.shape == (2, 5, fit.nobs)
+    monkeypatch.setattr(on_demand, "LARGEST", 8e9)
+    np.testing.assert_array_equal(fit.idata.posterior_predictive["y"], new)
+
+
+def test_fitted_values_are_coefficients_times_predictors(monkeypatch):
+    """The same law behind ranef, coef and fitted: no Monte Carlo error between them."""
+    fit = fitted(monkeypatch, "slopes")
+    b = fit.ranef().pivot(index="level", columns="term", values="estimate").loc[list(fit.design.blocks[0].levels)]
+    block, beta = fit.design.blocks[0], fit.fixef()["estimate"].to_numpy()
+    expected = fit.design.X @ beta + (b[list(block.labels)].to_numpy()[block.codes] * block.values).sum(axis=1)
+    np.testing.assert_allclose(fit.fitted(), expected, rtol=1e-10)
+
+
+def test_a_chain_of_its_own_and_nuts_on_the_density(monkeypatch):
+    from hiermod.bayes import marginal
+
+    fit = hm.Model("y ~ x + (x | class_)", crossed())
+    monkeypatch.setattr(on_demand, "AT_ONCE", 0.0)
+    one = fit.fit(draws=40, chains=1, random_seed=2)
+    monkeypatch.setattr(marginal, "LEAST_EFFICIENCY", 2.0)
+    other = fit.fit(draws=40, tune=100, chains=2, random_seed=2)
+    assert other.inference.method == "marginal-nuts"
+    for found in (one, other):
+        mean, cov = conjugate(found, 5, [0], 3)
+        means, variances = found.record.effect_moments(0)
+        np.testing.assert_allclose(means[5, 3], mean, rtol=1e-8)
+        np.testing.assert_allclose(np.asarray(variances)[5, 3], np.diag(cov), rtol=1e-8)

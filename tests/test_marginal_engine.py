@@ -27,7 +27,7 @@ from hiermod.bayes.posterior import Posterior
 from hiermod.bayes.priors import resolve_priors
 from hiermod.bayes.quiet import collected
 from hiermod.datasets import load_dataset
-from hiermod.errors import ArgumentError, ArgumentTypeError, ConvergenceWarning
+from hiermod.errors import ArgumentError, ArgumentTypeError, ConvergenceWarning, FitError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.model import Model
@@ -600,3 +600,40 @@ def assert_predicts(model: Model, fit: Any, response: str) -> None:
     error = (replicated - mean) / record.sigma[..., None]
     assert abs(error.mean()) < 4.5 / np.sqrt(error.size)
     assert abs(error.std() - 1) < 4.5 / np.sqrt(2 * error.size)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"seed": 3}, "called 'random_seed' here"),
+        ({"warmup": 5}, "called 'tune'"),
+        ({"max_depth": 3}, "no argument 'max_"),
+    ],
+)
+def test_settings_of_other_programs_are_refused(setting, words):
+    """A misnamed seed that is swallowed makes a run that nobody can repeat."""
+    with pytest.raises(ArgumentError, match=words):
+        Model("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff")).fit(**setting)
+
+
+def test_groups_that_explain_everything_are_told_instead_of_crashing():
+    rng = np.random.default_rng(1)
+    d = pd.DataFrame({"g": rng.integers(0, 300, 1000), "x": rng.standard_normal(1000)})
+    b = rng.standard_normal((300, 2))
+    d["y"] = b[d.g, 0] + b[d.g, 1] * d.x + 1e-4 * rng.standard_normal(1000)
+    with pytest.raises(FitError, match=r"residual sd .* is so small beside those of the groups .*nutpie"):
+        Model("y ~ x + (x | g)", d).fit(random_seed=1)
+    d["y"] = b[d.g, 0] + 1e-4 * rng.standard_normal(1000)  # one effect per group keeps its digits
+    fit = Model("y ~ x + (1 | g)", d).fit(random_seed=1)
+    assert fit.sigma == pytest.approx(1e-4, rel=0.1)
+
+
+def test_a_model_without_common_effects_has_fitted_values():
+    rng = np.random.default_rng(1)
+    d = pd.DataFrame({"g": np.repeat(np.arange(10), 8)})
+    d["y"] = rng.standard_normal(10)[d.g] + rng.standard_normal(80)
+    fit = Model("y ~ 0 + (1 | g)", d).fit(random_seed=1)
+    effects = fit.ranef()["estimate"].to_numpy()
+    np.testing.assert_allclose(fit.fitted(), effects[d.g])
+    assert fit.simulate(3, random_seed=1).shape == (80, 3)
+    assert "R-hat" in str(fit.check())

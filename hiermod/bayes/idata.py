@@ -13,6 +13,7 @@ from hiermod.bayes.posterior import Posterior
 from hiermod.bayes.predictive import gaussian_responses
 from hiermod.formula.design import Block, Design
 
+ALL = slice(None)
 AT_ONCE = 50e6  # bytes up to which the pointwise log likelihood and the posterior predictive are put in
 PREDICTIVE_STREAM = 2  # of random numbers, beside those of the fit
 
@@ -21,9 +22,10 @@ def build_idata(record: Posterior, design: Design, on_demand: bool = True) -> An
     """posterior, sample_stats, observed_data; log_likelihood and posterior_predictive where each takes at most 50 MB
     (else ``fit.log_likelihood()`` and ``fit.posterior_predictive()`` add them).  The same record gives the same.
 
-    on_demand: False leaves out group effects that have not been drawn."""
+    on_demand: False leaves out group effects that have not been drawn, and what is made of them."""
     import xarray as xr
 
+    record = record.drawn() if on_demand else record
     coords: dict[str, Any] = {"chain": np.arange(record.shape[0]), "draw": np.arange(record.shape[1])}
     variables: dict[str, Any] = {}
     _add_common(variables, coords, record, design)
@@ -41,7 +43,7 @@ def build_idata(record: Posterior, design: Design, on_demand: bool = True) -> An
     if record.stats:
         stats = {name: (("chain", "draw"), values) for name, values in record.stats.items()}
         groups["sample_stats"] = xr.Dataset(stats, coords=own, attrs=posterior.attrs)
-    if 8.0 * design.nobs * record.shape[0] * record.shape[1] <= AT_ONCE:
+    if on_demand and 8.0 * design.nobs * record.shape[0] * record.shape[1] <= AT_ONCE:
         dims = ("chain", "draw", "__obs__")
         new = gaussian_responses(record, design, np.random.default_rng([record.inference.seed, PREDICTIVE_STREAM]))
         for name, values in (("log_likelihood", log_likelihood(record, design)), ("posterior_predictive", new)):
@@ -127,7 +129,9 @@ def linear_predictor(record: Posterior, design: Design) -> np.ndarray:
     eta = record.beta @ design.X.T
     if design.offset is not None:
         eta = eta + design.offset
-    for block, b in zip(design.blocks, record.b, strict=True):
+    for i, block in enumerate(design.blocks):
+        levels, at = np.unique(block.codes, return_inverse=True) if record.waits(i) else (ALL, block.codes)
+        b = record.effects_of(i, levels)
         for k in range(block.size):
-            eta = eta + b[..., k][..., block.codes] * block.values[:, k]
+            eta = eta + (b[..., k][:, at] * block.values[:, k]).reshape(eta.shape)
     return eta

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from hiermod import _versions
-from hiermod.arguments import check_count, resolve_seed
+from hiermod.arguments import check_count, check_settings, resolve_seed
 from hiermod.bayes.effect_draws import Effects, draw_batch, draw_one
 from hiermod.bayes.marginal_density import MarginalDensity
 from hiermod.bayes.metropolis import accepted, choose
@@ -31,6 +31,7 @@ from hiermod.kernel.threads import suitable_threads
 MAX_K_HAT, LEAST_EFFICIENCY = 0.7, 0.25  # beyond these independence proposals are not to be trusted
 PASSES, PASSES_LARGE = 12, 6  # of adaptation, at most: ridges (one row per group) need ten, most models one or two
 GOOD, GOOD_K_HAT = 0.8, 0.5  # adaptation stops at this importance efficiency and Pareto k-hat
+UPWARDS = -10.0  # curvature that no log density has at its mode, however rough
 POOR = 0.5  # efficiency below which the mixture gets more components
 SAMPLE, SAMPLE_LARGE = 2000, 250  # proposals of one pass; where one evaluation takes many milliseconds
 CHEAP = 200  # evaluations that fit into one stack, from which several are made for each kept draw
@@ -66,11 +67,27 @@ def _check_size(density: MarginalDensity, design: Design, count: int, later: tup
         )
 
 
+def _check_digits(density: MarginalDensity, phi: np.ndarray, precision: np.ndarray) -> None:
+    """FitError where rounding has eaten the density: stacks cannot hold it, or it curves upwards at its mode."""
+    held = density.batch is None or np.isfinite(density.values(phi[None])[0])
+    if held and (np.linalg.eigvalsh(precision) > UPWARDS).all():
+        return
+    sigma, sds = float(density.sigma(phi)), np.concatenate([np.ravel(one) for one in density.coordinates.sds(phi)])
+    raise FitError(
+        f"the residual sd (about {sigma:.2g}) is so small beside those of the groups (up to {sds.max():.2g}) that the "
+        "density of the variance parameters cannot be computed accurately: the groups explain the response almost "
+        "exactly. Look whether it is a function of them; m.reml() estimates such models, and inference_method='nutpie' "
+        "samples them, slowly"
+    )
+
+
 def search(density: MarginalDensity, rng: np.random.Generator) -> Search:
     """Mode, Laplace approximation, then passes of adaptation until efficiency and k-hat are good: one at least, where
     evaluations are cheap."""
-    core = mixture = laplace(*find_mode(density))
+    mode, precision, warp = find_mode(density)
     large = density.batch is None
+    _check_digits(density, warp.to_phi(mode), precision)
+    core = mixture = laplace(mode, precision, warp)
     count, most = (SAMPLE_LARGE, PASSES_LARGE) if large else (SAMPLE, PASSES)
     tried: list[tuple[Mixture, Weighted]] = []
     while True:
@@ -112,13 +129,15 @@ def sample_marginal(
     tune: int = 1000,
     cores: int | None = None,
     target_accept: float | None = None,
+    **settings: Any,
 ) -> Posterior:
     """Posterior of a Gaussian hierarchical model.  The same seed gives the same draws.
 
     Effects of the largest grouping factor are drawn when asked for, where they would take more than 50 MB.  tune, cores
-    and target_accept matter only where NUTS has to take over.  Raises ArgumentError for impossible numbers, and where
-    the draws would not fit into memory, naming the size."""
+    and target_accept matter only where NUTS has to take over.  Raises ArgumentError for impossible numbers, for any
+    ``settings``, and where the draws would not fit into memory, naming the size."""
     begin = time.perf_counter()
+    check_settings(settings)
     for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1)):
         check_count(name, value, least)
     later = blocks_on_demand(density.problem, draws * chains)

@@ -103,6 +103,8 @@ class MarginalDensity:
             return -np.inf, np.zeros(len(phi))
         lambdas, sigma_array = self.lambdas(phi)
         sigma = float(sigma_array)
+        if not 0 < sigma**2 < np.inf:  # a search went where floating point cannot follow
+            return -np.inf, np.zeros(len(phi))
         value = self._log_likelihood(factor.logdet_random + factor.logdet_fixed, factor.pwrss, sigma)
         by_block = self._lambda_gradients(factor, sigma)
         gradient = gradient.copy()

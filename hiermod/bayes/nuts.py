@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hiermod import _versions
-from hiermod.arguments import check_count, resolve_seed
+from hiermod.arguments import check_count, check_settings, resolve_seed
 from hiermod.bayes.interrupts import interruptible
 from hiermod.bayes.posterior import Inference, Posterior, assess, extract
 from hiermod.bayes.quiet import collected
@@ -68,6 +68,7 @@ def sample(
             check_count(name, value, least)
     if target_accept is not None and not 0 < target_accept < 1:
         raise ArgumentError(f"target_accept is {target_accept!r}; it must lie between 0 and 1, such as 0.9")
+    check_settings(sampler, sampler)
     seed = resolve_seed(random_seed)
     options = {
         "draws": int(draws),
@@ -205,7 +206,11 @@ def _nutpie(graph: Any, names: list[str], seed: int, options: dict[str, Any], sa
             **sampler,
         )
     except (TypeError, AttributeError) as error:
-        raise ArgumentError(f"nutpie does not accept these arguments: {error}") from error
+        given = ", ".join(sampler) or "its own settings"
+        raise ArgumentError(
+            f"fit() hands the arguments it does not know on to nutpie, which refused them ({given}): {error}. "
+            "Leave out what nutpie.sample does not take"
+        ) from error
     try:
         return running.wait()
     except KeyboardInterrupt:

@@ -4,15 +4,16 @@ Arrays have (chain, draw) first.  R-hat and ESS: Vehtari et al. (2021, Bayesian 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from hiermod import _versions
-from hiermod.bayes.on_demand import EffectsOnDemand
+from hiermod.bayes.on_demand import LARGEST, EffectsOnDemand
 from hiermod.errors import FitError
 from hiermod.formula.design import Block, Design, FrozenArrays
+from hiermod.kernel.batch import NUMBERS
 
 ALL = slice(None)
 MAX_R_HAT = 1.01  # Vehtari et al. (2021), and what Stan and ArviZ advise
@@ -71,7 +72,7 @@ class GroupEffects:
         held = self.effects[i]
         if isinstance(held, EffectsOnDemand):
             return held.draws(levels, draws)
-        return held.reshape(-1, *held.shape[2:])[draws][:, levels]
+        return flat_draws(held)[draws][:, levels]
 
     def effect_moments(self, i: int, levels: Any = ALL) -> tuple[np.ndarray, np.ndarray | float]:
         """(draws, levels, k) means and variances of the laws that mix to the posterior: draws that are there, and 0."""
@@ -81,9 +82,17 @@ class GroupEffects:
         return self.effects_of(i, levels), 0.0
 
     def level_parts(self, i: int) -> list[slice]:
-        """The levels of block i in parts to ask for one after the other: one part where draws were made."""
+        """The levels of block i in parts to ask for one after the other, so that what is computed of them is small."""
         held = self.effects[i]
-        return held.factor.parts(held.shape[2]) if isinstance(held, EffectsOnDemand) else [ALL]
+        if isinstance(held, EffectsOnDemand):
+            return held.factor.parts(held.shape[2])
+        chains, draws, J, k = held.shape
+        step = max(1, NUMBERS // (4 * chains * draws * k))
+        return [slice(start, min(start + step, J)) for start in range(0, J, step)]
+
+    def waits(self, i: int) -> bool:
+        """Whether the effects of block i are drawn when asked for."""
+        return isinstance(self.effects[i], EffectsOnDemand)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +112,13 @@ class Posterior(GroupEffects, FrozenArrays):
         default_factory=dict
     )  # per parameter with a formula: its beta, effects, sd, corr
 
+    def drawn(self) -> Posterior:
+        """With all effects drawn, for work that goes through them many times; itself where that would not fit."""
+        waiting = [one for one in self.effects if isinstance(one, EffectsOnDemand)]
+        if not waiting or 8.0 * sum(np.prod(one.shape) for one in waiting) > LARGEST:
+            return self
+        return replace(self, effects=self.b)
+
 
 @dataclass(frozen=True, eq=False)
 class Draws(GroupEffects):
@@ -115,6 +131,11 @@ class Draws(GroupEffects):
     sigma: np.ndarray | None
     auxiliary: dict[str, np.ndarray]
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def flat_draws(draws: np.ndarray) -> np.ndarray:
+    """(chain, draw, ...) as (chain * draw, ...), also where nothing is drawn: no common coefficients."""
+    return draws.reshape(draws.shape[0] * draws.shape[1], *draws.shape[2:])
 
 
 def part_of(draws: Draws | Posterior, name: str) -> Draws:

@@ -115,7 +115,12 @@ def _thinned(record: Posterior, chosen: np.ndarray) -> Posterior:
     if len(chosen) == record.shape[1]:
         return record
     sigma = None if record.sigma is None else record.sigma[:, chosen]
-    effects = tuple(b[:, chosen] for b in record.b)
+    chains, there = record.shape
+    flat = (np.arange(chains)[:, None] * there + chosen).ravel()
+    effects = tuple(
+        record.effects_of(i, draws=flat).reshape(chains, len(chosen), *one.shape[2:])
+        for i, one in enumerate(record.effects)
+    )
     return replace(record, beta=record.beta[:, chosen], effects=effects, sigma=sigma)
 
 

@@ -151,6 +151,8 @@ def adapt(mixture: Mixture, phi: np.ndarray, weights: np.ndarray, steps: int = 3
         logs, squares = mixture.component_logs(x)
         share = np.exp(logs - special.logsumexp(logs, axis=1, keepdims=True)) * weights[:, None]  # (n, K)
         keep = share.sum(axis=0) > LEAST_WEIGHT
+        if not keep.any():  # nothing of the sample counts: the mixture can learn nothing from it
+            return mixture
         share, squares = share[:, keep], squares[:, keep]
         before = mixture.roots[keep]
         scaled = share * (df + mixture.d) / (df + squares)

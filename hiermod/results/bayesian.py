@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod import _versions
 from hiermod._versions import ess_bulk, ess_tail, mcse, r_hat
 from hiermod.arguments import check_count
 from hiermod.bayes.default_priors import GaussianPriors
@@ -57,6 +58,7 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         model: Any = None,
     ) -> None:
         self.design, self.record, self.family, self.link = design, record, family, link
+        self._added: dict[str, Any] = {}  # groups of idata that were asked for before idata itself
         self.priors = priors  # as numbers, where effects integrate out; None where they do not
         self.model = model  # the Model that was fitted: its graph, for refits and log likelihoods; None: not known
 
@@ -72,7 +74,10 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
             return self.record.idata
         from hiermod.bayes.idata import build_idata
 
-        return build_idata(self.record, self.design)
+        found = build_idata(self.record, self.design)
+        for group, dataset in self._added.items():
+            _versions.set_group(found, group, dataset)
+        return found
 
     @property
     def inference(self) -> Inference:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.bayes.posterior import Draws, Posterior, part_of
+from hiermod.bayes.posterior import Draws, Posterior, flat_draws, part_of
 from hiermod.formula.catalogue import ORDINAL, further_link
 from hiermod.formula.design import Design
 from hiermod.formula.newdata import NewRows
@@ -43,40 +43,42 @@ class Predictor:
         if self.family in ORDINAL:
             return self._categories(rng) if self.request.kind == "mean" else self._new_categories(rng)
         request, level = self.request, self.request.level
-        estimate, bounds = [np.empty(0)], [np.empty((2, 0))]  # with no rows, a table without rows
+        estimate, bounds = np.empty(len(request.rows)), np.empty((2, len(request.rows)))
         # new groups average out exactly on the identity scale: no need to draw them for the estimate
         averages_out = self.link == "identity" and not self.family.startswith(NOT_THE_MEAN)
         for part in self._steps():
             if averages_out:
-                estimate.append(self.linear(part, rng, spread=False).mean(axis=0))
+                estimate[part] = self.linear(part, rng, averaged=True).mean(axis=0)
                 if level is None:
                     continue
             location = inverse_link(self.link, self.linear(part, rng))
             further = {} if averages_out and request.kind == "mean" else self.further(part, rng)
             mean = expected(self.family, location, further)
             if not averages_out:
-                estimate.append(mean.mean(axis=0))
+                estimate[part] = mean.mean(axis=0)
             if level is None:
                 continue
             if request.kind == "response":
                 mean = self._drawn(location, further, part, rng, counts=False)
-            bounds.append(np.quantile(mean, _tails(level), axis=0))
-        table = pd.DataFrame({"estimate": np.concatenate(estimate)}, index=request.rows.index)
-        if level is None:
-            return table
-        lower, upper = np.concatenate(bounds, axis=1)
-        return table.assign(lower=lower, upper=upper)
+            bounds[:, part] = np.quantile(mean, _tails(level), axis=0)
+        table = pd.DataFrame({"estimate": estimate}, index=request.rows.index)
+        return table if level is None else table.assign(lower=bounds[0], upper=bounds[1])
 
-    def _steps(self, each: int = 1) -> list[slice]:
-        """Parts of the rows, ``each`` numbers per row and draw."""
-        count = self.record.beta.shape[0] * self.record.beta.shape[1]
+    def _steps(self, each: int = 1) -> list[Any]:
+        """Parts of the rows, ``each`` numbers per row and draw: slices, or level after level where effects wait."""
+        count, rows = self.record.beta.shape[0] * self.record.beta.shape[1], len(self.request.rows)
         step = max(1, ROWS_AT_A_TIME // (count * each))
-        return [slice(start, start + step) for start in range(0, len(self.request.rows), step)]
+        starts = range(0, rows, step)
+        waiting = [i for i in range(len(self.design.blocks)) if self.record.waits(i)]
+        if not waiting or len(starts) == 1 or self.request.target != "conditional":
+            return [slice(start, start + step) for start in starts]
+        order = np.argsort(self.request.rows.codes[waiting[0]], kind="stable")
+        return [order[start : start + step] for start in starts]
 
     # --- ordinal responses --------------------------------------------------------------------------------------
-    def _probabilities(self, part: slice, rng: np.random.Generator, chosen: Any = ALL) -> np.ndarray:
+    def _probabilities(self, part: Any, rng: np.random.Generator, chosen: Any = ALL) -> np.ndarray:
         """(draws, rows, K)."""
-        threshold = _flat(self.record.auxiliary["threshold"])[chosen]
+        threshold = flat_draws(self.record.auxiliary["threshold"])[chosen]
         return category_probabilities(self.family, self.link, self.linear(part, rng, chosen), threshold)
 
     def _categories(self, rng: np.random.Generator) -> pd.DataFrame:
@@ -118,7 +120,7 @@ class Predictor:
         count = self.record.beta.shape[0] * self.record.beta.shape[1]
         return self.responses_at(rng.choice(count, size=draws, replace=draws > count), rng)
 
-    def responses_at(self, chosen: Any, rng: np.random.Generator, part: slice = ALL) -> np.ndarray:
+    def responses_at(self, chosen: Any, rng: np.random.Generator, part: Any = ALL) -> np.ndarray:
         """(draws, rows) new responses of some rows, one from each chosen draw."""
         if self.family in ORDINAL:
             return category_draws(self._probabilities(part, rng, chosen), rng)
@@ -126,7 +128,7 @@ class Predictor:
         return self._drawn(location, self.further(part, rng, chosen), part, rng, counts=True)
 
     def _drawn(
-        self, location: np.ndarray, further: dict[str, np.ndarray], part: slice, rng: np.random.Generator, counts: bool
+        self, location: np.ndarray, further: dict[str, np.ndarray], part: Any, rng: np.random.Generator, counts: bool
     ) -> np.ndarray:
         noise = further.pop("sigma", None)
         trials = self.request.trials
@@ -135,10 +137,10 @@ class Predictor:
         )
 
     # --- parameters ---------------------------------------------------------------------------------------------
-    def further(self, part: slice, rng: np.random.Generator, chosen: Any = ALL) -> dict[str, np.ndarray]:
+    def further(self, part: Any, rng: np.random.Generator, chosen: Any = ALL) -> dict[str, np.ndarray]:
         """The other parameters of the response, each (draws, rows) or broadcasting to it."""
         found = {
-            name: _flat(values)[chosen][:, None]
+            name: flat_draws(values)[chosen][:, None]
             for name, values in self.record.auxiliary.items()
             if values.ndim == 2  # thresholds are ordinal responses' own
         }
@@ -146,28 +148,30 @@ class Predictor:
         if self.design.se is not None:
             found["sigma"] = scale[None, :]
         elif self.record.sigma is not None:
-            found["sigma"] = _flat(self.record.sigma)[chosen][:, None] * scale[None, :]
+            found["sigma"] = flat_draws(self.record.sigma)[chosen][:, None] * scale[None, :]
         for name, design in self.design.parts.items():
-            eta = self._linear(design, part_of(self.record, name), self.request.parts[name], part, rng, chosen, True)
+            eta = self._linear(design, part_of(self.record, name), self.request.parts[name], part, rng, chosen)
             found[name] = inverse_link(further_link(name), eta)
         return found
 
-    def linear(self, part: slice, rng: np.random.Generator, chosen: Any = ALL, spread: bool = True) -> np.ndarray:
-        """Linear predictor of some rows at the chosen draws, (draws, rows); without ``spread`` new groups are at 0."""
-        return self._linear(self.design, self.record, self.request.rows, part, rng, chosen, spread)
+    def linear(self, part: Any, rng: np.random.Generator, chosen: Any = ALL, averaged: bool = False) -> np.ndarray:
+        """Linear predictor of some rows at the chosen draws, (draws, rows).
+
+        averaged: new groups at 0, and effects that wait at their means given each draw, without draws of their own."""
+        return self._linear(self.design, self.record, self.request.rows, part, rng, chosen, averaged)
 
     def _linear(
         self,
         design: Design,
         record: Posterior | Draws,
         rows: NewRows,
-        part: slice,
+        part: Any,
         rng: np.random.Generator,
         chosen: Any,
-        spread: bool,
+        averaged: bool = False,
     ) -> np.ndarray:
         request = self.request
-        eta = _flat(record.beta)[chosen] @ rows.X[part].T + rows.offset[part]
+        eta = flat_draws(record.beta)[chosen] @ rows.X[part].T + rows.offset[part]
         if request.target == "population":
             return eta
         for i, (codes, values) in enumerate(zip(rows.codes, rows.values, strict=True)):
@@ -176,10 +180,10 @@ class Predictor:
                 known = code >= 0
                 if known.any():
                     levels, at = np.unique(code[known], return_inverse=True)
-                    b = record.effects_of(i, levels, chosen)
+                    b = record.effect_moments(i, levels)[0] if averaged else record.effects_of(i, levels, chosen)
                     eta[:, known] += np.einsum("smk,mk->sm", b[:, at], value[known])
             new = np.ones(len(code), dtype=bool) if request.target == "new_group" else code < 0
-            if spread and new.any() and (request.target == "new_group" or request.new_levels == "sample"):
+            if not averaged and new.any() and (request.target == "new_group" or request.new_levels == "sample"):
                 b = _new_effects(record, i, rows.labels[i][part][new], rng, chosen)
                 eta[:, new] += np.einsum("smk,mk->sm", b, value[new])
         return eta
@@ -198,8 +202,8 @@ def _new_effects(
     record: Posterior | Draws, i: int, labels: np.ndarray, rng: np.random.Generator, chosen: Any
 ) -> np.ndarray:
     """Effects of unseen levels, (draws, rows, k): rows of one new level share theirs within a draw."""
-    sd, corr = _flat(record.sd[i])[chosen], record.corr[i]
-    L = None if corr is None else np.linalg.cholesky(_nudged(_flat(corr)[chosen]))
+    sd, corr = flat_draws(record.sd[i])[chosen], record.corr[i]
+    L = None if corr is None else np.linalg.cholesky(_nudged(flat_draws(corr)[chosen]))
     names, which = np.unique(labels.astype(str), return_inverse=True)
     z = rng.standard_normal((len(sd), len(names), sd.shape[1]))
     b = (z if L is None else np.einsum("sij,smj->smi", L, z)) * sd[:, None, :]
@@ -212,11 +216,6 @@ def _tails(level: float) -> list[float]:
 
 def _ordered(codes: np.ndarray, names: tuple[str, ...]) -> pd.Categorical:
     return pd.Categorical.from_codes(codes, list(names), ordered=True)
-
-
-def _flat(draws: np.ndarray) -> np.ndarray:
-    """(chain, draw, ...) as (chain * draw, ...)."""
-    return draws.reshape(-1, *draws.shape[2:])
 
 
 def _nudged(corr: np.ndarray) -> np.ndarray:

@@ -41,8 +41,11 @@ def posterior_predictive(
 
 def log_likelihood(fit: BayesianFit) -> xr.DataArray:
     """Of each row at each draw, also as idata's log_likelihood; read from there where it is."""
-    if predictive.LOGS in _versions.group_names(fit.idata):
-        return _labelled(fit, _versions.group_dataset(fit.idata, predictive.LOGS))
+    there = fit._added.get(predictive.LOGS)
+    if there is None and _at_hand(fit) and predictive.LOGS in _versions.group_names(fit.idata):
+        there = _versions.group_dataset(fit.idata, predictive.LOGS)
+    if there is not None:
+        return _labelled(fit, there)
     found = predictive.pointwise_log_likelihood(
         fit.record, fit.record.idata, fit.design, _gaussian(fit), lambda: _bambi(fit)
     )
@@ -62,8 +65,16 @@ def _bambi(fit: BayesianFit) -> Any:
     return fit.model.bambi
 
 
+def _at_hand(fit: BayesianFit) -> bool:
+    """Whether idata is there, or costs little: not where it would draw effects that wait."""
+    return "_idata" in vars(fit) or not any(fit.record.waits(i) for i in range(len(fit.record.effects)))
+
+
 def _keep(fit: BayesianFit, group: str, found: Any) -> xr.DataArray:
-    _versions.set_group(fit.idata, group, found)
+    if _at_hand(fit):
+        _versions.set_group(fit.idata, group, found)
+    else:
+        fit._added[group] = found
     return _labelled(fit, found)
 
 

@@ -160,4 +160,4 @@ def _rows(likelihood: Likelihood, eta: np.ndarray, y: np.ndarray, trials: np.nda
 
 def flat_draws(draws: np.ndarray) -> np.ndarray:
     """(chain, draw, ...) as (chain * draw, ...)."""
-    return draws.reshape(-1, *draws.shape[2:])
+    return draws.reshape(draws.shape[0] * draws.shape[1], *draws.shape[2:])

@@ -23,7 +23,7 @@ from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit, problem_of
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.weighted import prepare
-from hiermod.results.keeping.stored_values import storable
+from hiermod.results.keeping.stored_values import RENAMED, storable
 
 DRAWS = tuple(Draws.__dataclass_fields__)  # the arrays of a Posterior
 MADE_AGAIN: dict[str, Any] = {"design": None, "problem": None, "likelihood": None}
@@ -106,7 +106,15 @@ def makers(design_of: Callable[[], Design], family: str, link: str, given: Mappi
         design = design_of()
         return GeneralisedLinearFit(**fields | {"design": design, "likelihood": likelihood_of(design, family, link)})
 
+    def posterior(**fields: Any) -> Posterior:
+        """Parts are plain dicts, whose entries had other names too."""
+        for entries in (fields.get("parts") or {}).values():
+            for old in [key for key in entries if ("Posterior", key) in RENAMED]:
+                entries[RENAMED["Posterior", old]] = entries.pop(old)
+        return Posterior(**fields)
+
     return {
+        "Posterior": posterior,
         "Design": partial(read_design, given),
         "MixedFit": mixed,
         "LinearFit": linear,

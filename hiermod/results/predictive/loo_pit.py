@@ -165,7 +165,7 @@ def _at_draws(fit: BayesianFit) -> Transforms:
     from hiermod.bayes.idata import linear_predictor, residual_sd
     from hiermod.scores.rows import take_rows
 
-    record, design = fit.record, fit.design
+    record, design = fit.record.drawn(), fit.design
     count, parts = record.shape[0] * record.shape[1], []
     step = max(1, NUMBERS // count)
     for start in range(0, design.nobs, step):

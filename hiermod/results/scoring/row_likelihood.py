@@ -26,7 +26,8 @@ def row_log_likelihood(fit: BayesianFit) -> Callable[[slice], np.ndarray]:
     if fit.family == "gaussian" and fit.link == "identity" and design.special is None:
         from hiermod.bayes.idata import log_likelihood
 
-        return lambda rows: log_likelihood(fit.record, take_rows(design, np.arange(design.nobs)[rows]))
+        record = fit.record.drawn()
+        return lambda rows: log_likelihood(record, take_rows(design, np.arange(design.nobs)[rows]))
     idata = fit.record.idata
     if idata is None or GROUP not in _versions.group_names(idata):
         idata = _by_bambi(fit)

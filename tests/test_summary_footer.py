@@ -1,0 +1,52 @@
+"""The line under the table of fixed effects: how df and p came about, or why there are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hiermod.datasets import load_dataset
+from hiermod.model import Model
+from hiermod.results import frequentist_text
+from hiermod.results.frequentist import FrequentistFit
+
+METHOD = "df and p by Satterthwaite's method"
+
+
+def classes() -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    size = np.repeat(rng.integers(15, 30, 8), 6)
+    d = pd.DataFrame({"class": np.repeat(list("abcdefgh"), 6), "class_size": size})
+    return d.assign(score=rng.normal(50, 5, 48), year=np.tile(np.arange(6.0), 8))
+
+
+def footer(fit: FrequentistFit) -> str:
+    return next(part.note for part in fit.summary().sections if part.title == "Fixed effects:").replace("\n", " ")
+
+
+@pytest.mark.filterwarnings("ignore::hiermod.HiermodWarning")
+def test_a_factor_on_both_sides_has_no_df_and_the_footer_says_why() -> None:
+    fit = Model("score ~ class_size + class + (1 | class)", classes()).reml()
+    assert fit.fixef()["p"].isna().all()
+    assert METHOD not in str(fit.summary())
+    assert footer(fit).startswith("No df and p: Satterthwaite's method needs")
+    assert "class stands in the formula as a common effect and as a grouping factor" in footer(fit)
+    assert max(map(len, str(fit.summary()).splitlines())) <= 80
+
+
+@pytest.mark.filterwarnings("ignore::hiermod.HiermodWarning")
+def test_where_there_are_df_it_names_the_method() -> None:
+    assert footer(Model("score ~ class_size + (1 | class)", classes()).ml()) == METHOD
+    schools = load_dataset("eight_schools")
+    assert footer(Model("effect ~ 1 + (1 | school)", schools, se="se").ml()) == ""
+
+
+@pytest.mark.filterwarnings("ignore::hiermod.HiermodWarning")
+def test_some_df_without_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = Model("score ~ year + (1 | year) + (1 | class)", classes()).reml()
+    table = fit.fixef()
+    monkeypatch.setattr(FrequentistFit, "fixef", lambda self: table.assign(df=[np.nan, 3.0]))
+    words = frequentist_text._method_note(fit).replace("\n", " ")
+    assert words.startswith("No df and p where none stand above: ")
+    assert "stands in the formula" not in words  # a number's slope leaves its levels their effects
