@@ -49,7 +49,9 @@ def list_datasets() -> pd.DataFrame:
         }
         for name, entry in entries.items()
     }
-    return noted(pd.DataFrame.from_dict(table, orient="index").rename_axis("name"))
+    found = pd.DataFrame.from_dict(table, orient="index").rename_axis("name")
+    found.attrs["aside"] = ("licence", "source")
+    return noted(found, ["Columns not printed: licence, source."])
 
 
 def load_dataset(name: str) -> pd.DataFrame:

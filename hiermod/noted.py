@@ -20,6 +20,8 @@ SENTENCES = ("words", "why", "note", "columns", "description", "licence", "sourc
 class NotedFrame(pd.DataFrame):
     """A DataFrame with sentences about it in ``attrs["notes"]`` or ``attrs["sentences"]``.
 
+    Columns named in ``attrs["aside"]`` are not printed: a note should say that they are there.
+
     >>> table = noted(pd.DataFrame({"p": [0.5]}), ["p is conservative."])
     >>> table
          p
@@ -43,6 +45,7 @@ class NotedFrame(pd.DataFrame):
         width = pd.get_option("display.width") or WIDTH
         most = pd.get_option("display.max_rows") or None
         first, *others = self._printed()
+        first = first.drop(columns=[name for name in self.attrs.get("aside", ()) if name in first])
         told = [name for name in SENTENCES if name in first.columns]
         lines: list[str] = []
         if told and _widest(first.head(most)) > width:

@@ -371,3 +371,19 @@ def test_one_page_for_each_kind_of_fit(sleep: FrequentistFit) -> None:
     assert len([ax for ax in plots.assumptions(bayes).axes if ax.get_visible()]) == 5
     flat = Model("mpg ~ wt", load_dataset("mtcars")).reml()
     assert len([ax for ax in plots.assumptions(flat).axes if ax.get_visible()]) == 4
+
+
+def test_the_slope_that_shrinkage_makes_is_the_one_of_simulated_data() -> None:
+    """Least squares of residuals on fitted values in data from the model: on average the slope that is announced."""
+    rng = np.random.default_rng(4)
+    d = pd.DataFrame({"g": np.repeat(np.arange(150), 3), "x": rng.standard_normal(450)})
+    seen, announced = [], []
+    for _ in range(40):
+        d["y"] = 2 + 0.5 * d["x"] + rng.standard_normal(150)[d["g"]] + 1.2 * rng.standard_normal(450)
+        points = residual_points(Model("y ~ x + (1 | g)", d).reml())
+        seen.append(np.polyfit(points["fitted"], points["residual"], 1)[0])
+        announced.append(points.attrs["slope"])
+    error = np.std(seen, ddof=1) / np.sqrt(40)
+    assert abs(np.mean(seen) - np.mean(announced)) < 4 * error
+    assert np.mean(announced) > 10 * error
+    assert residual_points(Model("y ~ x", d).reml()).attrs["slope"] == 0.0

@@ -16,6 +16,7 @@ from hiermod.results.residual_checks.quantile_residuals import SimulatedResidual
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LEAST_SLOPE = 0.05  # residual sds per sd of the fitted values, below which a line would lie on zero's
 NAMED = 3  # largest residuals that are named
 BOXES = 60  # groups that are drawn; with more, those of the largest spread
 
@@ -23,8 +24,10 @@ BOXES = 60  # groups that are drawn; with more, those of the largest spread
 def residuals_fitted(fit: Any, label: int = NAMED, ax: Axes | None = None) -> Axes:
     """Standardised residuals (counts: Pearson's) against fitted values, with a lowess curve.
 
-    A curve away from 0 asks for another shape of a predictor.  label: how many of the largest are named.  Raises
-    UnsupportedError for families whose residuals only show the family's shape: see ``simulated_residuals``."""
+    A curve away from 0 (with group effects from the dashed line: fitted values of groups are shrunken, so residuals
+    rise with them in a true model too) asks for another shape of a predictor.  label: how many of the largest are
+    named.  Raises UnsupportedError for families whose residuals only show the family's shape: see
+    ``simulated_residuals``."""
     points = residual_points(fit).assign(shown=lambda table: table["residual"])
     return _cloud(fit, points, "standardised residual", "Residuals against fitted", label, ax, zero=True)
 
@@ -45,6 +48,11 @@ def _cloud(fit: Any, points: pd.DataFrame, ylabel: str, title: str, label: int, 
         x, y = points["fitted"].to_numpy(), points["shown"].to_numpy()
         if zero:
             ax.axhline(0.0, color=COLOURS["complete"], lw=1.0)
+            slope = points.attrs.get("slope", 0.0)
+            if slope > LEAST_SLOPE / max(float(x.std()), np.finfo(float).tiny):
+                ends = np.array([x.min(), x.max()])
+                line = {"color": COLOURS["complete"], "lw": 1.2, "ls": "--", "label": "expected from shrinkage"}
+                ax.plot(ends, slope * (ends - x.mean()), **line)
         many = len(x) > 2000
         ax.plot(
             x,
@@ -65,6 +73,8 @@ def _cloud(fit: Any, points: pd.DataFrame, ylabel: str, title: str, label: int, 
         ax.set_xlabel(f"fitted {fit.design.response}")
         ax.set_ylabel(ylabel)
         ax.set_title(title, loc="left")
+        if zero and len(ax.lines) > 3:
+            ax.legend(handles=[ax.lines[1], ax.lines[3]], fontsize="x-small")
     return ax
 
 

@@ -53,7 +53,8 @@ def choose_centring(model: Any) -> Centring:
         if _pessimistic(share, levels[factor]) >= LEAST_SHARE
     }
     parts = [
-        f"{factor} {'centred' if factor in centred else 'non-centred'} (the data take away {share:.0%} of the variance)"
+        f"{factor} {'centred' if factor in centred else 'non-centred'} "
+        f"(the data take away {share:.0%} of the variance between levels)"
         for factor, share in shares.items()
     ]
     return Centring(centred, ", ".join(parts))

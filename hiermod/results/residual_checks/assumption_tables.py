@@ -60,8 +60,23 @@ def _gaussian_points(fit: Fit) -> pd.DataFrame:
             values = (fit.design.y - fitted) / np.sqrt(np.where(left > NO_SPREAD, noise * left, np.nan))
         table = pd.DataFrame({"fitted": fitted, "residual": values}, index=fit.design.index)
         table.attrs["df"] = float(left.clip(min=0.0).sum())
+        table.attrs["slope"] = _shrinkage_slope(fit, table, noise * left)
         _KEPT[fit] = table
     return _KEPT[fit].copy()
+
+
+def _shrinkage_slope(fit: Any, points: pd.DataFrame, variance: np.ndarray) -> float:
+    """Slope of the standardised residuals on the fitted values that shrinkage makes in a true model.
+
+    With e = R P y (P: the projection of REML, P V P = P) the mean of e'(y - e) is tr(R P V) - tr(R P R): the noise
+    variance times n - p, less the sum of the residuals' own.  0 without group effects, where e and fitted are apart."""
+    if not fit.design.blocks:
+        return 0.0
+    noise = _noise_variance(fit)
+    free = 1.0 - int(fit.design.estimable.sum()) / fit.nobs
+    product = free * noise.sum() - variance.clip(min=0.0).sum()
+    spread = np.square(points["fitted"] - points["fitted"].mean()).sum()
+    return float(product / spread / np.sqrt(variance.clip(min=0.0).mean())) if spread > 0 else 0.0
 
 
 def _fitted_and_variance(fit: Any, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
