@@ -285,11 +285,15 @@ def test_effects_are_drawn_once_for_whatever_needs_them(monkeypatch, what, times
     assert sum(asked) <= times * levels + 20 * times  # a level can lie at the border of two parts
 
 
-def test_saving_draws_nothing(monkeypatch, tmp_path):
-    fit = fitted(monkeypatch, "slopes")
+def test_saving_draws_nothing_and_blocks_of_one_factor_share_it(monkeypatch, tmp_path):
+    fit = fitted(monkeypatch, "independent slopes")
     asked = counted(monkeypatch)
     fit.save(tmp_path / "fit.nc")
     assert asked == []
+    loaded = hm.load(tmp_path / "fit.nc")
+    first, second = loaded.record.effects
+    assert first.factor is second.factor
+    pd.testing.assert_frame_equal(loaded.ranef(), fit.ranef())
 
 
 def test_few_responses_need_few_draws(monkeypatch):

@@ -19,6 +19,7 @@ from hiermod.errors import ConvergenceWarning, RankDeficiencyWarning, SingularFi
 from hiermod.model import Model
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
+from hiermod.results.vocabulary import ELSEWHERE
 
 SLOPE = "Reaction ~ Days + (Days | Subject)"
 FORMULAS = [SLOPE, "Reaction ~ Days + (Days || Subject)", "Reaction ~ 1 + (Days | Subject)", "Reaction ~ Days"]
@@ -285,3 +286,18 @@ def test_a_sampled_fit_answers_everything(sampled: BayesianFit) -> None:
     # the same model on the same data: within one standard error, which no swap of columns or levels would leave true
     gap = (sampled.coef()["estimate"] - reml.coef()["estimate"]).abs() / reml.coef()["std_error"]
     assert gap.max() < 1
+
+
+def test_what_only_the_other_kind_of_fit_has_says_so() -> None:
+    model = Model("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff"))
+    reml, bayes = model.reml(), model.fit(random_seed=1)
+    with pytest.raises(AttributeError, match=r"no attribute 'loo': it belongs to Bayesian fits: m\.fit\(\)"):
+        reml.loo()
+    with pytest.raises(AttributeError, match=r"no attribute 'anova': it belongs to REML and ML fits"):
+        bayes.anova()
+    with pytest.raises(AttributeError, match=r"no attribute 'nonsense'$"):
+        _ = bayes.nonsense
+    for name, words in ELSEWHERE.items():
+        one, other = (bayes, reml) if "Bayesian" in words else (reml, bayes)
+        assert hasattr(type(one), name), name
+        assert not hasattr(other, name), name

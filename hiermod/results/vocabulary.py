@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -21,12 +21,53 @@ if TYPE_CHECKING:
     from hiermod.results.writing.methods_report import Report
 
 
+ELSEWHERE = {  # names that one kind of fit has, and what to write when the other is asked
+    **dict.fromkeys(
+        (
+            "idata",
+            "inference",
+            "kfold",
+            "log_likelihood",
+            "logo",
+            "loo",
+            "posterior_predictive",
+            "prior_sensitivity",
+            "waic",
+        ),
+        "belongs to Bayesian fits: m.fit()",
+    ),
+    **dict.fromkeys(
+        (
+            "aic",
+            "anova",
+            "bic",
+            "criterion",
+            "deviance",
+            "influence",
+            "loglik",
+            "profile",
+            "refit",
+            "singular",
+            "theta",
+        ),
+        "belongs to REML and ML fits: m.reml(), m.ml()",
+    ),
+}
+
+
 class Fit(EffectMethods, ABC):
     """A fitted model.  ``design``: the data it was fitted to; ``family``: the name of its family."""
 
     design: Design
     family: str
     origin: Origin | None = None  # versions, priors as text, fingerprint; None for a REML or ML fit made here
+
+    if not TYPE_CHECKING:  # for a checker of types every name would exist
+
+        def __getattr__(self, name: str) -> NoReturn:
+            told = f": it {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+            message = f"{type(self).__name__!r} object has no attribute {name!r}{told}"
+            raise AttributeError(message, name=name, obj=self)
 
     @property
     def formula(self) -> str:

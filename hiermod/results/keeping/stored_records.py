@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hiermod.bayes.on_demand import EffectsOnDemand
 from hiermod.bayes.posterior import Draws, Posterior, extract
 from hiermod.errors import ArgumentTypeError, FileError, HiermodError, UnknownNameError, listing
 from hiermod.formula.design import Design
@@ -111,6 +112,10 @@ def makers(design_of: Callable[[], Design], family: str, link: str, given: Mappi
         for entries in (fields.get("parts") or {}).values():
             for old in [key for key in entries if ("Posterior", key) in RENAMED]:
                 entries[RENAMED["Posterior", old]] = entries.pop(old)
+        waiting = [one for one in fields["effects"] or () if isinstance(one, EffectsOnDemand)]
+        if len(waiting) > 1:  # blocks of one factor: the file has it once for each
+            one = waiting[0].factor
+            fields["effects"] = tuple(replace(e, factor=one) if e in waiting else e for e in fields["effects"])
         return Posterior(**fields)
 
     return {
