@@ -116,7 +116,7 @@ def _method_note(fit: FrequentistFit) -> str:
     both = [
         block.factor
         for block in fit.design.blocks
-        if block.factor in terms and isinstance(frame[block.factor].dtype, pd.CategoricalDtype)
+        if block.factor in terms and isinstance(getattr(frame.get(block.factor), "dtype", None), pd.CategoricalDtype)
     ]
     why = (
         "Satterthwaite's method needs a criterion that rises to all sides of the estimated variances, and here it "
