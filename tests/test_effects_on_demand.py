@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::hiermod.errors.ConvergenceWarni
 
 
 def crossed(n: int = 600) -> pd.DataFrame:
-    """Pupils in classes in schools, raters crossed with them, a weight and a known part; unbalanced."""
+    """Pupils in classes in schools, raters crossed with them, a weight and known sds; unbalanced, residual sd 7."""
     rng = np.random.default_rng(3)
     school = rng.integers(0, 8, n)
     inner = rng.integers(0, 5, n)
@@ -27,7 +27,7 @@ def crossed(n: int = 600) -> pd.DataFrame:
     frame = pd.DataFrame({"school": school, "class_": school * 10 + inner, "rater": rater})
     frame["x"] = rng.standard_normal(n) + 2.0
     frame["w"] = rng.uniform(0.5, 2.0, n)
-    frame["known"] = rng.uniform(0.5, 1.5, n)
+    frame["known"] = 7.0 * rng.uniform(0.5, 1.5, n)
     of_class = rng.standard_normal((100, 2)) * [1.0, 0.5]
     frame["y"] = (
         1.0
@@ -38,6 +38,7 @@ def crossed(n: int = 600) -> pd.DataFrame:
         + 0.7 * rng.standard_normal(11)[rater]
         + rng.standard_normal(n) / np.sqrt(frame.w)
     )
+    frame["y"] *= 7.0
     return frame
 
 
@@ -296,14 +297,16 @@ def test_saving_draws_nothing_and_blocks_of_one_factor_share_it(monkeypatch, tmp
     pd.testing.assert_frame_equal(loaded.ranef(), fit.ranef())
 
 
-def test_few_responses_need_few_draws(monkeypatch):
+def test_few_responses_need_few_draws_and_are_kept(monkeypatch, tmp_path):
     fit = fitted(monkeypatch, "slopes")
     monkeypatch.setattr(on_demand, "LARGEST", 8.0 * 12 * 40 * 2)
     new = fit.posterior_predictive(draws=10, random_seed=1)
     assert "_idata" not in vars(fit)
     assert new.shape == (2, 5, fit.nobs)
     monkeypatch.setattr(on_demand, "LARGEST", 8e9)
-    np.testing.assert_array_equal(fit.idata.posterior_predictive["y"], new)
+    fit.save(tmp_path / "fit.nc")
+    for one in (hm.load(tmp_path / "fit.nc"), fit):
+        np.testing.assert_array_equal(one.idata.posterior_predictive["y"], new)
 
 
 def test_fitted_values_are_coefficients_times_predictors(monkeypatch):

@@ -94,14 +94,13 @@ def sum_of(
     graph: Any,
     design: Design,
     total: Total,
-    order: np.ndarray,
     effects: Callable[[Block, int], Any],
     center_predictors: bool,
 ) -> Any:
-    """Each level's total without its own effect: a scalar if it is the same for all, else (J,) in the graph's order.
+    """Each level's total without its own effect: a scalar if it is the same for all, else (J,).
 
-    order: the Design's number of each of the graph's levels.  effects(block, column): the graph's effects (J,) of
-    another factor, in the Design's order.  Bambi's intercept is that at the predictors' means."""
+    effects(block, column): the graph's effects (J,) of another factor.  Bambi's intercept is that at the predictors'
+    means."""
     coefficients: dict[int, Any] = {}
     for term in dict.fromkeys(design.common_terms):
         where = [i for i, owner in enumerate(design.common_terms) if owner == term]
@@ -113,7 +112,7 @@ def sum_of(
         coefficients[at] = sum(others, coefficients[at])
     found: Any = 0.0
     for c, share in total.common.items():
-        found = found + coefficients[c] * (1.0 if (share == 1.0).all() else share[order])
+        found = found + coefficients[c] * (1.0 if (share == 1.0).all() else share)
     for one in total.nesting:
-        found = found + effects(one.block, one.column)[one.parent[order]] * one.share[order]
+        found = found + effects(one.block, one.column)[one.parent] * one.share
     return found

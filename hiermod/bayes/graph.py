@@ -199,7 +199,7 @@ def _check_block(block: Block, terms: Any, layout: Mapping[str, tuple[str, ...] 
             raise _other_model(design, f"Bambi's columns of {column.variable!r} have other values", block)
         labels = np.array([str(level) for level in term.groups], dtype=object)
         mine = np.array(block.levels, dtype=object)
-        if len(labels) != len(mine) or (labels[np.asarray(term.group_index)] != mine[block.codes]).any():
+        if not np.array_equal(labels, mine) or (np.asarray(term.group_index) != block.codes).any():
             raise _other_model(design, f"Bambi numbers the levels of {block.factor!r} differently", block)
     for variable in {column.variable for column in block.columns}:
         width = len(layout[variable] or ("",))
@@ -254,16 +254,15 @@ def _patch(
     if means:
         graph = pm.do(graph, means)
     work = []
-    numbers = {block.factor: _numbers(terms[block.columns[0].variable], block) for block in design.blocks}
 
     def effects(block: Block, i: int) -> Any:
-        """(J,) effects of one column in the Design's order."""
+        """(J,) effects of one column, in Bambi's order of levels, which is the Design's (``_check_block``)."""
         column = block.columns[i]
         slot = Slot(column.variable, _position(layout, column))
-        return slot.pick(graph[column.variable])[np.argsort(numbers[block.factor])]
+        return slot.pick(graph[column.variable])
 
     sums = {
-        (factor, label): sum_of(graph, design, total, numbers[factor], effects, bool(model.center_predictors))
+        (factor, label): sum_of(graph, design, total, effects, bool(model.center_predictors))
         for (factor, label), total in totals(design, changed, centred).items()
     }
     for block in (*changed, *beside):
@@ -286,12 +285,6 @@ def _position(layout: Mapping[str, tuple[str, ...] | None], column: Column) -> i
     """Where a column stands in the vector of Bambi's variable; None for a scalar."""
     expression = layout[column.variable]
     return None if expression is None else expression.index(column.level or expression[0])
-
-
-def _numbers(term: Any, block: Block) -> np.ndarray:
-    """The block's number of each of Bambi's levels, (J,)."""
-    place = {str(level): i for i, level in enumerate(block.levels)}
-    return np.array([place[str(level)] for level in term.groups])
 
 
 def _is_number(value: Any) -> bool:

@@ -155,9 +155,15 @@ def _draws(fit: BayesianFit) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
         return {}, {"from": "", "auxiliary": {}, "idata": False}
     names = [name for name in _versions.group_names(idata) if kept or name in ALWAYS]
     groups = {name: _plain(_versions.group_dataset(idata, name)) for name in names}
+    groups |= {name: _plain(dataset) for name, dataset in fit._added.items()}
     drawn = all(isinstance(one, np.ndarray) for one in fit.record.effects)
     taken = draws_in(groups["posterior"], fit.record, fit.design) if drawn else None
-    return groups, {"from": "posterior" if taken is not None else "", "auxiliary": taken or {}, "idata": kept}
+    return groups, {
+        "from": "posterior" if taken is not None else "",
+        "auxiliary": taken or {},
+        "idata": kept,
+        "added": tuple(fit._added),
+    }
 
 
 def _fit(own: xr.Dataset, groups: dict[str, xr.Dataset], given: Mapping[str, Any] | None) -> Fit:
@@ -179,6 +185,7 @@ def _fit(own: xr.Dataset, groups: dict[str, xr.Dataset], given: Mapping[str, Any
         if how["idata"]:
             record = replace(record, idata=_idata(groups))
         fit: Fit = BayesianFit(design, record, family, link, reader.read(plain["priors"]))
+        vars(fit)["_added"] = {name: groups[name] for name in how.get("added", ())}
     else:
         fit = KINDS[kind](design, record, family)
     fit.origin = origin
