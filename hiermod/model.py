@@ -46,7 +46,8 @@ class Model(PriorMethods):
     intercept and slope, ``(x || g)`` does not (every column independent, those of a factor too, which lme4 1.1 leaves
     correlated), ``(1 | a/b)`` nests.  data: a DataFrame, never changed.
     family, link: a name of Bambi's.  priors: dict keyed by Bambi's names, see ``hiermod.bayes.priors``.
-    weights: prior weights as in lme4, var(e_i) = sigma^2 / w_i.  se: known residual sd of each row.
+    weights: prior weights as in lme4, var(e_i) = sigma^2 / w_i.  se: known residual sd of each row.  Either is a
+    column's name (``predict`` looks for it in new data too), an array, or a Series, matched to the rows by its index.
     dropna: leave out rows with missing values in columns the model uses.  center_predictors: as in Bambi, the prior of
     the intercept is on the intercept at the predictors' means.  noncentered: True, False or "auto".
     extra_namespace: names the formula may use besides columns.  parameters: formulas for further parameters of the
@@ -67,8 +68,8 @@ class Model(PriorMethods):
         family: str = "gaussian",
         link: str | None = None,
         priors: Mapping[str, Any] | None = None,
-        weights: str | np.ndarray | None = None,
-        se: str | np.ndarray | None = None,
+        weights: str | np.ndarray | pd.Series | None = None,
+        se: str | np.ndarray | pd.Series | None = None,
         dropna: bool = False,
         center_predictors: bool = True,
         noncentered: bool | str = "auto",

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from hiermod.datasets import load_dataset
+from hiermod.errors import DataError
 from hiermod.formula.build import build_design
 
 N = 60
@@ -215,6 +216,22 @@ def test_weights_and_known_sds_by_name_or_by_array(data):
     for design in (by_name, by_array):
         np.testing.assert_array_equal(design.weights, data["z"])
         np.testing.assert_array_equal(design.se, data["z"])
+
+
+def test_a_series_of_weights_is_matched_by_its_index(data):
+    frame = data.set_axis([f"row {i}" for i in range(len(data))])
+    for what in ("weights", "se"):
+        shuffled = frame["z"].sample(frac=1.0, random_state=3)
+        assert not shuffled.index.equals(frame.index)
+        np.testing.assert_array_equal(getattr(build_design("y ~ x", frame, **{what: shuffled}), what), frame["z"])
+        np.testing.assert_array_equal(getattr(build_design("y ~ x", frame, **{what: frame["z"]}), what), frame["z"])
+        for other in (frame["z"].reset_index(drop=True), frame["z"].rename({"row 3": "row 4"})):
+            with pytest.raises(DataError, match=f"{what} is a Series.*matched to the rows by its index"):
+                build_design("y ~ x", frame, **{what: other})
+    repeated = frame.set_axis(np.repeat(np.arange(len(frame) // 2 + 1), 2)[: len(frame)])
+    np.testing.assert_array_equal(build_design("y ~ x", repeated, weights=repeated["z"]).weights, frame["z"])
+    with pytest.raises(DataError, match="labels repeat"):
+        build_design("y ~ x", repeated, weights=repeated["z"].iloc[::-1])
 
 
 def test_a_design_cannot_be_changed(data):

@@ -100,7 +100,7 @@ def expected(fit: FrequentistFit, target: str, kind: str, sample: bool) -> tuple
         if target == "new_group" or (target == "conditional" and sample):
             variance = variance + fresh * np.einsum("mi,ij,mj->m", value, Sigma, value)
     if kind == "response":
-        variance = variance + fit.record.sigma**2
+        variance = variance + fit.record.sigma**2 / (1.0 if fit.design.weights is None else NEW["w"].to_numpy())
     offset = NEW["w"].to_numpy() if fit.design.offset is not None else 0.0
     return R @ estimate + offset, np.sqrt(variance)
 
@@ -129,12 +129,12 @@ def test_known_residual_sds() -> None:
     table = fit.predict(NEW, interval=0.95, new_levels="zero")
     assert table["estimate"].to_numpy() == pytest.approx(estimate, rel=RTOL)
     assert ((table["upper"] - table["lower"]) / 2).to_numpy() == pytest.approx(stats.norm.ppf(0.975) * se, rel=RTOL)
-    # the fit's own rows have their residual sd, new rows have none
+    # the fit's own rows have their residual sd, new rows that of their column s
     mean, response = (fit.predict(interval=0.95, kind=kind) for kind in ("mean", "response"))
     z = stats.norm.ppf(0.975)
     added = ((response["upper"] - response["estimate"]) / z) ** 2 - ((mean["upper"] - mean["estimate"]) / z) ** 2
     assert np.sqrt(added).to_numpy() == pytest.approx(data()["s"].to_numpy(), rel=1e-6)  # a difference of squares
-    with pytest.raises(ArgumentError, match="known only for the rows of the fit"):
+    with pytest.raises(ArgumentError, match="gives it for the rows of the fit only"):
         fit.predict(NEW, interval=0.95, kind="response", new_levels="zero")
     assert np.isnan(fit.sigma)
     assert "Residual" not in set(fit.varcorr()["group"])
@@ -316,3 +316,82 @@ def test_questions_a_linear_model_cannot_answer() -> None:
         fitted("slope").coef("subject")
     with pytest.raises(ArgumentError, match="Did you mean 'satterthwaite'"):
         fitted("slope").fixef(ddf="satterthwait")
+
+
+# --- new rows have weights and known sds of their own ----------------------------------------------------------------
+WEIGHTS = np.array([0.01, 1.0, 4.0])
+SPREAD = stats.norm.ppf(0.975)
+BY_METHOD = {"reml": lambda m: m.reml(), "ml": lambda m: m.ml(), "bayes": lambda m: m.fit(draws=2000, random_seed=1)}
+
+
+def new_rows(**columns: object) -> pd.DataFrame:
+    return pd.DataFrame({"Days": [3.0, 3.0, 3.0], "Subject": "308"}).assign(**columns)
+
+
+def noise(fit, frame: pd.DataFrame) -> np.ndarray:
+    """Residual sd of each new row: what a new response varies beyond its expected value."""
+    mean, response = (fit.predict(frame, interval=0.95, kind=kind, random_seed=2) for kind in ("mean", "response"))
+    half = [((table["upper"] - table["lower"]) / 2 / SPREAD).to_numpy() for table in (mean, response)]
+    return np.sqrt(half[1] ** 2 - half[0] ** 2)
+
+
+@pytest.mark.parametrize("formula", ["Reaction ~ Days + (Days | Subject)", "Reaction ~ Days"])
+@pytest.mark.parametrize("method", list(BY_METHOD))
+def test_new_responses_vary_with_the_weights_of_their_own_rows(method: str, formula: str) -> None:
+    fit = BY_METHOD[method](Model(formula, data(), weights="w"))
+    # lm's own intervals are Student's t, and a posterior's quantiles are draws (4,000: 3 % of an sd); else exact
+    rtol = {"reml": 1e-8, "ml": 1e-8, "bayes": 0.08}[method] if "|" in formula else 0.08
+    assert noise(fit, new_rows(w=WEIGHTS)) == pytest.approx(fit.sigma / np.sqrt(WEIGHTS), rel=rtol)
+    table = fit.predict(new_rows(w=WEIGHTS), interval=0.95, kind="response")
+    assert "notes" not in table.attrs
+    without = fit.predict(new_rows(), interval=0.95, kind="response")
+    assert noise(fit, new_rows()) == pytest.approx(np.repeat(fit.sigma, 3), rel=rtol)
+    (note,) = without.attrs["notes"]
+    assert "weight 1" in note
+    assert "'w'" in note
+    assert note in repr(without)
+    assert "notes" not in fit.predict(new_rows(), interval=0.95).attrs  # the mean has no residual
+
+
+@pytest.mark.parametrize("method", list(BY_METHOD))
+def test_new_responses_vary_with_the_known_sds_of_their_own_rows(method: str) -> None:
+    fit = BY_METHOD[method](Model("Reaction ~ Days + (1 | Subject)", data(), se="s"))
+    known = np.array([5.0, 40.0, 200.0])
+    rtol = 0.08 if method == "bayes" else 1e-8
+    assert noise(fit, new_rows(s=known))[1:] == pytest.approx(known[1:], rel=rtol)
+    with pytest.raises(ArgumentError, match="Add the column 's'"):
+        fit.predict(new_rows(), interval=0.95, kind="response")
+
+
+def test_weights_given_as_an_array_say_so_and_bad_ones_are_refused() -> None:
+    by_array = Model("Reaction ~ Days + (1 | Subject)", data(), weights=data()["w"].to_numpy()).reml()
+    (note,) = by_array.predict(new_rows(w=WEIGHTS), interval=0.95, kind="response").attrs["notes"]
+    assert "an array, not a column's name" in note
+    assert noise(by_array, new_rows(w=WEIGHTS)) == pytest.approx(np.repeat(by_array.sigma, 3), rel=1e-8)
+    with pytest.raises(ArgumentError, match="se='column'"):
+        Model("Reaction ~ Days + (1 | Subject)", data(), se=data()["s"].to_numpy()).reml().predict(
+            new_rows(s=1.0), interval=0.95, kind="response"
+        )
+    fit = fitted("weights")
+    for bad, words in (([1, 0, 1], "positive"), ([1, np.nan, 1], "positive"), (["a", "b", "c"], "numbers")):
+        with pytest.raises(DataError, match=f"newdata: weights.*{words}"):
+            fit.predict(new_rows(w=bad), interval=0.95, kind="response")
+
+
+def test_the_column_of_weights_is_kept_in_files(tmp_path) -> None:
+    from hiermod.stored import load
+
+    fit = fitted("weights")
+    back = load(fit.save(tmp_path / "fit.nc"))
+    pd.testing.assert_frame_equal(
+        back.predict(new_rows(w=WEIGHTS), interval=0.9, kind="response"),
+        fit.predict(new_rows(w=WEIGHTS), interval=0.9, kind="response"),
+    )
+
+
+def test_a_response_for_a_refit_is_matched_by_its_labels() -> None:
+    fit = fitted("slope")
+    y = pd.Series(fit.design.y + 3.0, index=fit.design.index)
+    assert fit.refit(y.sample(frac=1.0, random_state=1)).criterion == pytest.approx(fit.criterion, rel=1e-9)
+    with pytest.raises(DataError, match="matched to the rows by its index"):
+        fit.refit(y.set_axis(y.index + 1000))

@@ -43,9 +43,9 @@ def build_design(
 ) -> Design:
     """Resolve ``formula`` on ``data`` once, for every engine.
 
-    weights, se: a column's name or (n,) array; prior weights (precisions) and known residual sds.  parameters: formulas
-    for further parameters of the response, ``{"sigma": "x + (1 | g)"}``.  Raises FormulaError, DataError, DesignError,
-    UnknownNameError or ArgumentTypeError, each saying what was found and what to do.
+    weights, se: a column's name, a (n,) array or a Series, matched by its index; prior weights (precisions) and known
+    residual sds.  parameters: formulas for further parameters of the response, ``{"sigma": "x + (1 | g)"}``.  Raises
+    FormulaError, DataError, DesignError, UnknownNameError or ArgumentTypeError, saying what was found and what to do.
 
     >>> import pandas as pd
     >>> d = pd.DataFrame({"y": [1.0, 2, 4, 3], "x": [0, 1, 2, 3], "g": ["a", "a", "b", "b"]})
@@ -116,6 +116,7 @@ def build_design(
         missing=missing,
         categories=response.categories,
         formulas={name: one.text.partition("~")[2].strip() for name, one in further.items()},
+        row_columns={name: given for name, given in (("weights", weights), ("se", se)) if isinstance(given, str)},
     )
 
 

@@ -104,8 +104,27 @@ def _near_column(name: str, data: pd.DataFrame) -> str:
     return nearest(name, data.columns)
 
 
+def by_label(what: str, values: pd.Series, index: pd.Index) -> pd.Series:
+    """A Series with one value for each label of ``index``, in that order; DataError where the labels are others.
+
+    Equal labels in equal order are taken as they stand, so repeated ones do too."""
+    if values.index.equals(index):
+        return values
+    if values.index.is_unique and index.is_unique and index.isin(values.index).all():
+        return values.reindex(index)
+    if not (values.index.is_unique and index.is_unique):
+        why = "labels repeat, so it is not clear which value belongs to which row"
+    else:
+        lost = index[~index.isin(values.index)]
+        why = f"it has no value for {len(lost)} of the {len(index)} rows (the first: {lost[0]!r})"
+    raise DataError(
+        f"{what} is a Series, which is matched to the rows by its index, and the two differ: {why}. "
+        f"Give it the index of the rows, or say that it stands in their order: {what}=values.to_numpy()"
+    )
+
+
 def row_vector(what: str, given: Any, data: pd.DataFrame) -> pd.Series | None:
-    """``weights`` or ``se``, given as a column's name or an array with one number per row of the data."""
+    """``weights`` or ``se``: a column's name, an array with one number per row, or a Series by its index."""
     if given is None:
         return None
     if isinstance(given, str):
@@ -117,6 +136,8 @@ def row_vector(what: str, given: Any, data: pd.DataFrame) -> pd.Series | None:
         values = data[given]
         if isinstance(values, pd.DataFrame):
             raise DataError(f"{what}={given!r}: the data have more than one column of that name")
+    elif isinstance(given, pd.Series) and len(given) == len(data):
+        values = by_label(what, given, data.index)
     else:
         array = np.asarray(given)
         if array.shape != (len(data),):

@@ -113,6 +113,9 @@ class Design(FrozenArrays):
     missing: dict[str, int] = field(default_factory=dict)  # missing values per column, when rows were dropped
     categories: tuple[str, ...] = ()  # of an ordinal response, whose y holds their codes
     formulas: dict[str, str] = field(default_factory=dict)  # further parameter of the response -> its formula's text
+    row_columns: dict[str, str] = field(
+        default_factory=dict
+    )  # "weights", "se" -> the data's column, where one was named
 
     @cached_property
     def parts(self) -> dict[str, Design]:

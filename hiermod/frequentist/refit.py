@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from hiermod.errors import ArgumentTypeError, DataError, DesignError
+from hiermod.formula.data import by_label
 from hiermod.formula.design import Design
 from hiermod.frequentist.linear import LinearFit, fit_linear
 from hiermod.frequentist.mixed import MixedFit, fit_problem
@@ -89,11 +90,12 @@ def _last_column(rows: SparseRows, values: np.ndarray) -> SparseRows:
 
 
 def check_response(design: Design, y: object) -> np.ndarray:
-    """(n,) a response for the rows of the design; a Series that has their labels in another order is put in order.
+    """(n,) a response for the rows of the design; a Series is matched to them by its index.
 
-    ArgumentTypeError when it is no sequence of numbers, DataError for another length or values that are not finite."""
-    if isinstance(y, pd.Series) and y.index.is_unique and len(y) == design.nobs and y.index.isin(design.index).all():
-        y = y.reindex(design.index)
+    ArgumentTypeError when it is no sequence of numbers, DataError for another length or index or values that are not
+    finite."""
+    if isinstance(y, pd.Series) and len(y) == design.nobs:
+        y = by_label("y", y, design.index)
     try:
         values = np.asarray(y, dtype=float)
     except (TypeError, ValueError) as error:

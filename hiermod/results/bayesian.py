@@ -252,6 +252,8 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         target: "conditional", "population" (group effects 0) or "new_group" (integrates over a new level of every
         factor).  interval: equal-tailed, of the expected response, or with ``kind="response"`` of new observations.
         new_levels: "raise", "zero" or "sample".  ``random_seed`` matters where new groups or responses are drawn.
+        Weights and known sds of new rows are those of ``newdata``, in the column that ``weights=`` or ``se=`` named (no
+        column: weight 1, as a note says; se is refused).
         Counts out of trials are predicted as proportions (trials for ``kind="response"`` from ``newdata``).  Ordinal
         responses: a row per row and ``category`` with its probability; with ``kind="response"`` categories, estimate
         the median."""

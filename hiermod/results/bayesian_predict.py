@@ -62,7 +62,7 @@ class Predictor:
                 mean = self._drawn(location, further, part, rng, counts=False)
             bounds[:, part] = np.quantile(mean, _tails(level), axis=0)
         table = pd.DataFrame({"estimate": estimate}, index=request.rows.index)
-        return table if level is None else table.assign(lower=bounds[0], upper=bounds[1])
+        return table if level is None else request.with_notes(table.assign(lower=bounds[0], upper=bounds[1]))
 
     def _steps(self, each: int = 1) -> list[Any]:
         """Parts of the rows, ``each`` numbers per row and draw: slices, or level after level where effects wait."""

@@ -231,13 +231,16 @@ class FrequentistFit(Fit):
         interval: float | None = None,
         kind: str = "mean",
         new_levels: str = "raise",
+        random_seed: int | np.random.Generator | None = None,
     ) -> pd.DataFrame:
         """Predictions: estimate (+ lower, upper), indexed like ``newdata`` (default: the rows of the fit).
 
         target: "conditional" (group effects as estimated), "population" (group effects 0), "new_group" (a new level of
         every factor).  interval: a probability such as 0.95; normal, given theta, from the joint law of (beta, b).
-        kind: "mean", or "response" to add residual noise.  new_levels: "raise", "zero", or "sample" (adds the spread of
-        groups).  Raises UnknownNameError, ArgumentError, DataError."""
+        kind: "mean", or "response" to add residual noise; weights and known sds of new rows are those of ``newdata``,
+        in the column that ``weights=`` or ``se=`` named (no column: weight 1, as a note says; se is refused).
+        new_levels: "raise", "zero", or "sample" (adds the spread of groups).  random_seed: nothing is drawn here.
+        Raises UnknownNameError, ArgumentError, DataError."""
         request = read_request(self.design, newdata, target, interval, kind, new_levels)
         return frequentist_predict.predict(self.design, self.record, request)
 

@@ -37,7 +37,7 @@ def predict(design: Design, record: Record, request: Request) -> pd.DataFrame:
     least_squares = isinstance(record, LinearFit) and design.se is None
     df = float(record.df_residual) if least_squares else np.inf  # type: ignore[union-attr]
     half = quantile(request.level, df) * np.sqrt(_variance(design, record, request, rows))
-    return table.assign(lower=estimate - half, upper=estimate + half)
+    return request.with_notes(table.assign(lower=estimate - half, upper=estimate + half))
 
 
 def _variance(design: Design, record: Record, request: Request, rows: Rows) -> np.ndarray:

@@ -180,6 +180,7 @@ class GeneralisedFit(FrequentistFit):
         interval: float | None = None,
         kind: str = "mean",
         new_levels: str = "raise",
+        random_seed: int | np.random.Generator | None = None,
     ) -> pd.DataFrame:
         """Expected responses (probabilities, counts): estimate (+ lower, upper), indexed like ``newdata``.
 
@@ -187,7 +188,8 @@ class GeneralisedFit(FrequentistFit):
         average of groups), "new_group" (averaged over the group effects of a new level of every factor).  interval: a
         probability; normal for the linear predictor, given theta, then through the inverse link.  kind "response": the
         interval holds a new response (for counts out of trials its proportion; ``newdata`` must then have the column of
-        trials).  new_levels: "raise", "zero", "sample".  Raises UnknownNameError, ArgumentError, DataError."""
+        trials).  new_levels: "raise", "zero", "sample".  random_seed: nothing is drawn here.  Raises UnknownNameError,
+        ArgumentError, DataError."""
         request = read_request(self.design, newdata, target, interval, kind, new_levels)
         return glmm_predict.predict(self.design, self.record, request)
 

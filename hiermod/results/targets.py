@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, listing, nearest
+from hiermod.formula.data import check_positive, row_vector
 from hiermod.formula.design import Design
 from hiermod.formula.newdata import NewRows, fitted_rows, new_rows
 from hiermod.formula.response import new_trials
+from hiermod.noted import noted
 from hiermod.results.tables import check_level
 
 TARGETS = ("conditional", "population", "new_group")
@@ -28,7 +30,7 @@ class Request:
     """A checked prediction request.
 
     noise_scale (m,): residual sd of each row relative to sigma (nan: unknown).  trials (m,): of counts, where new
-    responses are asked for.  parts: the rows of each further parameter that has a formula."""
+    responses are asked for.  parts: the rows of each further parameter that has a formula.  notes: what was assumed."""
 
     rows: NewRows
     target: str
@@ -39,6 +41,11 @@ class Request:
     in_sample: bool
     trials: np.ndarray | None = None
     parts: Mapping[str, NewRows] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def with_notes(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The finished table, its notes under it where there are any."""
+        return noted(table, self.notes) if self.notes else table
 
     def group_rows(self, design: Design) -> list[tuple[np.ndarray, np.ndarray]]:
         """Level codes (m,) and values (m, k) per block: -1 outside target "conditional", zeros for the population."""
@@ -88,16 +95,41 @@ def read_request(
                 f"newdata has levels that the fit has not seen ({told}).{near} new_levels='zero' gives them an effect "
                 "of 0, new_levels='sample' adds the spread between groups, target='population' leaves group effects out"
             )
-    noise = np.full(len(rows), np.nan) if design.se is not None else np.ones(len(rows))
-    if kind == "response" and design.se is not None:
-        raise ArgumentError(
-            "kind='response' needs the residual sd of each new row, and with se= it is known only for the rows of "
-            "the fit: use kind='mean', or newdata=None"
-        )
+    noise = np.full(len(rows), np.nan)
+    notes: tuple[str, ...] = ()
+    if kind == "response":
+        noise, notes = _new_noise(design, newdata, level)
     trials = None
     if kind == "response" and design.trials is not None:
         trials = new_trials(design.response, newdata, design.evaluator.extra_namespace)
-    return Request(rows, target, level, kind, new_levels, noise, False, trials, parts)
+    return Request(rows, target, level, kind, new_levels, noise, False, trials, parts, notes)
+
+
+def _new_noise(design: Design, newdata: pd.DataFrame, level: float | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Residual sd of each new row relative to sigma, and what had to be assumed about it.
+
+    From the column that ``weights=`` or ``se=`` named.  Without it weights are 1; a known sd has no such default."""
+    what = "se" if design.se is not None else "weights"
+    column = design.row_columns.get(what)
+    if column is not None and column in newdata.columns:
+        values = row_vector(f"newdata: {what}", column, newdata)
+        numbers = values.to_numpy(dtype=float, na_value=np.nan)  # type: ignore[union-attr]
+        check_positive(f"newdata: {what}={column!r}", numbers)
+        return (numbers if what == "se" else 1 / np.sqrt(numbers)), ()
+    if design.se is not None:
+        if column is None:
+            way_out = "Make the model with a column's name, se='column', and newdata with that column"
+        else:
+            way_out = f"Add the column {column!r} to newdata"
+        raise ArgumentError(
+            "kind='response' needs the residual sd of each new row, and the model's se= gives it for the rows of the "
+            f"fit only. {way_out}, or use kind='mean'"
+        )
+    noise = np.ones(len(newdata))
+    if design.weights is None or level is None:
+        return noise, ()
+    told = f"newdata has no column {column!r}" if column else "the model's weights= are an array, not a column's name"
+    return noise, (f"The new responses have weight 1 (residual sd sigma): {told}.",)
 
 
 def _near_levels(design: Design, unknown: Mapping[str, list[str]]) -> str:
