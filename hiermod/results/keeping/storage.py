@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 FORMAT = 1  # raised when older versions of hiermod could misread what newer ones write
 OWN = "hiermod"  # the group with everything but draws
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-KINDS = {cls.__name__: cls for cls in (BayesianFit, FrequentistFit, GeneralisedFit)}
+# The names that stand in files -> the classes of today, as in stored_values.RECORDS.
+KINDS = {"BayesianFit": BayesianFit, "FrequentistFit": FrequentistFit, "GeneralisedFit": GeneralisedFit}
 ALWAYS = ("posterior", "sample_stats", "observed_data")  # of draws that were never asked for as idata
 SLASH = "\N{DIVISION SLASH}"  # for the "/" of names such as I(x / 2), which in a netCDF file would begin a group
 
@@ -102,9 +103,9 @@ def _groups(fit: Fit) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
     """The Datasets of the file by name, and the attributes of its root, which people read."""
     import xarray as xr
 
-    kind = type(fit).__name__
-    if kind not in KINDS:
-        raise UnsupportedError(f"a {kind} cannot be saved")
+    kind = next((name for name, cls in KINDS.items() if cls is type(fit)), None)
+    if kind is None:
+        raise UnsupportedError(f"a {type(fit).__name__} cannot be saved")
     draws, how = _draws(fit) if isinstance(fit, BayesianFit) else ({}, None)
     origin = origin_of(fit)
     described = {
