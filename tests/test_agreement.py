@@ -273,7 +273,7 @@ def test_a_generalised_model_compares_what_has_standard_errors():
 def test_agreement_refuses_other_things():
     fit, reml = fits("sleepstudy")
     other = Model("Reaction ~ Days + (1 | Subject)", hm.load_dataset("sleepstudy")).reml()
-    with pytest.raises(ArgumentTypeError, match="first fit must be Bayesian"):
+    with pytest.raises(ArgumentTypeError, match="one fit must be Bayesian"):
         hm.agreement(reml, reml)
     with pytest.raises(ArgumentTypeError, match="by REML or ML"):
         hm.agreement(fit, fit)

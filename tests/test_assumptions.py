@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from family_cases import made_up
 from hand_made import hand_made
 from scipy import stats
 
@@ -188,6 +190,17 @@ def test_zeros_that_were_added_are_counted() -> None:
     found = Model("y ~ x", d, family="poisson").ml().simulated_residuals(random_seed=1)
     assert found.tests().loc["zeros", "statistic"] == (d["y"] == 0).sum()
     assert found.tests().loc["zeros", "p"] <= 2 / 251
+
+
+@pytest.mark.parametrize("family", ["zero_inflated_poisson", "hurdle_poisson", "hurdle_gamma", "negativebinomial"])
+def test_zeros_are_tested_wherever_there_are_zeros(family: str) -> None:
+    fit = made_up(family, draws=40)
+    found = fit.simulated_residuals(draws=40, random_seed=3, conditional=True)
+    tests = found.tests()
+    assert tests.loc["zeros", "statistic"] == (fit.design.y == 0).sum() > 0
+    more = replace(found, statistics=np.where(np.arange(41)[:, None] == 0, 1e6, found.statistics))
+    assert ("though it has a parameter for them" in str(more)) == (family != "negativebinomial")
+    assert "more zeros" in str(more)
 
 
 def test_the_numbers_of_the_tests_by_hand() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from family_cases import CASES, CUTS, INVERSE, data, fitted, law, log_density, made_up, model, truth
+from family_cases import CASES, CUTS, EACH, GROUPS, INVERSE, data, fitted, law, log_density, made_up, model, truth
+from hand_made import hand_made
 from scipy import stats
 
 import hiermod as hm
@@ -171,7 +172,7 @@ def test_ordinal_predictions_are_tidy():
     assert list(drawn.columns) == ["estimate", "lower", "upper"]
     assert (drawn["lower"] <= drawn["estimate"]).all()
     assert (drawn["estimate"] <= drawn["upper"]).all()
-    assert set(np.unique(fit.simulate(3, random_seed=1))) <= {0, 1, 2, 3}
+    assert list(fit.simulate(3, random_seed=1)["sim_2"].cat.categories) == ["none", "some", "much", "all"]
     for target in ("population", "new_group"):
         assert len(fit.predict(frame.drop(columns="g"), target=target, interval=0.5, random_seed=1)) == 8
     with pytest.raises(UnsupportedError, match="no mean"):
@@ -329,7 +330,110 @@ def test_ratings_are_ordered_categories():
     assert made.spec.categories == ("1", "2", "3", "4")
     assert "Intercept" not in made.spec.common
     assert len(made.pymc.coords["threshold_dim"]) == len(CUTS)
-    np.testing.assert_array_equal(made.spec.y, frame["y"] - 1)
+    np.testing.assert_array_equal(made.spec.y, frame["y"])
+
+
+def rated(labels, text: bool = False) -> BayesianFit:
+    """The made-up fit of four categories, which are called otherwise: numbers in a column, or text in order."""
+    fit, codes = made_up("cumulative", draws=60), data("cumulative")["y"].cat.codes.to_numpy()
+    y = pd.Categorical.from_codes(codes, list(labels), ordered=True) if text else np.asarray(labels)[codes]
+    model = hm.Model(CASES["cumulative"].formula, data("cumulative").assign(y=y), family="cumulative")
+    return BayesianFit(model.spec, fit.record, fit.family, fit.link, None, model)
+
+
+SCALES = {  # the categories -> the numbers that stand for them, and whether they are text
+    "1 to 4": ([1, 2, 3, 4], [1, 2, 3, 4], False),
+    "other ratings": ([-2, 0, 3, 7], [-2, 0, 3, 7], False),
+    "numbers as text": (["1", "2", "3", "10"], [1, 2, 3, 10], True),
+    "words": (["none", "some", "much", "all"], [1, 2, 3, 4], True),
+    "falling": (["4", "3", "2", "1"], [1, 2, 3, 4], True),
+}
+
+
+@pytest.mark.parametrize("name", list(SCALES))
+def test_ordinal_responses_have_one_scale_everywhere(name):
+    labels, values, text = SCALES[name]
+    fit = rated(labels, text)
+    np.testing.assert_array_equal(np.unique(fit.design.y), sorted(values))
+    codes = data("cumulative")["y"].cat.codes.to_numpy()
+    np.testing.assert_array_equal(fit.design.y, np.asarray(values)[codes])
+    simulated = fit.simulate(40, random_seed=1)
+    told = fit.predict(kind="response", interval=0.9, random_seed=1)
+    assert list(told["estimate"].cat.categories) == [str(label) for label in labels]
+    for column in (simulated["sim_1"], simulated["sim_40"]):
+        if text:
+            assert list(column.cat.categories) == labels
+            assert column.cat.ordered
+        else:
+            assert set(column) <= set(labels)
+            assert column.dtype.kind == "i"
+    again = hm.Model("y ~ x + (x | g)", data("cumulative").assign(y=simulated["sim_1"]), family="cumulative")
+    assert set(again.spec.categories) <= set(fit.design.categories)  # a simulated response is a response
+    drawn = fit.posterior_predictive(20, random_seed=1)
+    assert set(np.unique(drawn)) == set(values)
+    assert drawn.attrs["categories"].startswith(f"{values[0]:g} = {labels[0]}, ")
+    assert np.abs(drawn.mean(("chain", "draw")).mean() - fit.design.y.mean()) < np.ptp(values) / 3
+    for target in ("conditional", "new_group"):
+        check = fit.predictive_check(["min", "max", "mean"], draws=50, target=target, random_seed=1)
+        assert check["observed"].tolist() == [min(values), max(values), fit.design.y.mean()]
+        assert check["predicted"].between(min(values), max(values)).all()
+    assert fit.predictive_intervals(draws=50, random_seed=1)["lower"].min() >= min(values)
+    found = fit.simulated_residuals(draws=40, random_seed=1)
+    np.testing.assert_array_equal(found.observed, fit.design.y)
+    assert found.expected.min() >= min(values)
+    assert found.expected.max() <= max(values)
+    codes_again = rated(["none", "some", "much", "all"], True).simulated_residuals(draws=40, random_seed=1)
+    np.testing.assert_array_equal(found.residuals, codes_again.residuals)  # ranks do not depend on the names
+
+
+@pytest.mark.parametrize("name", ["1 to 4", "other ratings", "words"])
+def test_ordinal_responses_are_drawn_on_their_own_scale(name):
+    import matplotlib.pyplot as plt
+
+    labels, values, text = SCALES[name]
+    fit = rated(labels, text)
+    for ax in (hm.plots.predictive_density(fit), hm.plots.predictive_groups(fit, "g").axes[-1]):
+        heights = {bar.get_x() + bar.get_width() / 2: bar.get_height() for bar in ax.patches}
+        ticks = dict(zip(ax.get_xticks(), [tick.get_text() for tick in ax.get_xticklabels()], strict=True))
+        for value, label in zip(values, labels, strict=True):
+            assert ticks[value] == str(label)
+            assert value in {round(at, 9) for at in heights}
+    plt.close("all")
+
+
+def test_the_prior_of_an_ordinal_model_speaks_of_its_own_categories():
+    prior = rated([1, 2, 3, 4]).model.prior_predictive(draws=30, random_seed=1)
+    assert set(np.unique(prior.simulate(5, random_seed=1))) <= {1, 2, 3, 4}
+    for group, name in (("prior_predictive", "y"), ("observed_data", "y")):
+        assert set(np.unique(_versions.group_dataset(prior.idata, group)[name])) <= {1, 2, 3, 4}
+    assert prior.data_summaries()["mean"].between(1, 4).all()
+
+
+def test_means_of_an_ordinal_model_are_refused_and_contrasts_are_not():
+    frame = data("cumulative").assign(f=np.resize(["a", "b", "c"], GROUPS * EACH))
+    model = hm.Model("y ~ f + x + (1 | g)", frame, family="cumulative")
+    fit = hand_made(model, [0.5, 1.5, 0.3])
+    with pytest.raises(UnsupportedError, match="thresholds in the place of an intercept"):
+        fit.means("f")
+    with pytest.raises(UnsupportedError, match="thresholds"):
+        fit.contrasts("f", {"a alone": [1, 0, 0]})
+    pairs = fit.contrasts("f")
+    np.testing.assert_allclose(pairs["estimate"], [-0.5, -1.5, -1.0], atol=0.05)  # sd 0.1 over 1,000 draws
+    assert fit.slopes("x")["estimate"].to_numpy() == pytest.approx(0.3, abs=0.05)
+
+
+def test_files_of_earlier_versions_get_the_scale_of_their_categories(tmp_path):
+    """Until the scale was the person's, y held codes from 0."""
+    import dataclasses
+
+    for labels, text in (([1, 2, 3, 4], False), ([0, 2, 4, 6], False), (["none", "some", "much", "all"], True)):
+        fit = rated(labels, text)
+        codes = data("cumulative")["y"].cat.codes.to_numpy(dtype=float)
+        old = BayesianFit(dataclasses.replace(fit.design, y=codes), fit.record, fit.family, fit.link, None, None)
+        back = hm.load(old.save(tmp_path / "old.nc"))
+        np.testing.assert_array_equal(back.design.y, fit.design.y)
+        same = hm.load(fit.save(tmp_path / "new.nc"))
+        np.testing.assert_array_equal(same.design.y, fit.design.y)
 
 
 @pytest.mark.parametrize(

@@ -94,10 +94,10 @@ def test_truth_values_are_0_and_1(data):
     np.testing.assert_array_equal(build_design("t ~ y", data, family="bernoulli").y, data["x"] > 0)
 
 
-def test_ordered_categories_keep_their_codes(data):
+def test_ordered_categories_are_numbered_from_one(data):
     data["k"] = pd.Categorical(["low", "mid", "high", "mid"] * 5, categories=["low", "mid", "high"], ordered=True)
     design = build_design("k ~ x", data, family="cumulative")
-    np.testing.assert_array_equal(design.y, [0, 1, 2, 1] * 5)
+    np.testing.assert_array_equal(design.y, [1, 2, 3, 2] * 5)
     assert design.categories == ("low", "mid", "high")
 
 

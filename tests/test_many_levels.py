@@ -80,6 +80,10 @@ def test_caterpillars_draw_a_sample_and_tell_the_true_ends(model: hm.Model) -> N
     figure = hm.plots.caterpillars(reml)
     assert figure.axes[0].get_ylabel() == "150 of 700 levels of g"
     assert [len(one.lines[0].get_xdata()) for one in figure.axes] == [150, 150]
+    assert figure.axes[1].texts[0].get_text() == ends  # of x, though the intercept orders the levels
+    first = reml.ranef().query("term == 'Intercept'").set_index("level")["estimate"].sort_values()
+    assert figure.axes[0].texts[0].get_text().endswith(f"lowest: {', '.join(first.index[:5])}")
+    assert list(first.index[:5]) != list(effects.index[:5])
 
 
 def test_paths_and_steps_draw_a_sample(model: hm.Model) -> None:

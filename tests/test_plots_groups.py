@@ -19,7 +19,7 @@ from hiermod.model import Model
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.groups.effect_pairs import effect_pair
-from hiermod.results.groups.group_lines import average_slopes, group_lines, population_line
+from hiermod.results.groups.group_lines import average_slopes, group_lines, population_line, within_slope
 from hiermod.results.groups.parameter_intervals import parameter_intervals
 from hiermod.results.marginal.variance_shares import variance_shares
 
@@ -167,6 +167,39 @@ def test_a_slope_of_groups_alone_has_a_level_population() -> None:
     assert line["Days"].iloc[-1] == 9.0
 
 
+def within_by_dummies(d: pd.DataFrame, columns: list[str], w: np.ndarray | float = 1.0) -> float:
+    """The slope of the first column by least squares on the columns and an indicator for each participant."""
+    X = np.column_stack([d[columns], pd.get_dummies(d["participant"]).to_numpy(dtype=float)])
+    root = np.sqrt(w * np.ones(len(d)))
+    return float(np.linalg.lstsq(root[:, None] * X, root * d["y"].to_numpy(), rcond=None)[0][0])
+
+
+def test_within_slopes_are_those_of_least_squares_with_an_intercept_for_each_group() -> None:
+    rng = np.random.default_rng(8)
+    centre = rng.normal(0, 2, 12)
+    code = np.repeat(np.arange(12), 6)
+    d = pd.DataFrame({"participant": [f"p{i}" for i in code], "x": centre[code] + rng.normal(size=72)})
+    d = d.assign(z=rng.normal(size=72) + d["x"], w=rng.uniform(0.3, 3, 72), level=centre[code], known=1.0)
+    d["y"] = 8 * d["level"] - 2 * d["x"] + d["z"] + rng.normal(size=72)
+    models = [
+        (Model("y ~ x + (1 | participant)", d), within_by_dummies(d, ["x"])),
+        (Model("y ~ x + z + level + (x | participant)", d), within_by_dummies(d, ["x", "z"])),
+        (Model("y ~ x + z + (1 | participant)", d, weights="w"), within_by_dummies(d, ["x", "z"], d["w"].to_numpy())),
+        (Model("y ~ x + z + (1 | participant)", d, se="w"), within_by_dummies(d, ["x", "z"], d["w"].to_numpy() ** -2)),
+    ]
+    for model, expected in models:
+        assert within_slope(hand_made(model), "x", "participant") == pytest.approx(expected, rel=1e-7)
+    # of a curve: the mean over the participants of its change over each one's own rows
+    curved = Model("y ~ x + I(x**2) + (1 | participant)", d)
+    X = np.column_stack([d["x"], d["x"] ** 2, pd.get_dummies(d["participant"]).to_numpy(dtype=float)])
+    b = np.linalg.lstsq(X, d["y"].to_numpy(), rcond=None)[0]
+    ends = d.groupby("participant", sort=False)["x"].agg(["min", "max"])
+    mean = (b[0] + b[1] * (ends["min"] + ends["max"])).mean()  # (f(max) - f(min)) / (max - min)
+    assert within_slope(hand_made(curved), "x", "participant") == pytest.approx(mean, rel=1e-7)
+    between = Model("y ~ level + (1 | participant)", d)  # never varies within: nothing to tell
+    assert np.isnan(within_slope(hand_made(between), "level", "participant"))
+
+
 def test_simpson_sets_the_groups_against_all_rows() -> None:
     """Complete pooling by numpy's polyfit; within lines by coef; the slopes go different ways."""
     d = load_dataset("simpson")
@@ -176,9 +209,11 @@ def test_simpson_sets_the_groups_against_all_rows() -> None:
     slope, intercept = np.polyfit(d["x"], d["y"], 1)
     across = next(line for line in ax.lines if str(line.get_label()).startswith("ignoring"))
     assert across.get_ydata() == pytest.approx(intercept + slope * across.get_xdata(), rel=1e-8)
-    within = reml.fixef().loc["x", "estimate"]
-    assert within < 0 < slope
+    model = reml.fixef().loc["x", "estimate"]
+    within = within_by_dummies(d, ["x"])
+    assert within < model < 0 < slope  # the model's own slope has a little of the slope between in it
     assert entries(ax) == [
+        f"lines of participant by the model: slope {model:.3g}".replace("-", "−"),
         f"within participant: slope {within:.3g}".replace("-", "−"),
         f"ignoring participant: slope {slope:.3g}",
     ]

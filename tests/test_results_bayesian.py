@@ -272,8 +272,10 @@ def test_known_residual_sds_have_no_sigma() -> None:
     expected = z * np.sqrt(eta.var(axis=0) + d["se"] ** 2)
     assert ((response["upper"] - response["lower"]) / 2).to_numpy() == pytest.approx(expected.to_numpy(), rel=0.08)
     assert mean["estimate"].to_numpy() == approx(eta.mean(axis=0))
-    with pytest.raises(ArgumentError, match="known only for the rows"):
-        fit.predict(d, interval=0.9, kind="response")
+    again = fit.predict(d, interval=0.68, kind="response", random_seed=1)  # the column se= named is in the new rows too
+    assert again.to_numpy() == approx(response.to_numpy())
+    with pytest.raises(ArgumentError, match="Add the column 'se'"):
+        fit.predict(d.drop(columns="se"), interval=0.9, kind="response")
 
 
 def dense_eta_constant(fit: BayesianFit) -> np.ndarray:
@@ -287,8 +289,10 @@ def test_weights_scale_the_noise() -> None:
     table = fit.predict(interval=0.68, kind="response", random_seed=1)
     half = (table["upper"] - table["lower"]).mean() / 2
     assert half == pytest.approx(stats.norm.ppf(0.84) * fit.sigma / 2, rel=0.03)  # sqrt(w) = 2
-    new = fit.predict(d.iloc[:5], interval=0.68, kind="response", random_seed=1)  # a new row has weight 1
-    assert (new["upper"] - new["lower"]).mean() / 2 == pytest.approx(stats.norm.ppf(0.84) * fit.sigma, rel=0.05)
+    for w, frame in ((4.0, d.iloc[:5]), (0.25, d.iloc[:5].assign(w=0.25)), (1.0, d.iloc[:5].drop(columns="w"))):
+        new = fit.predict(frame, interval=0.68, kind="response", random_seed=1)  # a row without a weight has 1
+        half = (new["upper"] - new["lower"]).mean() / 2
+        assert half == pytest.approx(stats.norm.ppf(0.84) * fit.sigma / np.sqrt(w), rel=0.05)
     assert fit.residuals("scaled").to_numpy() == approx(fit.residuals() * 2 / fit.sigma)
 
 

@@ -83,7 +83,7 @@ def sample(
         run = {"nutpie": _nutpie, "pymc": _pymc}.get(method, _jax)
         names = _kept_names(model, design)
         idata = run(model.backend.model, names, seed, options, sampler, method)
-        idata = _tidy(model, idata, names)
+        idata = _tidy(model, idata, names, design)
         dataset = _versions.posterior_dataset(idata)
         if dataset.sizes["draw"] < draws:  # PyMC returns what it has when interrupted
             raise KeyboardInterrupt
@@ -248,7 +248,7 @@ def _jax(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampl
         ) from error
 
 
-def _tidy(model: Any, idata: Any, names: list[str]) -> Any:
+def _tidy(model: Any, idata: Any, names: list[str], design: Design) -> Any:
     """Bambi's clean-up, then only the wanted variables and groups, with the observed response."""
     import xarray as xr
 
@@ -262,7 +262,10 @@ def _tidy(model: Any, idata: Any, names: list[str]) -> Any:
         dims = graph.named_vars_to_dims.get(variable.name) or tuple(
             f"{variable.name}_dim_{i}" for i in range(data.ndim)
         )
-        observed[variable.name] = (tuple(dims), data)
+        name = variable.name
+        if design.categories:  # the graph counts from 0, in a column of its own
+            name, data = design.response, design.category_values[data.astype(int)]
+        observed[name] = (tuple(dims), data)
     groups = {"posterior": posterior, "sample_stats": None, "observed_data": xr.Dataset(observed)}
     if "sample_stats" in _versions.group_names(idata):
         groups["sample_stats"] = _versions.group_dataset(idata, "sample_stats")

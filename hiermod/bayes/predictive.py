@@ -138,7 +138,9 @@ def _dataset(values: np.ndarray, design: Design, chosen: np.ndarray) -> xr.Datas
     import xarray as xr
 
     coords = {"chain": np.arange(len(values)), "draw": chosen, "__obs__": np.arange(design.nobs)}
-    variables = {design.response: (("chain", "draw", "__obs__"), values)}
+    told = [f"{value:g} = {name}" for value, name in zip(design.category_values, design.categories, strict=True)]
+    attrs = {"categories": ", ".join(told)} if told else {}
+    variables = {design.response: (("chain", "draw", "__obs__"), values, attrs)}
     return xr.Dataset(variables, coords=coords, attrs={"modeling_interface": "hiermod"})
 
 

@@ -174,10 +174,16 @@ def _by_graph(model: Any, design: Design, draws: int, seed: int) -> tuple[dict[s
         dataset = _versions.posterior_dataset(_versions.bambi_clean(model, as_posterior))
         predictive = _versions.group_dataset(raw, "prior_predictive")
         arrays = vars(extract(dataset, design, _fixed(model, design)))
-    y = np.asarray(predictive[response].transpose("chain", "draw", ...).values, dtype=float)[0]
     groups = {"prior": dataset, "prior_predictive": predictive}
     if "observed_data" in _versions.group_names(raw):
         groups["observed_data"] = _versions.group_dataset(raw, "observed_data")
+    if design.categories:  # the graph counts from 0, in a column of its own
+        for name in {"prior_predictive", "observed_data"} & set(groups):
+            codes = groups[name][response]
+            numbers = codes.copy(data=design.category_values[codes.values])
+            groups[name] = groups[name].assign({response: numbers}).rename({response: design.response})
+        response = design.response
+    y = np.asarray(groups["prior_predictive"][response].transpose("chain", "draw", ...).values, dtype=float)[0]
     return dict(arrays), _versions.make_idata(groups), y.reshape(draws, -1)
 
 

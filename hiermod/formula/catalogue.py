@@ -31,6 +31,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 GENERALISED = ("bernoulli", "binomial", "poisson")  # families that ml() fits by Laplace's approximation
 ORDINAL = ("cumulative", "sratio")  # their intercepts are the thresholds between the categories
 COUNTS = tuple(name for name in FAMILIES if name.endswith(("poisson", "negativebinomial")))
+ZEROS_APART = tuple(name for name in FAMILIES if name.startswith(("zero_inflated_", "hurdle_")))
 POSITIVE = ("gamma", "wald", "exponential", "weibull")
 # Parameters of the response that may have a formula of their own (parameters=), and the links Bambi gives them.
 FURTHER: dict[str, tuple[str, ...]] = {

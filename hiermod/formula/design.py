@@ -111,7 +111,7 @@ class Design(FrozenArrays):
     special: str | None = None  # "weighted", "censored", ...: a response only Bambi's likelihood understands
     n_rows_data: int = 0  # rows of the frame given
     missing: dict[str, int] = field(default_factory=dict)  # missing values per column, when rows were dropped
-    categories: tuple[str, ...] = ()  # of an ordinal response, whose y holds their codes
+    categories: tuple[str, ...] = ()  # of an ordinal response, whose y holds their numbers
     formulas: dict[str, str] = field(default_factory=dict)  # further parameter of the response -> its formula's text
     row_columns: dict[str, str] = field(
         default_factory=dict
@@ -125,6 +125,13 @@ class Design(FrozenArrays):
         from hiermod.formula.further import further_designs
 
         return further_designs(self)
+
+    @cached_property
+    def category_values(self) -> np.ndarray:
+        """(K,) the number that stands for each category in y: its own, or its place from 1."""
+        from hiermod.formula.support import category_values
+
+        return category_values(self.categories)
 
     @property
     def nobs(self) -> int:

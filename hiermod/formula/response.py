@@ -17,7 +17,7 @@ from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.data import check_finite
 from hiermod.formula.evaluate import evaluate_number, evaluate_response
 from hiermod.formula.parse import COUNT_CALLS, SPECIAL_RESPONSES, ParsedFormula, parse_formula
-from hiermod.formula.support import check_order, check_support, ratings
+from hiermod.formula.support import category_values, check_order, check_support, ratings
 
 CONTINUOUS = ("gaussian", "t", "laplace", "asymmetriclaplace", "exgaussian", "skewnormal")
 CATEGORICAL = ("bernoulli", "categorical", "cumulative", "sratio")
@@ -32,7 +32,7 @@ class Response:
     bambi_text: str
     extra_columns: dict[str, Any]  # arrays, or a Categorical
     special: str | None
-    categories: tuple[str, ...] = ()  # of an ordinal response, in order; y holds their codes
+    categories: tuple[str, ...] = ()  # of an ordinal response, in order; y holds their numbers (category_values)
 
 
 def read_response(
@@ -117,8 +117,7 @@ def _single(
         raise DataError(f"the response {text!r} is constant (always {y[0]:g}): there is no variation to explain")
     if family in ORDINAL:
         categories, column = ratings(text, y, family), f"{text} as categories".replace("`", "")
-        codes = categories.codes.astype(float)
-        return Response(codes, None, f"`{column}`", {column: categories}, None, tuple(categories.categories))
+        return Response(y, None, f"`{column}`", {column: categories}, None, tuple(categories.categories))
     check_support(text, y, family)
     return Response(y, None, text, {}, None)
 
@@ -144,7 +143,7 @@ def _factor(text: str, frame: pd.DataFrame, family: str, component: Any, ordered
         column = f"{text} {levels[1]}".replace("`", "")  # Bambi's language chooses levels of bare names only
         return Response(codes.astype(float), None, f"`{column}`", {column: codes}, None)
     check_order(text, levels, ordered, family)
-    return Response(codes.astype(float), None, text, {}, None, tuple(levels))
+    return Response(category_values(levels)[codes], None, text, {}, None, tuple(levels))
 
 
 def new_trials(text: str, newdata: pd.DataFrame, extra_namespace: Mapping[str, Any] | None) -> np.ndarray:

@@ -4,6 +4,9 @@ Ratings that are whole numbers are taken as ordered categories; text has no orde
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -75,6 +78,21 @@ def ratings(text: str, y: np.ndarray, family: str) -> pd.Categorical:
         )
     labels = [str(int(value)) for value in values]
     return pd.Categorical.from_codes(np.searchsorted(values, y), labels, ordered=True)
+
+
+def category_values(labels: Sequence[str]) -> np.ndarray:
+    """(K,) the number of each category of an ordinal response, the scale of y and of all that is simulated.
+
+    Categories that are whole numbers in ascending order are those numbers, all others are 1, 2, ... in their order.
+
+    >>> category_values(["1", "2", "5"]), category_values(["low", "high"])
+    (array([1., 2., 5.]), array([1., 2.]))
+    """
+    if all(re.fullmatch(r"[+-]?\d{1,15}", label) for label in labels):
+        values = np.array([float(label) for label in labels])
+        if (np.diff(values) > 0).all():
+            return values
+    return np.arange(1.0, len(labels) + 1)
 
 
 def check_order(text: str, levels: list[str], ordered: bool, family: str) -> None:

@@ -65,7 +65,8 @@ def caterpillar(
 def caterpillars(fit: Any, group: str | None = None, kind: str = "ranef", level: float = LEVEL) -> Figure:
     """All terms of a grouping factor beside each other, every level on its own line, sorted by the first term.
 
-    The pattern across panels is the correlation of the effects.  Arguments as ``caterpillar``'s; returns the Figure."""
+    The pattern across panels is the correlation of the effects.  With more than 60 levels each panel tells its own
+    five highest and lowest.  Arguments as ``caterpillar``'s; returns the Figure."""
     import matplotlib.pyplot as plt
 
     fits, group, terms = _checked(fit, group, None, kind)
@@ -115,8 +116,9 @@ def _effects(fit: Any, group: str, kind: str, level: float) -> pd.DataFrame:
 
 
 def _order(tables: Mapping[str, pd.DataFrame], term: str) -> list[str]:
-    """All levels, from the lowest estimate of the first fit to its highest."""
-    return list(next(iter(tables.values())).loc[term]["estimate"].sort_values(kind="stable").index)
+    """All levels, from the lowest estimate to the highest, by the first fit that has the term."""
+    table = next(one for one in tables.values() if term in one.index.get_level_values("term"))
+    return list(table.loc[term]["estimate"].sort_values(kind="stable").index)
 
 
 def _drawn(order: list[str]) -> list[str]:
@@ -126,8 +128,9 @@ def _drawn(order: list[str]) -> list[str]:
 def _one(
     ax: Axes, tables: Mapping[str, pd.DataFrame], fits: Mapping[str, Any], term: str, kind: str, order: list[str]
 ) -> None:
-    """One panel: intervals and points, a fit's a little above the next one's; ends are those of all levels."""
-    words = f"highest: {', '.join(order[: -ENDS - 1 : -1])}\nlowest: {', '.join(order[:ENDS])}"
+    """One panel: intervals and points, a fit's a little above the next one's; ends are the term's, of all levels."""
+    own = _order(tables, term)
+    words = f"highest: {', '.join(own[: -ENDS - 1 : -1])}\nlowest: {', '.join(own[:ENDS])}"
     order = _drawn(order)
     many = len(order) > NAMED
     look = looks(tables)

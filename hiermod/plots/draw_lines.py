@@ -16,9 +16,9 @@ from hiermod.results.groups.group_lines import (
     group_rows,
     line_block,
     population_line,
+    within_slope,
     without_groups,
 )
-from hiermod.results.marginal.coefficient_functions import link_of
 from hiermod.results.tables import LEVEL
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def spaghetti(
             population[x], population["lower"], population["upper"], color=COLOURS["population"], alpha=0.16, lw=0,
             zorder=4, label=f"{100 * interval:g} % interval",
         )  # fmt: skip
-        typical = ", a typical one" if link_of(fit) != "identity" else ""
+        typical = ", a typical one" if fit.link != "identity" else ""
         ax.plot(
             population[x], population["estimate"], color=COLOURS["population"], lw=2.6, zorder=5,
             label=f"population{typical}",
@@ -86,15 +86,16 @@ def simpson(
     """Each group's line within its own rows, and the line that ignores the groups (complete pooling) across them.
 
     Where the two go different ways, differences between groups and within them have been mixed up.  The legend holds
-    the slopes: of complete pooling, and the mean of the groups' (change of the response over that of ``x``, along the
-    line).  Up to eight groups have colours and names.  Arguments as ``spaghetti``'s.  Returns the Axes.  Raises
-    UnknownNameError, ArgumentError, UnsupportedError.
+    the slopes: of the groups' lines, their mean (change of the response over that of ``x``), which with random
+    intercepts mixes within and between; within the groups, by least squares with an intercept for each (Gaussian
+    models); of complete pooling.  Up to eight groups have colours and names.  Arguments as ``spaghetti``'s.  Returns
+    the Axes.  Raises UnknownNameError, ArgumentError, UnsupportedError.
 
     >>> import hiermod as hm
     >>> fit = hm.Model("Reaction ~ Days + (1 | Subject)", hm.load_dataset("sleepstudy")).reml()
     >>> ax = hm.plots.simpson(fit, "Days")
-    >>> [text.get_text() for text in ax.get_legend().get_texts()][-2:]
-    ['within Subject: slope 10.5', 'ignoring Subject: slope 10.5']
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['lines of Subject by the model: slope 10.5', 'within Subject: slope 10.5', 'ignoring Subject: slope 10.5']
     """
     lines = group_lines(fit, x, group)
     x, group = str(lines.attrs["x"]), str(lines.attrs["group"])
@@ -107,7 +108,9 @@ def simpson(
         ax = new_axes(7.2, 4.8) if ax is None else ax
         shades = [colours.get(str(level), COLOURS["none"]) for level in rows["level"]]
         ax.scatter(rows[x], rows["response"], s=16, c=shades, alpha=0.65 if colours else 0.4, lw=0, zorder=1)
-        _strands(ax, lines, x, colours, f"within {group}: slope {_number(slopes.drop('').mean())}")
+        _strands(ax, lines, x, colours, f"lines of {group} by the model: slope {_number(slopes.drop('').mean())}")
+        if fit.family == "gaussian" and fit.link == "identity":
+            ax.plot([], [], ls="", label=f"within {group}: slope {_number(within_slope(fit, x, group))}")
         ax.fill_between(
             complete[x], complete["lower"], complete["upper"], color=COLOURS["complete"], alpha=0.14, lw=0, zorder=4
         )

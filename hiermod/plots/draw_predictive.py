@@ -197,7 +197,7 @@ def _kind(kind: str, drawn: Replicates) -> str:
 
 def _shape(ax: Axes, drawn: Replicates, kind: str, curves: int) -> None:
     if kind == "bars":
-        _bars(ax, frequencies(drawn))
+        _bars(ax, frequencies(drawn), drawn)
         return
     found = densities(drawn, curves) if kind == "density" else distribution_functions(drawn, curves)
     style: dict[str, Any] = {"drawstyle": "steps-post"} if kind == "ecdf" else {}
@@ -208,7 +208,7 @@ def _shape(ax: Axes, drawn: Replicates, kind: str, curves: int) -> None:
     ax.plot(found.x, found.observed, color=DATA, lw=2.0, label="data", **style)
 
 
-def _bars(ax: Axes, table: pd.DataFrame) -> None:
+def _bars(ax: Axes, table: pd.DataFrame, drawn: Replicates) -> None:
     value = table.index.to_numpy()
     width = float(table["high"].iloc[0] - table["low"].iloc[0] + 1)
     ax.bar(value, table["observed"], width=0.9 * width, color=COLOURS["none"], alpha=0.6, label="data")
@@ -217,7 +217,7 @@ def _bars(ax: Axes, table: pd.DataFrame) -> None:
         value, table["predicted"], yerr=errors, fmt="o", ms=4, lw=1.4, color=MODEL, label="simulated: mean and 95 %"
     )
     if len(value) <= 12 and width == 1:
-        ax.set_xticks(value, [f"{one:g}" for one in value])
+        ax.set_xticks(value, drawn.labels(value))
 
 
 def _group(fit: Any, group: str | None) -> str:

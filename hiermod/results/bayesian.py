@@ -4,6 +4,7 @@ Estimates are posterior means, std_error posterior standard deviations, interval
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.design import Design
 from hiermod.results import bayesian_text, row_draws
 from hiermod.results.bayesian_predict import Predictor, sigma_of_rows
+from hiermod.results.frequentist_inference import chosen_ddf
+from hiermod.results.intervals import chosen_names
 from hiermod.results.level_draws import level_table
 from hiermod.results.predictive.check_methods import CheckMethods
 from hiermod.results.prior_and_reml.sensitivity_methods import SensitivityMethods
@@ -32,6 +35,7 @@ from hiermod.results.tables import (
     coef_terms,
     corr_names,
     sd_names,
+    simulated_frame,
     stack_effects,
     tidy_effects,
 )
@@ -107,11 +111,13 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         found = self._predictors()
         return [n for design, _ in found for n in design.common], np.concatenate([d.beta for _, d in found], axis=-1)
 
-    def fixef(self, level: float = LEVEL) -> pd.DataFrame:
+    def fixef(self, level: float = LEVEL, ddf: str | None = "auto") -> pd.DataFrame:
         """Common effects: estimate, std_error, lower, upper, mcse, ess_bulk, ess_tail, r_hat; index term.
 
+        ddf: a posterior has no degrees of freedom, so anything but "auto" and None raises UnsupportedError.
         Those of a further parameter's formula follow, on its own scale: ``sigma_Intercept``, ``sigma_x`` of log sigma.
         An ordinal model has no Intercept: its thresholds are in ``parameters()``."""
+        chosen_ddf(self, ddf)
         names, draws = self._common()
         table = self._draw_table(draws, names, check_level(level))
         return table.rename_axis("term")
@@ -266,18 +272,22 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
         """New responses, group effects drawn anew, one posterior draw per column: (n, draws), sim_1, sim_2, ...
 
-        Successes for counts out of trials, codes from 0 for ordinal responses."""
+        Successes for counts out of trials, categories as the data have them for ordinal responses."""
         check_count("draws", draws)
+        return simulated_frame(self.design, self._simulated(int(draws), np.random.default_rng(random_seed)))
+
+    def _simulated(self, draws: int, rng: np.random.Generator) -> np.ndarray:
+        """The numbers of ``simulate``, (draws, n)."""
         request = read_request(self.design, None, "new_group", LEVEL, "response", "raise")
-        y = self._predictor(request).responses(int(draws), np.random.default_rng(random_seed))
-        return pd.DataFrame(y.T, index=self.design.index, columns=[f"sim_{d + 1}" for d in range(draws)])
+        return self._predictor(request).responses(draws, rng)
 
     def posterior_predictive(
         self, draws: int | None = None, random_seed: int | np.random.Generator | None = None
     ) -> xr.DataArray:
         """New responses for the rows of the fit with their own group effects: (chain, draw, __obs__).
 
-        One per posterior draw, or ``draws`` in all, evenly spaced; successes for counts out of trials.  ``__obs__`` are
+        One per posterior draw, or ``draws`` in all, evenly spaced; successes for counts out of trials; ordinal
+        responses as numbers, 1, 2, ... where their categories are words (``attrs["categories"]``).  ``__obs__`` are
         the labels of the rows.  Also kept in ``fit.idata`` as the group posterior_predictive.  ``simulate`` draws new
         groups too.  ArgumentError where it takes more than 8 GB."""
         return row_draws.posterior_predictive(self, draws, random_seed)
@@ -288,10 +298,24 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         ArgumentError where it takes more than 8 GB."""
         return row_draws.log_likelihood(self)
 
-    def confint(self, level: float = LEVEL, method: str = "equal-tailed") -> pd.DataFrame:
-        """Equal-tailed credible intervals of every parameter: lower, upper."""
-        choice("method", method, ("equal-tailed",))
-        return self.parameters(level)[["lower", "upper"]]
+    def confint(
+        self,
+        level: float = LEVEL,
+        method: str = "auto",
+        parameters: Sequence[str] | None = None,
+        *,
+        draws: int = 1000,
+        random_seed: int | np.random.Generator | None = None,
+        cores: int = 1,
+        progressbar: bool = True,
+    ) -> pd.DataFrame:
+        """Equal-tailed credible intervals ("auto" is "equal-tailed"): lower, upper.
+
+        parameters: only these, by their names in ``parameters()``.  draws, random_seed, cores and progressbar are the
+        bootstrap's and the profiles', of REML and ML fits; a posterior has its draws."""
+        choice("method", method, ("auto", "equal-tailed"))
+        table = self.parameters(level)[["lower", "upper"]]
+        return table if parameters is None else table.loc[chosen_names(parameters, list(table.index))]
 
     # --- scores -------------------------------------------------------------------------------------------------
     def loo(self, integrated: bool | str = "auto", refit_bad: bool | str = "auto", progressbar: bool = True) -> Score:
@@ -376,8 +400,15 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         }
         return self.design.frame.assign(**columns)
 
-    def check(self) -> Summary:
-        """Divergences, R-hat and effective sample sizes in words."""
+    def check(self, posterior: Fit | None = None) -> Summary:
+        """Divergences, R-hat and effective sample sizes in words.
+
+        posterior: stands beside REML and ML fits; this fit is one itself, so another raises UnsupportedError."""
+        if posterior is not None and posterior is not self:
+            raise UnsupportedError(
+                "posterior= sets a Bayesian fit beside a REML or ML fit, and this fit is Bayesian itself: "
+                "reml.check(posterior=fit), or hm.compare_estimates({...}) for two posteriors"
+            )
         return bayesian_text.check(self)
 
 

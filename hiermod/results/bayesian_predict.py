@@ -116,14 +116,15 @@ class Predictor:
     def responses(self, draws: int, rng: np.random.Generator) -> np.ndarray:
         """(draws, rows) new responses, each from one posterior draw.
 
-        Counts of successes for binomial data, codes 0, 1, ... for ordinal ones."""
+        Counts of successes for binomial data, the numbers of their categories for ordinal ones."""
         count = self.record.beta.shape[0] * self.record.beta.shape[1]
         return self.responses_at(rng.choice(count, size=draws, replace=draws > count), rng)
 
     def responses_at(self, chosen: Any, rng: np.random.Generator, part: Any = ALL) -> np.ndarray:
         """(draws, rows) new responses of some rows, one from each chosen draw."""
         if self.family in ORDINAL:
-            return category_draws(self._probabilities(part, rng, chosen), rng)
+            codes = category_draws(self._probabilities(part, rng, chosen), rng)
+            return np.asarray(self.design.category_values[codes.astype(int)])
         location = inverse_link(self.link, self.linear(part, rng, chosen))
         return self._drawn(location, self.further(part, rng, chosen), part, rng, counts=True)
 

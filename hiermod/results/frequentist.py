@@ -17,6 +17,7 @@ from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit, joint_variance
 from hiermod.frequentist.refit import refit
 from hiermod.results import frequentist_inference, frequentist_predict, frequentist_text, intervals
+from hiermod.results.frequentist_inference import chosen_ddf
 from hiermod.results.residual_checks import deletion_table
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
@@ -42,7 +43,7 @@ class FrequentistFit(Fit):
     ``record`` is the engine's own result (theta, Lambda, modes), ``design`` the data it was fitted to."""
 
     def __init__(self, design: Design, record: MixedFit | LinearFit, family: str = "gaussian") -> None:
-        self.design, self.record, self.family = design, record, family
+        self.design, self.record, self.family, self.link = design, record, family, "identity"
 
     # --- the fit as a whole -------------------------------------------------------------------------------------
     @property
@@ -116,25 +117,25 @@ class FrequentistFit(Fit):
         """Covariance of the common coefficients, (p, p); nan for a coefficient that could not be estimated."""
         return pd.DataFrame(np.array(self.record.vcov_beta), index=self.design.common, columns=self.design.common)
 
-    def fixef(self, ddf: str | None = "satterthwaite", level: float = LEVEL) -> pd.DataFrame:
+    def fixef(self, level: float = LEVEL, ddf: str | None = "auto") -> pd.DataFrame:
         """Common ("fixed") effects: estimate, std_error, lower, upper, df, t, p; index term.
 
-        ddf: degrees of freedom of the t distribution behind lower, upper and p: "satterthwaite" (lmerTest's default),
-        "kenward-roger" (pbkrtest's, REML fits only, with its adjusted standard errors), or None: no df, no p, a normal
-        interval, as in lme4's own summary.  A formula without bars has n - p degrees of freedom.
+        ddf: degrees of freedom of the t distribution behind lower, upper and p: "auto" is "satterthwaite" (lmerTest's
+        default); "kenward-roger" (pbkrtest's, REML fits only, with its adjusted standard errors), or None: no df, no p,
+        a normal interval, as in lme4's own summary.  A formula without bars has n - p degrees of freedom.
 
         >>> import hiermod as hm
         >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
         >>> m.reml().fixef()["estimate"].round(3).to_dict()
         {'Intercept': 251.405, 'Days': 10.467}
         """
-        return frequentist_inference.fixef_table(self, ddf, check_level(level))
+        return frequentist_inference.fixef_table(self, chosen_ddf(self, ddf), check_level(level))
 
-    def anova(self, ddf: str | None = "satterthwaite") -> pd.DataFrame:
+    def anova(self, ddf: str | None = "auto") -> pd.DataFrame:
         """Type III F tests of the terms, the same whatever the contrast coding: sum_sq, mean_sq, num_df, den_df, F, p.
 
         ddf as in ``fixef``.  ``attrs["notes"]`` says what empty cells leave untested."""
-        return frequentist_inference.f_tests(self, ddf)
+        return frequentist_inference.f_tests(self, chosen_ddf(self, ddf))
 
     def ranef(self, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:
         """Group ("random") effects, their conditional modes: group, level, term, estimate, std_error, lower, upper.
@@ -187,10 +188,12 @@ class FrequentistFit(Fit):
         values[:, block.labels.index(term)] = 1.0
         return np.arange(J), values
 
-    def varcorr(self) -> pd.DataFrame:
+    def varcorr(self, level: float = LEVEL) -> pd.DataFrame:
         """Variances and correlations: group, term1, term2, sdcor, vcov, as lme4's as.data.frame(VarCorr(fit)).
 
-        term2 missing: sdcor is a standard deviation; else a correlation.  Last row: Residual (absent with ``se=``)."""
+        term2 missing: sdcor is a standard deviation; else a correlation.  Last row: Residual (absent with ``se=``).
+        level: of the limits that a posterior's table has; those of REML and ML are in ``confint()``."""
+        check_level(level)
         rows: list[dict[str, object]] = []
         if isinstance(self.record, MixedFit):
             for block, Lambda in zip(self.design.blocks, self.record.Lambda, strict=True):
@@ -199,9 +202,9 @@ class FrequentistFit(Fit):
             rows.append({"group": "Residual", "term1": None, "term2": None, "sdcor": self.sigma, "vcov": self.sigma**2})
         return pd.DataFrame(rows, columns=["group", "term1", "term2", "sdcor", "vcov"])
 
-    def parameters(self) -> pd.DataFrame:
+    def parameters(self, level: float = LEVEL) -> pd.DataFrame:
         """Every parameter under its name in the posterior: estimate, std_error, lower, upper; index parameter."""
-        fixed = self.fixef()[["estimate", "std_error", "lower", "upper"]]
+        fixed = self.fixef(level)[["estimate", "std_error", "lower", "upper"]]
         names = [name for block in self.design.blocks for name in (*sd_names(block), *corr_names(block))]
         varcorr = self.varcorr()
         if self.design.se is None:
@@ -254,7 +257,7 @@ class FrequentistFit(Fit):
     def confint(
         self,
         level: float = LEVEL,
-        method: str = "profile",
+        method: str = "auto",
         parameters: Sequence[str] | None = None,
         *,
         draws: int = 1000,
@@ -264,10 +267,10 @@ class FrequentistFit(Fit):
     ) -> pd.DataFrame:
         """Confidence intervals: lower, upper.
 
-        "profile": of the ML deviance, for a REML fit too, as lme4 does (generalised fits: of the likelihood that was
-        fitted, Laplace's or the quadrature's); coefficients, sds, correlations, sigma.  "wald": the coefficients,
-        normal quantiles (lm: t).  "bootstrap": parametric, percentiles of ``draws`` refits; ``cores`` processes give
-        the same numbers as one.  parameters: only these, by their names in ``parameters()``.
+        "profile", which "auto" is: of the ML deviance, for a REML fit too, as lme4 does (generalised fits: of the
+        likelihood that was fitted, Laplace's or the quadrature's); coefficients, sds, correlations, sigma.  "wald": the
+        coefficients, normal quantiles (lm: t).  "bootstrap": parametric, percentiles of ``draws`` refits; ``cores``
+        processes give the same numbers as one.  parameters: only these, by their names in ``parameters()``.
         ``attrs["notes"]`` says why a limit is missing.
 
         >>> import hiermod as hm
@@ -278,9 +281,9 @@ class FrequentistFit(Fit):
         parameter
         1|herd_sigma  0.346    1.1
         """
-        choice("method", method, ("profile", "wald", "bootstrap"))
+        method = choice("method", method, ("auto", "profile", "wald", "bootstrap"))
         level = check_level(level)
-        if method == "profile":
+        if method in ("auto", "profile"):
             return intervals.profile_limits(self.record, level, parameters, progressbar)
         if method == "bootstrap":
             found = intervals.bootstrap_record(self.record, draws, random_seed, cores, progressbar)

@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hiermod.bayes.posterior import Posterior
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError, nearest
 from hiermod.frequentist.ftests import DegreesOfFreedom, Residual
+from hiermod.frequentist.generalised_record import GeneralisedMixedFit
+from hiermod.frequentist.glm import GeneralisedLinearFit
 from hiermod.frequentist.kenward_roger import kenward_roger
 from hiermod.frequentist.mixed import MixedFit
 from hiermod.frequentist.satterthwaite import satterthwaite
@@ -22,11 +25,32 @@ from hiermod.results.tables import LEVEL, check_level, quantile
 if TYPE_CHECKING:
     from hiermod.formula.design import Design
     from hiermod.results.frequentist import FrequentistFit
+    from hiermod.results.vocabulary import Fit
 
 METHODS: dict[str, Callable[[MixedFit], DegreesOfFreedom]] = {
     "satterthwaite": satterthwaite,
     "kenward-roger": kenward_roger,
 }
+
+
+def is_bayesian(fit: Fit) -> bool:
+    """Draws, not estimates."""
+    return isinstance(fit.record, Posterior)  # type: ignore[attr-defined]
+
+
+def chosen_ddf(fit: Fit, ddf: str | None) -> str | None:
+    """The method of degrees of freedom: "auto" is Satterthwaite's for Gaussian REML and ML fits, none elsewhere.
+
+    A linear model has its residual degrees of freedom whatever is asked.
+
+    UnsupportedError where degrees of freedom are asked of a fit that has none."""
+    generalised = isinstance(fit.record, GeneralisedMixedFit | GeneralisedLinearFit)  # type: ignore[attr-defined]
+    if is_bayesian(fit) or generalised:
+        if ddf not in ("auto", None):
+            why = "its intervals come from draws" if is_bayesian(fit) else "its tests are normal (z)"
+            raise UnsupportedError(f"ddf={ddf!r} is for Gaussian REML and ML fits; of this fit {why}. Leave ddf out")
+        return None
+    return "satterthwaite" if ddf == "auto" else check_ddf(ddf)
 
 
 def check_ddf(ddf: str | None) -> str | None:

@@ -10,7 +10,7 @@ import pandas as pd
 from hiermod.formula.design import Design
 from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit, joint_variance
-from hiermod.results.tables import quantile
+from hiermod.results.tables import quantile, simulated_frame
 from hiermod.results.targets import Request
 
 Record = MixedFit | LinearFit
@@ -69,4 +69,4 @@ def simulate(design: Design, record: Record, draws: int, rng: np.random.Generato
                 b = record.sigma * rng.standard_normal((len(block.levels), block.size)) @ Lambda.T
                 y = y + (block.values * b[block.codes]).sum(axis=1)
         simulated[:, d] = y
-    return pd.DataFrame(simulated, index=design.index, columns=[f"sim_{d + 1}" for d in range(draws)])
+    return simulated_frame(design, simulated.T)

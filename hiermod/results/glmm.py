@@ -19,6 +19,7 @@ from hiermod.frequentist.generalised_refit import refit
 from hiermod.frequentist.glm import GeneralisedLinearFit
 from hiermod.results import glmm_predict, glmm_text, intervals
 from hiermod.results.frequentist import FrequentistFit
+from hiermod.results.frequentist_inference import chosen_ddf
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
     LEVEL,
@@ -45,13 +46,9 @@ class GeneralisedFit(FrequentistFit):
 
     def __init__(self, design: Design, record: GeneralisedMixedFit | GeneralisedLinearFit, family: str) -> None:
         super().__init__(design, record, family)  # type: ignore[arg-type]
+        self.link = record.likelihood.link
 
     # --- the fit as a whole -------------------------------------------------------------------------------------
-    @property
-    def link(self) -> str:
-        """The link function's name."""
-        return self.record.likelihood.link
-
     @property
     def is_mixed(self) -> bool:
         """False for a formula without a bar: an ordinary generalised linear model."""
@@ -93,16 +90,12 @@ class GeneralisedFit(FrequentistFit):
         return self.record
 
     # --- estimates ----------------------------------------------------------------------------------------------
-    def fixef(self, ddf: str | None = None, level: float = LEVEL) -> pd.DataFrame:
+    def fixef(self, level: float = LEVEL, ddf: str | None = "auto") -> pd.DataFrame:
         """Common ("fixed") effects: estimate, std_error, lower, upper, z, p (Wald); index term.
 
         Standard errors come from the Hessian over (theta, beta), as glmer's.  ddf: there are no denominator degrees of
-        freedom for these families, so anything but None raises UnsupportedError."""
-        if ddf is not None:
-            raise UnsupportedError(
-                f"ddf={ddf!r} is for Gaussian models: family {self.family!r} has no residual variance to estimate, and "
-                "tests are normal (z). Leave ddf out"
-            )
+        freedom for these families, so anything but "auto" and None raises UnsupportedError."""
+        chosen_ddf(self, ddf)
         half = quantile(check_level(level))
         estimate, se = np.array(self.record.beta), np.sqrt(np.diag(self.record.vcov_beta))
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -136,19 +129,21 @@ class GeneralisedFit(FrequentistFit):
         half = quantile(level) * se
         return effects_frame(factor, blocks[0].levels, terms, estimate, se, estimate - half, estimate + half)
 
-    def varcorr(self) -> pd.DataFrame:
+    def varcorr(self, level: float = LEVEL) -> pd.DataFrame:
         """Variances and correlations: group, term1, term2, sdcor, vcov, on the scale of the linear predictor.
 
-        There is no Residual row: the response's variance follows from its mean."""
+        There is no Residual row: the response's variance follows from its mean.  level: of the limits that a
+        posterior's table has; those of this fit are in ``confint()``."""
+        check_level(level)
         rows: list[dict[str, object]] = []
         if isinstance(self.record, GeneralisedMixedFit):
             for block, cov in zip(self.design.blocks, self.record.covariance, strict=True):
                 rows += varcorr_rows(block, cov)
         return pd.DataFrame(rows, columns=["group", "term1", "term2", "sdcor", "vcov"])
 
-    def parameters(self) -> pd.DataFrame:
+    def parameters(self, level: float = LEVEL) -> pd.DataFrame:
         """Every parameter under its name in the posterior: estimate, std_error, lower, upper; index parameter."""
-        fixed = self.fixef()[["estimate", "std_error", "lower", "upper"]]
+        fixed = self.fixef(level)[["estimate", "std_error", "lower", "upper"]]
         names = [name for block in self.design.blocks for name in (*sd_names(block), *corr_names(block))]
         rest = pd.DataFrame({"estimate": self.varcorr()["sdcor"].to_numpy(dtype=float)}, index=names)
         return pd.concat([fixed, rest.reindex(columns=fixed.columns)]).rename_axis("parameter")
@@ -198,7 +193,7 @@ class GeneralisedFit(FrequentistFit):
         check_count("draws", draws)
         return glmm_predict.simulate(self.design, self.record, int(draws), np.random.default_rng(random_seed))
 
-    def anova(self, ddf: str | None = None) -> pd.DataFrame:
+    def anova(self, ddf: str | None = "auto") -> pd.DataFrame:
         """Not for generalised models: compare nested fits with ``hm.lrt``."""
         raise UnsupportedError(f"F tests are for Gaussian models, not family {self.family!r}: compare fits with hm.lrt")
 

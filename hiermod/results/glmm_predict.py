@@ -16,7 +16,7 @@ from hiermod.frequentist.generalised_record import GeneralisedMixedFit
 from hiermod.frequentist.generalised_refit import simulated
 from hiermod.frequentist.glm import GeneralisedLinearFit
 from hiermod.frequentist.mixed import joint_variance
-from hiermod.results.tables import quantile
+from hiermod.results.tables import quantile, simulated_frame
 from hiermod.results.targets import Request
 
 Record = GeneralisedMixedFit | GeneralisedLinearFit
@@ -98,5 +98,4 @@ def _mixed_quantile(probability: float, distribution: stats.distributions.rv_fro
 
 def simulate(design: Design, record: Record, draws: int, rng: np.random.Generator) -> pd.DataFrame:
     """New responses at the estimates, group effects drawn anew: (n, draws), columns sim_1, sim_2, ..."""
-    found = simulated(record, draws, rng)
-    return pd.DataFrame(found.T, index=design.index, columns=[f"sim_{d + 1}" for d in range(draws)])
+    return simulated_frame(design, simulated(record, draws, rng))

@@ -37,6 +37,18 @@ def parameter_name(design: Design, parameter: Parameter) -> str:
     return f"{block.corr_name}[{block.labels[parameter.i]},{block.labels[parameter.j]}]"
 
 
+def chosen_names(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The names asked for, in the order of ``known``; UnknownNameError for a name that the fit does not have."""
+    if isinstance(wanted, str) or not all(isinstance(name, str) for name in wanted):
+        raise ArgumentTypeError(f"parameters must be a list of names such as ['sigma'], got {wanted!r}")
+    for name in wanted:
+        if name not in known:
+            raise UnknownNameError(
+                f"the fit has no parameter {name!r}.{nearest(name, known)} It has: {listing(known, 20)}."
+            )
+    return [name for name in known if name in wanted]
+
+
 def profile_record(
     record: Profiled, level: float = LEVEL, parameters: Sequence[str] | None = None, progressbar: bool = True
 ) -> Profile:
@@ -141,15 +153,8 @@ def _chosen(design: Design, available: Sequence[Parameter], wanted: Sequence[str
     """The parameters named, in the fit's order."""
     if wanted is None:
         return tuple(available)
-    if isinstance(wanted, str) or not all(isinstance(name, str) for name in wanted):
-        raise ArgumentTypeError(f"parameters must be a list of names such as ['sigma'], got {wanted!r}")
     by_name = {parameter_name(design, parameter): parameter for parameter in available}
-    known = [*dict.fromkeys([*design.common, *by_name])]
-    for name in wanted:
-        if name not in known:
-            raise UnknownNameError(
-                f"the fit has no parameter {name!r}.{nearest(name, known)} It has: {listing(known, 20)}."
-            )
+    wanted = chosen_names(wanted, [*dict.fromkeys([*design.common, *by_name])])
     return tuple(parameter for name, parameter in by_name.items() if name in wanted)
 
 

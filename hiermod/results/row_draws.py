@@ -25,9 +25,9 @@ def posterior_predictive(
     fit: BayesianFit, draws: int | None, random_seed: int | np.random.Generator | None
 ) -> xr.DataArray:
     """New responses of the rows of the fit, also as idata's posterior_predictive."""
-    if _gaussian(fit) or fit.design.special not in (None, DISTRIBUTIONAL) or fit.family not in DRAWN:
+    if is_gaussian(fit) or not by_numpy(fit):
         found = predictive.posterior_predictive(
-            fit.record, fit.record.idata, fit.design, _gaussian(fit), lambda: _bambi(fit), draws, random_seed
+            fit.record, fit.record.idata, fit.design, is_gaussian(fit), lambda: _bambi(fit), draws, random_seed
         )
         return _keep(fit, predictive.PREDICTIVE, found)
     request = read_request(fit.design, None, "conditional", LEVEL, "response", "raise")
@@ -47,13 +47,19 @@ def log_likelihood(fit: BayesianFit) -> xr.DataArray:
     if there is not None:
         return _labelled(fit, there)
     found = predictive.pointwise_log_likelihood(
-        fit.record, fit.record.idata, fit.design, _gaussian(fit), lambda: _bambi(fit)
+        fit.record, fit.record.idata, fit.design, is_gaussian(fit), lambda: _bambi(fit)
     )
     return _keep(fit, predictive.LOGS, found)
 
 
-def _gaussian(fit: BayesianFit) -> bool:
+def is_gaussian(fit: BayesianFit) -> bool:
+    """Whether it is a Gaussian model with identity link."""
     return fit.family == "gaussian" and fit.link == "identity" and fit.design.special is None
+
+
+def by_numpy(fit: BayesianFit) -> bool:
+    """Whether the family's own law draws new responses here, without a graph."""
+    return fit.design.special in (None, DISTRIBUTIONAL) and fit.family in DRAWN
 
 
 def _bambi(fit: BayesianFit) -> Any:

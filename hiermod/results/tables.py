@@ -18,7 +18,8 @@ LEVEL = 0.95  # the interval printed unless asked otherwise: 95 %, equal-tailed
 def check_level(level: float, name: str = "level") -> float:
     """A probability strictly between 0 and 1; 95 is told to be 0.95."""
     if not isinstance(level, (int, float)) or isinstance(level, bool) or not 0 < level < 1:
-        hint = f": write {level / 100:g}" if isinstance(level, (int, float)) and 1 < level < 100 else ""
+        hint = f": it is the first setting, the others go by name, {level!r} too" if isinstance(level, str) else ""
+        hint = f": write {level / 100:g}" if isinstance(level, (int, float)) and 1 < level < 100 else hint
         raise ArgumentError(f"{name} must be a number between 0 and 1, such as 0.95, got {level!r}{hint}")
     return float(level)
 
@@ -114,6 +115,22 @@ def corr_names(block: Block) -> list[str]:
     """Parameter names of a block's correlations, ``Subject_corr[Intercept,Days]``, in the order of ``varcorr_rows``."""
     k = block.size
     return [f"{block.corr_name}[{block.labels[i]},{block.labels[j]}]" for i in range(k) for j in range(i + 1, k)]
+
+
+def simulated_frame(design: Design, y: np.ndarray) -> pd.DataFrame:
+    """(draws, n) simulated responses as columns sim_1, sim_2, ... under the rows' labels; categories as in the data."""
+    names = [f"sim_{d + 1}" for d in range(len(y))]
+    if not design.categories:
+        return pd.DataFrame(y.T, index=design.index, columns=names)
+    column = design.frame.get(design.response.strip("`"))
+    if column is not None and not isinstance(column.dtype, pd.CategoricalDtype):
+        return pd.DataFrame(y.T.astype(int), index=design.index, columns=names)
+    codes = np.searchsorted(design.category_values, y)
+    dtype = pd.CategoricalDtype(list(design.categories), ordered=True)
+    return pd.DataFrame(
+        {name: pd.Categorical.from_codes(one, dtype=dtype) for name, one in zip(names, codes, strict=True)},
+        index=design.index,
+    )
 
 
 def coef_terms(design: Design, blocks: Sequence[Block]) -> list[str]:

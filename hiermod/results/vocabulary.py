@@ -1,5 +1,6 @@
 """What every fit answers to, whatever the method: the names that FrequentistFit and BayesianFit share.
 
+A name that several kinds of fit have takes the same arguments in each; ``level`` stands first where it is all there is.
 Methods here say the same thing about either kind; what differs (fixef, varcorr, predict, ...) each kind defines."""
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Fit(EffectMethods, ABC):
 
     design: Design
     family: str
+    link: str  # the link function's name
     origin: Origin | None = None  # versions, priors as text, fingerprint; None for a REML or ML fit made here
 
     if not TYPE_CHECKING:  # for a checker of types every name would exist

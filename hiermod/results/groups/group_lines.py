@@ -12,6 +12,7 @@ import pandas as pd
 
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Block, Design
+from hiermod.formula.newdata import new_rows
 from hiermod.formula.roles import variable_roles
 from hiermod.frequentist.glm import fit_glm
 from hiermod.frequentist.linear import fit_linear
@@ -19,7 +20,6 @@ from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.glmm import GeneralisedFit
 from hiermod.results.groups.pooled_lines import POINTS, line_variable, typical_rows
 from hiermod.results.links import check_mean
-from hiermod.results.marginal.coefficient_functions import link_of
 from hiermod.results.tables import LEVEL, check_group, check_level
 from hiermod.results.targets import choice
 
@@ -47,21 +47,58 @@ def group_lines(fit: Fit, x: str | None = None, group: str | None = None, over: 
     UnsupportedError."""
     check_mean(fit.family)
     block, x, over = line_block(fit, group), line_variable(fit.design, x), choice("over", over, OVER)
-    typical = typical_rows(fit.design, block)
-    counts = np.bincount(block.codes, minlength=len(block.levels))
-    chosen = np.sort(np.argsort(-counts, kind="stable")[:MOST])
-    values = pd.Series(fit.design.frame[x].to_numpy(dtype=float)).groupby(block.codes)
-    first, last = values.min().to_numpy()[chosen], values.max().to_numpy()[chosen]
-    if over == "all":
-        first, last = np.full_like(first, first.min()), np.full_like(last, last.max())
-    frame = typical.iloc[np.repeat(chosen, POINTS)].reset_index(drop=True)
-    frame[x] = np.linspace(first, last, POINTS, axis=1).ravel()
+    frame, chosen = _line_rows(fit.design, block, x, over)
     _leave_out_others(fit.design, block, frame)
     estimate = fit.predict(frame, new_levels="zero")["estimate"].to_numpy()  # type: ignore[attr-defined]
     levels = np.asarray(block.levels, dtype=object)[chosen]
     table = pd.DataFrame({"level": np.repeat(levels, POINTS), x: frame[x], "estimate": estimate})
     table.attrs |= {"x": x, "group": block.factor, "levels": len(block.levels), "shown": len(chosen)}
     return table
+
+
+def _line_rows(design: Design, block: Block, x: str, over: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """``POINTS`` typical rows of each chosen level along ``x``, and which levels those are."""
+    typical = typical_rows(design, block)
+    counts = np.bincount(block.codes, minlength=len(block.levels))
+    chosen = np.sort(np.argsort(-counts, kind="stable")[:MOST])
+    values = pd.Series(design.frame[x].to_numpy(dtype=float)).groupby(block.codes)
+    first, last = values.min().to_numpy()[chosen], values.max().to_numpy()[chosen]
+    if over == "all":
+        first, last = np.full_like(first, first.min()), np.full_like(last, last.max())
+    frame = typical.iloc[np.repeat(chosen, POINTS)].reset_index(drop=True)
+    frame[x] = np.linspace(first, last, POINTS, axis=1).ravel()
+    return frame, chosen
+
+
+def within_slope(fit: Fit, x: str, group: str) -> float:
+    """The slope along ``x`` within the levels of ``group``, by least squares with an intercept for each level.
+
+    The within (fixed-effects) estimate: rows less their level's means, so that differences between levels cannot enter;
+    a mixed model's own coefficient is a mixture of within and between unless it has the levels' means as a predictor.
+    Averaged over the levels as their lines are.  nan for other families, and where the data cannot tell it."""
+    design, block = fit.design, line_block(fit, group)
+    if fit.family != "gaussian" or fit.link != "identity" or not design.common:
+        return float("nan")
+    frame, chosen = _line_rows(design, block, x, "own")
+    ends = frame.iloc[np.sort(np.r_[0 : len(frame) : POINTS, POINTS - 1 : len(frame) : POINTS])]
+    X = new_rows(design, ends, groups=False).X.reshape(len(chosen), 2, -1)
+    run = ends[x].to_numpy(dtype=float).reshape(-1, 2) @ [-1.0, 1.0]
+    if not (run > 0).any():
+        return float("nan")
+    change = ((X[:, 1] - X[:, 0])[run > 0] / run[run > 0, None]).mean(axis=0)
+    w = np.ones(design.nobs) if design.weights is None else np.array(design.weights)
+    w = w if design.se is None else 1 / np.square(design.se)
+    y = design.y if design.offset is None else design.y - design.offset
+    together = np.column_stack([design.X, y])
+    J = len(block.levels)
+    total = np.stack([np.bincount(block.codes, w * column, J) for column in together.T], axis=1)
+    centred = np.sqrt(w)[:, None] * (together - (total / np.bincount(block.codes, w, J)[:, None])[block.codes])
+    scale = np.sqrt(np.square(together).mean(axis=0))[:-1]
+    M = centred[:, :-1] / np.where(scale > 0, scale, 1.0)
+    change = change / np.where(scale > 0, scale, 1.0)
+    inverse = np.linalg.pinv(M, rcond=1e-9)
+    told = np.allclose(change @ inverse @ M, change, rtol=0, atol=1e-6 * np.abs(change).max(initial=0.0))
+    return float(change @ inverse @ centred[:, -1]) if told else float("nan")
 
 
 def _leave_out_others(design: Design, block: Block, frame: pd.DataFrame) -> None:
@@ -93,7 +130,7 @@ def without_groups(fit: Fit) -> FrequentistFit:
     """Complete pooling: the same common part by least squares (other families: maximum likelihood), nobody told apart.
 
     UnsupportedError for families that are not fitted by maximum likelihood here."""
-    design, link = replace(fit.design, blocks=()), link_of(fit)
+    design, link = replace(fit.design, blocks=()), fit.link
     if fit.family == "gaussian" and link == "identity":
         return FrequentistFit(design, fit_linear(design))
     if fit.family in ("bernoulli", "binomial", "poisson"):

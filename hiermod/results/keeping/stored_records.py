@@ -17,6 +17,7 @@ from hiermod.bayes.posterior import Draws, Posterior, extract
 from hiermod.errors import ArgumentTypeError, FileError, HiermodError, UnknownNameError, listing
 from hiermod.formula.design import Design
 from hiermod.formula.evaluate import Evaluator
+from hiermod.formula.support import category_values
 from hiermod.frequentist.families import likelihood_of
 from hiermod.frequentist.generalised_record import GeneralisedMixedFit
 from hiermod.frequentist.glm import GeneralisedLinearFit
@@ -59,6 +60,9 @@ def read_design(given: Mapping[str, Any] | None, **fields: Any) -> Design:
             f"load it with extra_namespace={{{entries}}}"
         )
     state |= {"frame": fields["frame"], "extra_namespace": state["extra_namespace"] | dict(given or {})}
+    codes = np.arange(len(fields.get("categories") or ()))
+    if len(codes) and np.array_equal(np.unique(fields["y"]), codes):  # files of earlier versions: codes from 0
+        fields["y"] = category_values(fields["categories"])[np.asarray(fields["y"], dtype=int)]
     evaluator = Evaluator.__new__(Evaluator)
     try:
         evaluator.__setstate__(state)

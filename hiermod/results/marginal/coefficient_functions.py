@@ -14,12 +14,11 @@ import pandas as pd
 from scipy import special, stats
 
 from hiermod.bayes.posterior import Posterior
-from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Design, FrozenArrays
 from hiermod.frequentist.generalised_record import GeneralisedMixedFit
 from hiermod.frequentist.glm import GeneralisedLinearFit
 from hiermod.frequentist.mixed import MixedFit
-from hiermod.results.frequentist_inference import check_ddf, estimable_rows, linear_tests
+from hiermod.results.frequentist_inference import estimable_rows, is_bayesian, linear_tests
 from hiermod.results.links import inverse_link
 from hiermod.results.marginal.multiplicity import adjusted_p, critical_values
 
@@ -88,31 +87,6 @@ def combined(C: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.asarray(out)
 
 
-def link_of(fit: Fit) -> str:
-    """The link's name: identity for a Gaussian REML or ML fit."""
-    return str(getattr(fit, "link", "identity"))
-
-
-def is_bayesian(fit: Fit) -> bool:
-    """Draws, not estimates."""
-    return isinstance(fit.record, Posterior)  # type: ignore[attr-defined]
-
-
-def chosen_ddf(fit: Fit, ddf: str | None) -> str | None:
-    """The method of degrees of freedom: "auto" is Satterthwaite's for Gaussian REML and ML fits, none elsewhere.
-
-    A linear model has its residual degrees of freedom whatever is asked.
-
-    UnsupportedError where degrees of freedom are asked of a fit that has none."""
-    generalised = isinstance(fit.record, GeneralisedMixedFit | GeneralisedLinearFit)  # type: ignore[attr-defined]
-    if is_bayesian(fit) or generalised:
-        if ddf not in ("auto", None):
-            why = "its intervals come from draws" if is_bayesian(fit) else "its tests are normal (z)"
-            raise UnsupportedError(f"ddf={ddf!r} is for Gaussian REML and ML fits; of this fit {why}. Leave ddf out")
-        return None
-    return "satterthwaite" if ddf == "auto" else check_ddf(ddf)
-
-
 def function_table(
     fit: Fit,
     functions: Functions,
@@ -123,7 +97,7 @@ def function_table(
 ) -> pd.DataFrame:
     """estimate, std_error, lower, upper of each function, then df, t, p (Gaussian REML and ML), z, p (generalised), or
     prob_direction (Bayes: the posterior probability of the sign that the value has on the link scale)."""
-    if link_of(fit) == "identity":
+    if fit.link == "identity":
         functions = functions.plain()
     if is_bayesian(fit):
         table = _draws_table(fit, functions, level)
@@ -215,7 +189,7 @@ def _estimates_table(
         estimate, lower, upper = np.exp(estimate), np.exp(lower), np.exp(upper)
         se = se * estimate
     elif functions.response and not delta:
-        link = link_of(fit)
+        link = fit.link
         se = se * SLOPES[link](estimate)
         estimate, lower, upper = (inverse_link(link, x) for x in (estimate, lower, upper))
     table = {"estimate": estimate, "std_error": se, "lower": lower, "upper": upper}
@@ -239,7 +213,7 @@ def _linear(fit: FrequentistFit, L: np.ndarray, ddf: str | None) -> tuple[np.nda
 
 def _delta(fit: FrequentistFit, functions: Functions) -> tuple[np.ndarray, np.ndarray]:
     """Estimate and standard error of C h(L beta + offset), (k,) each, given the variances of the group effects."""
-    design, link = fit.design, link_of(fit)
+    design, link = fit.design, fit.link
     C = np.eye(len(functions.L)) if functions.C is None else np.nan_to_num(functions.C)
     rows = np.nan_to_num(functions.L)
     unknown = ~estimable_rows(design, rows)

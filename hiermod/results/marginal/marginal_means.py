@@ -11,16 +11,15 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.data import level_labels
+from hiermod.results.frequentist_inference import chosen_ddf, is_bayesian
 from hiermod.results.links import NOT_THE_MEAN, check_mean
 from hiermod.results.marginal.coefficient_functions import (
     Family,
     Functions,
-    chosen_ddf,
     combined,
     function_table,
-    is_bayesian,
-    link_of,
     lost_notes,
 )
 from hiermod.results.marginal.contrast_methods import OWN_ADJUSTMENT, contrast_rows
@@ -60,6 +59,7 @@ def means(
 ) -> pd.DataFrame:
     """The table of ``Fit.means``."""
     level, ddf, scale = check_level(level), chosen_ddf(fit, ddf), choice("scale", scale, SCALES)
+    _check_origin(fit)
     names = check_variables(fit.design, variables, "variables")
     found = averages(fit, names, at, weights, target)
     check_scale(fit, scale, target)
@@ -93,7 +93,7 @@ def contrasts(
     if both:
         raise ArgumentError(f"{both[0]!r} cannot be compared and held at once: it is in variables and in by")
     found = averages(fit, [*within, *names], at, weights, target)
-    ratio = scale == "response" and link_of(fit) != "identity"
+    ratio = scale == "response" and fit.link != "identity"
     _check_contrast_scale(fit, scale, target, ratio)
     groups = np.zeros(len(found.labels), dtype=int)
     if within:
@@ -104,6 +104,8 @@ def contrasts(
         labels, rows, kind = contrast_rows(method, level_names(found.labels.iloc[members][names]), reference, ratio)
         if ratio and np.abs(rows.sum(axis=1)).max() > 1e-8:
             raise ArgumentError("a ratio compares means, so each contrast must sum to 0: use scale='link'")
+        if np.abs(rows.sum(axis=1)).max() > 1e-8:
+            _check_origin(fit)
         C = np.zeros((len(rows), len(groups)))
         C[:, members] = rows
         pieces.append(C)
@@ -130,7 +132,7 @@ def averages(fit: Fit, names: Sequence[str], at: Mapping[str, Any] | None, weigh
     """The means of the combinations of ``names``: over the grid on the link scale; for a new group, over the expected
     responses of the grid's rows."""
     target = choice("target", target, MEAN_TARGETS)
-    new_group = target == "new_group" and bool(fit.design.blocks) and link_of(fit) != "identity"
+    new_group = target == "new_group" and bool(fit.design.blocks) and fit.link != "identity"
     grid = reference_grid(fit.design, at, lefts=new_group)
     labels, W = grid.averages(names, weights)
     X, offset = grid.rows()
@@ -141,7 +143,7 @@ def averages(fit: Fit, names: Sequence[str], at: Mapping[str, Any] | None, weigh
 
 def check_scale(fit: Fit, scale: str, target: str) -> None:
     """The response scale needs an expected response, and averages over groups need the response scale."""
-    link = link_of(fit)
+    link = fit.link
     if scale != "link":
         check_mean(fit.family)
     elif target == "new_group" and link != "identity":
@@ -151,9 +153,19 @@ def check_scale(fit: Fit, scale: str, target: str) -> None:
         )
 
 
+def _check_origin(fit: Fit) -> None:
+    """UnsupportedError where the linear predictor has no zero of its own: means are then no numbers, contrasts are."""
+    if fit.family in ORDINAL:
+        raise UnsupportedError(
+            f"family {fit.family!r} has thresholds in the place of an intercept, so a mean on the {fit.link} scale has "
+            "no zero to be counted from: fit.predict(newdata, target='population') gives the probability of each "
+            "category, fit.contrasts(...) and fit.slopes(...) what changes it"
+        )
+
+
 def _check_contrast_scale(fit: Fit, scale: str, target: str, ratio: bool) -> None:
     check_scale(fit, scale, target)
-    link = link_of(fit)
+    link = fit.link
     if ratio and link not in RATIO_LINKS:
         raise UnsupportedError(
             f"contrasts on the {link} scale do not become ratios on the response scale: scale='difference' compares "
@@ -207,7 +219,7 @@ def averaged_over(grid: ReferenceGrid, names: Sequence[str], weights: str) -> li
 
 def scale_notes(fit: Fit, scale: str, target: str, what: str) -> list[str]:
     """Which scale the numbers are on, and which group they are about."""
-    link = link_of(fit)
+    link = fit.link
     if link == "identity":
         return []
     if scale == "link":

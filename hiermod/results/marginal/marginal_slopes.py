@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError
-from hiermod.results.marginal.coefficient_functions import Functions, chosen_ddf, function_table, link_of, lost_notes
+from hiermod.results.frequentist_inference import chosen_ddf
+from hiermod.results.marginal.coefficient_functions import Functions, function_table, lost_notes
 from hiermod.results.marginal.marginal_means import (
     MEAN_TARGETS,
     SCALES,
@@ -54,7 +55,7 @@ def slopes(
     if name in within:
         raise ArgumentError(f"the slope of {name!r} at values of its own: at={{{name!r}: [...]}}, not by={name!r}")
     check_scale(fit, scale, target)
-    new_group = target == "new_group" and bool(design.blocks) and link_of(fit) != "identity"
+    new_group = target == "new_group" and bool(design.blocks) and fit.link != "identity"
     if over == "rows":
         if at is not None:
             raise ArgumentError("over='rows' takes the predictors as they are in the data: leave at out")

@@ -22,7 +22,6 @@ from hiermod.frequentist.glm import GeneralisedLinearFit, fit_glm
 from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit
 from hiermod.results import intervals
-from hiermod.results.marginal.coefficient_functions import link_of
 from hiermod.results.marginal.reference_grid import mean_offset
 from hiermod.results.tables import check_group, check_level
 
@@ -167,7 +166,7 @@ def _of_draws(fit: Any) -> Shares:
         covariances.append(sds[:, :, None] * R * sds[:, None, :])
     auxiliary = {name: values.reshape(len(beta), -1) for name, values in record.auxiliary.items()}
     sigma2 = None if record.sigma is None else np.square(record.sigma.reshape(-1))
-    if fit.family == "gaussian" and link_of(fit) == "identity":
+    if fit.family == "gaussian" and fit.link == "identity":
         residual, notes = _gaussian(design, np.zeros(len(beta)) if sigma2 is None else sigma2)
     else:
         if sigma2 is not None:
@@ -227,7 +226,7 @@ def _distribution(
     fit: Any, beta: np.ndarray, auxiliary: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """The variance that the response's distribution adds on the scale of the linear predictor, and a note."""
-    family, link, one = fit.family, link_of(fit), np.ones(len(beta))
+    family, link, one = fit.family, fit.link, np.ones(len(beta))
     if family in ("bernoulli", "binomial", "beta_binomial", "cumulative", "sratio") and link in BINARY:
         return BINARY[link] * one, (f"residual variance on the {link} scale: that of the latent variable",)
     if family == "t" and link == "identity":

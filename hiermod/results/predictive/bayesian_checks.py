@@ -15,7 +15,7 @@ import numpy as np
 from hiermod.errors import DesignError, UnsupportedError, listing
 from hiermod.results.predictive.loo_pit import LooPit, integrated_pit
 from hiermod.results.predictive.predictive_checks import StatisticDraws, statistic_draws
-from hiermod.results.predictive.replicates import PLAIN, Replicates, kind_of
+from hiermod.results.predictive.replicates import PLAIN, Replicates, as_replicates
 from hiermod.results.targets import read_request
 from hiermod.scores.record import MAX_K
 
@@ -86,11 +86,9 @@ def _fast(fit: BayesianFit, target: str = "conditional") -> Replicates | None:
         simulated = fit._predictor(request).responses(draws, np.random.default_rng([fit.inference.seed, 3]))
     except UnsupportedError:
         return None
-    y = np.asarray(fit.design.y, dtype=float)
     if not np.isfinite(simulated).all() or draws < FEWEST:
         return None
-    kind = kind_of(fit, y)
-    return Replicates(y, simulated, fit.design.trials, fit.design.index, kind, fit.design.response, target)
+    return as_replicates(fit, simulated, target)
 
 
 def _called(name: str) -> str:

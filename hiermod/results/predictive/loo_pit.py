@@ -137,7 +137,7 @@ def loo_pit(fit: BayesianFit, integrated: bool | str = "auto", random_seed: int 
                 raise
         else:
             return _record(fit, found, "integrated", False)
-    if row_draws._gaussian(fit):
+    if row_draws.is_gaussian(fit):
         return _record(fit, _at_draws(fit), "conditional", False)
     return _simulated(fit, np.random.default_rng(random_seed))
 

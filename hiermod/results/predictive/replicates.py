@@ -5,7 +5,7 @@ p(y_rep | y) of Gelman et al. (2013, Bayesian Data Analysis, section 6.3)."""
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -45,23 +45,24 @@ class Replicates(FrozenArrays):
     kind: Kind
     response: str
     target: str
+    categories: tuple[str, ...] = ()  # of ordinal responses; y and simulated hold their values
+    values: np.ndarray = field(default_factory=lambda: np.empty(0))  # (K,) the number of each category
 
     @property
     def discrete(self) -> bool:
         """Whether responses are counts, 0/1 or categories, so that ties are the rule."""
         return self.kind != "continuous"
 
+    def labels(self, values: np.ndarray) -> list[str]:
+        """What stands on an axis at each of the values: a category's name, else the number."""
+        names = dict(zip(self.values.tolist(), self.categories, strict=True))
+        return [names.get(float(one), f"{one:g}") for one in values]
+
     def rows(self, where: np.ndarray) -> Replicates:
         """Some of the rows."""
         trials = None if self.trials is None else self.trials[where]
-        return Replicates(
-            self.y[where],
-            self.simulated[:, where],
-            trials,
-            self.index[where],
-            self.kind,
-            self.response,
-            self.target,
+        return replace(
+            self, y=self.y[where], simulated=self.simulated[:, where], trials=trials, index=self.index[where]
         )
 
 
@@ -86,11 +87,19 @@ def replicates(
         check_count("draws", draws, 2)
         draws = min(int(draws), record.shape[0] * record.shape[1])
     if target == "new_group":
-        simulated = fit.simulate(draws or record.shape[0] * record.shape[1], random_seed).to_numpy().T
-        y = np.asarray(fit.design.y, dtype=float)
+        simulated = fit._simulated(draws or record.shape[0] * record.shape[1], np.random.default_rng(random_seed))
     else:
-        simulated, y = _conditional(fit, draws, random_seed)
-    return Replicates(y, simulated, fit.design.trials, fit.design.index, kind_of(fit, y), fit.design.response, target)
+        simulated = _conditional(fit, draws, random_seed)
+    return as_replicates(fit, simulated, target)
+
+
+def as_replicates(fit: BayesianFit, simulated: np.ndarray, target: str) -> Replicates:
+    """The data of a fit with (S, n) simulated responses."""
+    design, y = fit.design, np.asarray(fit.design.y, dtype=float)
+    return Replicates(
+        y=y, simulated=simulated, trials=design.trials, index=design.index, kind=kind_of(fit, y),
+        response=design.response, target=target, categories=design.categories, values=design.category_values,
+    )  # fmt: skip
 
 
 def bayesian_record(fit: BayesianFit) -> Posterior:
@@ -134,39 +143,27 @@ def group_codes(fit: BayesianFit, group: str) -> tuple[np.ndarray, tuple[str, ..
     return np.asarray(codes), tuple(str(level) for level in levels)
 
 
-def _conditional(
-    fit: BayesianFit, draws: int | None, random_seed: int | np.random.Generator | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(S, n) and (n,).  A fit without its model (from a file) has what its idata kept."""
+def _conditional(fit: BayesianFit, draws: int | None, random_seed: int | np.random.Generator | None) -> np.ndarray:
+    """(S, n).  A fit without its model (from a file) that numpy cannot simulate has what its idata kept."""
     record, design = fit.record, fit.design
-    observed = np.asarray(design.y, dtype=float)
-    if row_draws._gaussian(fit):  # by numpy; an idata that is not yet built stays so
+    if row_draws.is_gaussian(fit):  # by numpy; an idata that is not yet built stays so
         found = predictive.posterior_predictive(record, None, design, True, lambda: None, draws, random_seed)
-        return _flat(next(iter(found.data_vars.values())), design.nobs), observed
-    if record.idata is not None:
-        observed = _observed(fit, observed)
-        if fit.model is None and predictive.PREDICTIVE in _versions.group_names(record.idata):
-            kept = next(iter(_versions.group_dataset(record.idata, predictive.PREDICTIVE).data_vars.values()))
-            values = _flat(kept, design.nobs)
-            return values if draws is None else values[_spread(len(values), draws)], observed
+        return _flat(next(iter(found.data_vars.values())), design.nobs)
+    kept_there = record.idata is not None and predictive.PREDICTIVE in _versions.group_names(record.idata)
+    if fit.model is None and kept_there and not row_draws.by_numpy(fit):
+        kept = next(iter(_versions.group_dataset(record.idata, predictive.PREDICTIVE).data_vars.values()))
+        values = _flat(kept, design.nobs)
+        return values if draws is None else values[_spread(len(values), draws)]
     aside = copy(fit)  # what is simulated here is kept in an idata of its own, not in the person's
     aside.__dict__["_idata"] = _versions.make_idata({})
     if record.idata is not None:
         aside.record = replace(record, idata=_versions.replace_groups(record.idata))
         aside.__dict__["_idata"] = aside.record.idata
-    return _flat(row_draws.posterior_predictive(aside, draws, random_seed), design.nobs), observed
+    return _flat(row_draws.posterior_predictive(aside, draws, random_seed), design.nobs)
 
 
 def _spread(there: int, wanted: int) -> np.ndarray:
     return np.linspace(0, there - 1, min(wanted, there)).round().astype(int)
-
-
-def _observed(fit: BayesianFit, y: np.ndarray) -> np.ndarray:
-    """The response as the engine numbers it, which for categories is the scale of its simulated responses."""
-    if fit.family not in CATEGORY or "observed_data" not in _versions.group_names(fit.record.idata):
-        return y
-    found = next(iter(_versions.group_dataset(fit.record.idata, "observed_data").data_vars.values())).values
-    return np.asarray(found, dtype=float) if found.shape == y.shape else y
 
 
 def _flat(array: xr.DataArray, nobs: int) -> np.ndarray:

@@ -51,6 +51,7 @@ SMALL = 1e-4  # an sd of REML below this share of its residual sd is 0
 def agreement(fit: BayesianFit, reml: FrequentistFit, level: float = LEVEL) -> pd.DataFrame:
     """How far a posterior is from REML (or ML) for every parameter of both, and why; index parameter.
 
+    The two fits may come in either order.
     Columns: kind (fixed, sd, corr, sigma); estimate, std_error, lower, upper of the posterior (mean, sd, equal-tailed);
     reml, reml_std_error (observed information; nan at a boundary); difference: posterior mean minus REML's estimate in
     REML standard errors, sds on the log scale and correlations on Fisher's; lower_difference, upper_difference: the
@@ -68,7 +69,7 @@ def agreement(fit: BayesianFit, reml: FrequentistFit, level: float = LEVEL) -> p
     >>> hm.agreement(m.fit(random_seed=1), m.reml())["verdict"].unique().tolist()
     ['agree']
     """
-    _check(fit, reml)
+    fit, reml = _checked(fit, reml)
     table = fit.parameters(check_level(level))
     draws = dict(labelled(fit.record, fit.design, effects=False))
     estimates, errors = estimates_and_errors(reml)
@@ -182,11 +183,14 @@ def _start(density: MarginalDensity, fit: BayesianFit, reml: FrequentistFit) -> 
     return start
 
 
-def _check(fit: Any, reml: Any) -> None:
+def _checked(fit: Any, reml: Any) -> tuple[BayesianFit, FrequentistFit]:
+    """The posterior and the other fit, whichever came first."""
+    if isinstance(fit, FrequentistFit) and isinstance(reml, BayesianFit):
+        fit, reml = reml, fit
     if not isinstance(fit, BayesianFit):
-        raise ArgumentTypeError(f"the first fit must be Bayesian, what m.fit() returns, got {type(fit).__name__}")
+        raise ArgumentTypeError(f"one fit must be Bayesian, what m.fit() returns, got {type(fit).__name__}")
     if not isinstance(reml, FrequentistFit):
-        raise ArgumentTypeError(f"the second fit must be by REML or ML (m.reml(), m.ml()), got {type(reml).__name__}")
+        raise ArgumentTypeError(f"one fit must be by REML or ML (m.reml(), m.ml()), got {type(reml).__name__}")
     mine, other = fit.design, reml.design
     shape = [
         (one.common, one.response, [(block.factor, *block.labels) for block in one.blocks]) for one in (mine, other)
@@ -198,3 +202,4 @@ def _check(fit: Any, reml: Any) -> None:
         )
     if not (mine.nobs == other.nobs and np.array_equal(mine.y, other.y)):
         raise ArgumentError("the two fits are of different data: take both from one Model")
+    return fit, reml

@@ -21,7 +21,7 @@ from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.prior_and_reml.prior_against import against_table, simulate_summaries
 from hiermod.results.prior_and_reml.prior_lines import prior_lines
 from hiermod.results.summary import Section, Summary
-from hiermod.results.tables import LEVEL, check_level, corr_names, sd_names
+from hiermod.results.tables import LEVEL, check_level, corr_names, sd_names, simulated_frame
 from hiermod.results.vocabulary import Fit
 
 
@@ -85,7 +85,8 @@ class PriorPredictive(Fit):
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
         """Data sets that the prior thinks possible: (n, draws), columns sim_1, sim_2, ..., each from its own draw.
 
-        Each data set has its own parameters and group effects; for counts out of trials it holds the successes."""
+        Each data set has its own parameters and group effects; for counts out of trials it holds the successes,
+        for ordinal responses categories as the data have them."""
         check_count("draws", draws, 1)
         rng = np.random.default_rng(random_seed)
         if draws > self.draws.count:
@@ -95,7 +96,7 @@ class PriorPredictive(Fit):
             )
         chosen = rng.choice(self.draws.count, size=int(draws), replace=False)
         y = np.concatenate(list(self.draws.responses(self.design, chosen, rng)))
-        return pd.DataFrame(y.T, index=self.design.index, columns=[f"sim_{d + 1}" for d in range(int(draws))])
+        return simulated_frame(self.design, y)
 
     # --- prior and data -----------------------------------------------------------------------------------------
     @cached_property

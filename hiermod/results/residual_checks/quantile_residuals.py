@@ -16,6 +16,7 @@ from scipy import stats
 
 from hiermod.arguments import check_count
 from hiermod.bayes.posterior import Posterior
+from hiermod.formula.catalogue import COUNTS, ZEROS_APART
 from hiermod.formula.design import FrozenArrays
 from hiermod.results.links import response_draws
 from hiermod.results.summary import Section, Summary
@@ -49,8 +50,8 @@ class SimulatedResiduals(FrozenArrays):
         """statistic, expected (its mean over simulated data), ratio and p; index test.
 
         uniformity: Kolmogorov and Smirnov's distance.  dispersion: variance of observed - expected.  zeros: number of
-        zeros (counts).  outliers: rows beyond all simulations.  p is two-sided but for the distance, and cannot be
-        below 1 / (draws + 1)."""
+        zeros (counts, and every family with zeros of their own).  outliers: rows beyond all simulations.  p is
+        two-sided but for the distance, and cannot be below 1 / (draws + 1)."""
         data, simulated = self.statistics[0], self.statistics[1:]
         above = 1 + (simulated >= data * (1 - 1e-12)).sum(axis=0)
         below = 1 + (simulated <= data * (1 + 1e-12)).sum(axis=0)
@@ -67,14 +68,15 @@ class SimulatedResiduals(FrozenArrays):
         table = self.tests()
         how = "group effects held" if self.conditional else "group effects drawn anew"
         head = f"{len(self.scaled)} rows, {self.draws} simulated data sets, {how}; family {self.family}"
+        words = _WORDS | (_OWN_ZEROS if self.family in ZEROS_APART else {})
         told = [
-            f"{_WORDS[name][0 if row['ratio'] > 1 or name in ('uniformity',) else 1]} (p = {row['p']:.3g})."
+            f"{words[name][0 if row['ratio'] > 1 or name in ('uniformity',) else 1]} (p = {row['p']:.3g})."
             for name, row in table.iterrows()
             if row["p"] < 0.05
         ]
-        words = " ".join(told) if told else "None of the tests sees a difference from the model."
+        verdict = " ".join(told) if told else "None of the tests sees a difference from the model."
         shown = table.map(lambda value: f"{value:.4g}")
-        return Summary("Simulated residuals", (Section("", head), Section("", shown), Section("", words)))
+        return Summary("Simulated residuals", (Section("", head), Section("", shown), Section("", verdict)))
 
     def __repr__(self) -> str:
         return str(self.summary())
@@ -95,6 +97,13 @@ _WORDS = {
     ),
     "outliers": ("More rows lie beyond everything simulated than should", "Fewer rows are extreme than should be"),
 }
+_OWN_ZEROS = {
+    "zeros": tuple(
+        f"There are {how} zeros than the model says, though it has a parameter for them: their share may depend on "
+        'predictors or groups (parameters={"psi": ...})'
+        for how in ("more", "fewer")
+    )
+}
 
 
 def simulated_residuals(
@@ -106,11 +115,11 @@ def simulated_residuals(
     hold the group effects (at their estimates; Bayesian: at their draws) instead of drawing new ones."""
     draws = check_count("draws", draws, 20)
     rng = np.random.default_rng(random_seed)
-    simulated = _conditional(fit, draws, rng) if conditional else fit.simulate(draws, rng).to_numpy()  # type: ignore[attr-defined]
+    simulated = _conditional(fit, draws, rng) if conditional else _anew(fit, draws, rng)
     observed = np.asarray(fit.design.y, dtype=float)
     together = np.column_stack([observed, simulated])
     scaled = ranks(together, rng)
-    zeros = fit.family in ("poisson", "binomial", "negativebinomial")
+    zeros = fit.family == "binomial" or fit.family in COUNTS or fit.family in ZEROS_APART
     names = ("uniformity", "dispersion", *(["zeros"] if zeros else []), "outliers")
     others = (together.sum(axis=1, keepdims=True) - together) / draws  # mean of the other data sets
     low, high = np.sort(together, axis=1)[:, [0, 1]], np.sort(together, axis=1)[:, [-1, -2]]
@@ -156,6 +165,13 @@ def uniform_distance(values: np.ndarray) -> np.ndarray:
     ordered = np.sort(values, axis=0)
     i = np.arange(1, n + 1)[:, None]
     return np.maximum((i / n - ordered).max(axis=0), (ordered - (i - 1) / n).max(axis=0))
+
+
+def _anew(fit: Any, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, draws) new responses of new groups."""
+    if isinstance(fit.record, Posterior):
+        return np.asarray(fit._simulated(draws, rng).T)
+    return np.asarray(fit.simulate(draws, rng).to_numpy())
 
 
 def _conditional(fit: Any, draws: int, rng: np.random.Generator) -> np.ndarray:
