@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hiermod.errors import ConvergenceWarning, DesignError, SingularFitWarning
+from hiermod.errors import ConvergenceWarning, DesignError, FitError, SingularFitWarning
 from hiermod.formula.build import build_design
 from hiermod.frequentist.mixed import MixedFit, fit_mixed
 from hiermod.frequentist.optimise import minimise, minimise_scaled
@@ -64,6 +64,63 @@ def test_beyond_what_can_be_told_it_says_so() -> None:
         Model("y ~ x + (1 | g)", balanced(1e6)).reml()
     with pytest.raises(DesignError, match="together explain y as good as exactly"):
         Model("y ~ x + (1 | g)", balanced(1e8)).reml()
+
+
+def dense_at(fit: MixedFit, reml: bool) -> tuple[float, float, np.ndarray]:
+    """Criterion, sigma and beta at the fit's own theta by QR of all rows at once, without cross-products."""
+    design, y = fit.design, fit.design.y
+    pieces = []
+    for block, Lam in zip(design.blocks, fit.Lambda, strict=True):
+        z = np.zeros((len(y), len(block.levels), block.size))
+        z[np.arange(len(y)), block.codes] = block.values @ Lam
+        pieces.append(z.reshape(len(y), -1))
+    ZL, X = np.hstack(pieces), design.X
+    q, p, m = ZL.shape[1], X.shape[1], len(y) - (X.shape[1] if reml else 0)
+    first = np.linalg.lstsq(X, y, rcond=None)[0]
+    Q, R = np.linalg.qr(np.block([[ZL, X], [np.eye(q), np.zeros((q, p))]]))
+    right = np.concatenate([y - X @ first, np.zeros(q)])
+    rest = right - Q @ (Q.T @ right)
+    logs = 2 * np.log(np.abs(np.diag(R)))
+    value = logs[: q + p if reml else q].sum() + m * (1 + np.log(2 * np.pi * (rest @ rest) / m))
+    return float(value), float(np.sqrt(rest @ rest / m)), first + np.linalg.solve(R, Q.T @ right)[q:]
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("ratio", [1e3, 1e5])
+def test_numbers_belong_to_theta_where_cross_products_lose_theirs(ratio: float, reml: bool) -> None:
+    """1e-6: QR leaves eps * theta of the residual. Elimination was 4e-5 away at 5e4, and more beyond."""
+    d = balanced(ratio)
+    rng = np.random.default_rng(5)
+    d["s"], d["z"] = pd.Categorical(rng.integers(0, 5, len(d))), rng.normal(size=len(d))
+    d["y"] += 0.3 * rng.normal(size=5)[d["s"].cat.codes] * d["z"]
+    fit = fit_mixed(build_design("y ~ x + (1 | g) + (0 + z | s)", d), reml=reml)
+    criterion, sigma, beta = dense_at(fit, reml)
+    assert fit.theta.max() > 300
+    assert fit.criterion == pytest.approx(criterion, abs=1e-6)
+    assert fit.sigma == pytest.approx(sigma, rel=1e-8)
+    assert fit.beta == pytest.approx(beta, abs=1e-6 * sigma + 1e-9 * ratio)
+    fitted = d["y"].to_numpy() - fit.residuals
+    assert np.abs(fitted - fit.fitted).max() < 1e-9 * ratio
+
+
+def test_where_nothing_is_left_nothing_is_reported() -> None:
+    """Group effects 1e6 residual sds: the search follows rounding; every number is nan, and every table still comes."""
+    with pytest.warns(ConvergenceWarning, match="no estimate can be given"):
+        fit = Model("y ~ x + (1 | g)", balanced(1e6)).reml()
+    assert not fit.converged
+    assert np.isnan([fit.criterion, fit.loglik, fit.aic, fit.sigma]).all()
+    tables = [fit.predict(target=target, interval=0.9) for target in ("conditional", "population")]
+    for table in (fit.fixef(), fit.ranef(), fit.coef(), fit.vcov(), *tables):
+        numbers = table.select_dtypes("number")
+        assert numbers.shape[1]
+        assert numbers.isna().all().all()
+    assert fit.varcorr()["sdcor"].isna().all()
+    assert fit.fitted().isna().all()
+    assert fit.anova()["F"].isna().all()
+    assert "no estimate can be given" in " ".join(str(fit.check()).split())
+    assert "nan" in str(fit.summary())
+    with pytest.raises(FitError, match="no estimates for units to influence"):
+        fit.influence("g")
 
 
 def test_a_large_intercept_beside_a_small_slope() -> None:

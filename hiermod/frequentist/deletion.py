@@ -47,6 +47,8 @@ class Deletion(FrozenArrays):
 
 def held_deletion(record: Record, design: Design, codes: np.ndarray, labels: tuple[str, ...]) -> Deletion:
     """Leave out each unit, the variance parameters and sigma as estimated.  codes (n,): the unit of each row."""
+    if isinstance(record, MixedFit) and np.isnan(record.criterion):
+        raise FitError(f"there are no estimates for units to influence: {record.convergence.message}")
     columns = len(record.factor.U) if isinstance(record, MixedFit | GeneralisedMixedFit) else 0
     with suitable_threads(max(columns, SHORT)):  # short steps, many of them: threads would only spin
         return _held(record, design, codes, labels)

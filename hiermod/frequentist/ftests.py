@@ -75,6 +75,8 @@ def independent_rows(L: np.ndarray, vcov: np.ndarray) -> tuple[np.ndarray, np.nd
     variance, so that units do not decide it."""
     L = as_rows(L, len(vcov))
     variance = L @ vcov @ L.T
+    if np.isnan(variance).any():  # rounding left no estimate, and no hypothesis to test
+        return L[:0], np.zeros(0)
     sd = np.sqrt(np.diag(variance).clip(min=0.0))
     scaled = variance / np.outer(np.where(sd > 0, sd, 1.0), np.where(sd > 0, sd, 1.0))
     q = int((np.linalg.eigvalsh(scaled) > RANK).sum())

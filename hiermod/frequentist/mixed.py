@@ -9,20 +9,24 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from hiermod.errors import DesignError, FitError, UnsupportedError
 from hiermod.formula.design import Design, read_only
 from hiermod.frequentist.at_theta import AtTheta
-from hiermod.frequentist.optimise import Convergence, Minimum, minimise_scaled
+from hiermod.frequentist.optimise import FAR, ROUNDED, Convergence, Minimum, minimise_scaled
 from hiermod.kernel import conditional
-from hiermod.kernel.conditioning import GroupTerm
+from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.covariance import null_directions, positive_columns
 from hiermod.kernel.criterion import Problem, build_problem
+from hiermod.kernel.elimination import Factorisation
+from hiermod.kernel.orthogonal import eliminate_rows
 from hiermod.kernel.start import curvature_guess, opposed_start, start_x
 from hiermod.kernel.threads import suitable_threads
 
 LARGE, MOST_TENFOLD = 4.0, 10  # a start this large may be far too small
 EXACT = 1e-13  # share of the sum of squares, the fixed part taken off, that elimination cannot tell from nothing
+MOST_LOST = 1e-3  # of the criterion to rounding, while anything is reported
 ZERO = 1e-5  # a diagonal element of the whitened Lambda below this is tried at exactly 0
 
 
@@ -30,7 +34,8 @@ ZERO = 1e-5  # a diagonal element of the whitened Lambda below this is tried at 
 class MixedFit(AtTheta):
     """A linear mixed model at its optimum.  Blocks stand in formula order, theta in lme4's.
 
-    Arrays are read-only.  beta and vcov_beta are nan for columns that are not estimable."""
+    Arrays are read-only.  beta and vcov_beta are nan for columns that are not estimable.  Where rounding left
+    nothing of the criterion every number but theta and Lambda is nan, and ``convergence`` says so."""
 
     design: Design
     problem: Problem
@@ -103,25 +108,31 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
     factor = problem.factorise(theta)
     if factor is None:
         raise FitError("the penalised normal equations could not be factorised at the optimum")
-    if not best.convergence.converged and factor.pwrss < EXACT * float(problem.cross.tail[-1, -1]):
+    found = _solution(design, problem, theta, factor)
+    value = problem.value(found, reml)
+    lost = abs(value - problem.value(factor, reml))
+    if not best.convergence.converged and found.pwrss < EXACT * float(problem.cross.tail[-1, -1]):
         raise DesignError(
             f"common and group effects together explain {design.response} as good as exactly in every row: no residual "
             "variance is left. Are the responses computed from the groups, or is there one row per group and "
             "condition? Leave a term out, or give known residual standard deviations with se=."
         )
-    estimated, modes = conditional.coefficients(problem, factor)
+    if lost > MOST_LOST:
+        found, value = _nowhere(found), np.nan
     m = problem.n - problem.p if reml else problem.n
-    sigma = 1.0 if problem.sigma_known else float(np.sqrt(factor.pwrss / m))
+    sigma = float(np.sqrt(found.pwrss / m))
+    if problem.sigma_known:
+        sigma = 1.0 if lost <= MOST_LOST else np.nan
     nulls = tuple(null_directions(Lam, rms) for Lam, rms in zip(Lambda, problem.rms, strict=True))
     beta = np.full(len(design.common), np.nan)
-    beta[design.estimable] = estimated
+    beta[design.estimable] = found.beta
     vcov = np.full((len(beta), len(beta)), np.nan)
-    vcov[np.ix_(design.estimable, design.estimable)] = sigma**2 * conditional.fixed_covariance(problem, factor)
-    population = design.X[:, design.estimable] @ estimated
+    vcov[np.ix_(design.estimable, design.estimable)] = sigma**2 * found.covariance
+    population = design.X[:, design.estimable] @ found.beta
     if design.offset is not None:
         population = population + design.offset
     fitted = population.copy()
-    for block, b in zip(design.blocks, modes, strict=True):
+    for block, b in zip(design.blocks, found.modes, strict=True):
         fitted += np.einsum("ik,ik->i", block.values, b[block.codes])
     return MixedFit(
         design=design,
@@ -134,16 +145,64 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
         vcov_beta=vcov,
         sigma=sigma,
         sigma_known=problem.sigma_known,
-        criterion=problem.value(factor, reml),
-        pwrss=factor.pwrss,
+        criterion=value,
+        pwrss=found.pwrss,
         npar=problem.p + len(theta) + (0 if problem.sigma_known else 1),
-        convergence=best.convergence,
+        convergence=_judged(best.convergence, lost),
         singular=any(null.shape[1] > 0 for null in nulls),
         null_directions=nulls,
-        modes=modes,
+        modes=found.modes,
         population=population,
         fitted=fitted,
     )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Solution:
+    """What theta implies, in the columns as typed; sigma^2 left out of the covariance."""
+
+    logdet_random: float
+    logdet_fixed: float
+    pwrss: float
+    beta: np.ndarray  # (p,) the estimable ones
+    covariance: np.ndarray  # (p, p)
+    modes: tuple[np.ndarray, ...]
+
+
+def _solution(design: Design, problem: Problem, theta: np.ndarray, factor: Factorisation) -> _Solution:
+    """Read off the factor; off the rows where Lambda is so large that cross-products have lost digits."""
+    x = problem.x_from_theta(theta)
+    found = None
+    if np.abs(x).max() > FAR:
+        terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
+        precision = design.weights if design.se is None else 1.0 / design.se**2
+        rows = condition(design.y, design.X[:, design.estimable], terms, precision, design.offset)
+        found = eliminate_rows(rows, problem.factor_lambdas(x))
+    if found is None:
+        beta, modes = conditional.coefficients(problem, factor)
+        covariance = conditional.fixed_covariance(problem, factor)
+        return _Solution(factor.logdet_random, factor.logdet_fixed, factor.pwrss, beta, covariance, modes)
+    b = [u @ Lam.T for u, Lam in zip(found.u, problem.factor_lambdas(x), strict=True)]
+    modes = conditional.modes_by_block(problem, b)
+    beta, root = np.zeros(0), np.zeros((0, 0))
+    if problem.p:
+        beta = solve_triangular(problem.R, rows.gamma_ols + found.gamma)
+        root = solve_triangular(problem.R, solve_triangular(found.R, np.eye(problem.p)))
+    return _Solution(found.logdet_random, found.logdet_fixed, found.pwrss, beta, root @ root.T, modes)
+
+
+def _nowhere(found: _Solution) -> _Solution:
+    """nan for every number: the search followed a criterion that theta does not have."""
+    modes = tuple(np.full(b.shape, np.nan) for b in found.modes)
+    return _Solution(np.nan, np.nan, np.nan, found.beta * np.nan, found.covariance * np.nan, modes)
+
+
+def _judged(convergence: Convergence, lost: float) -> Convergence:
+    """The search's verdict, unless its criterion was another than that of the rows."""
+    if lost <= MOST_LOST:
+        return convergence
+    message = f"{ROUNDED}: by {lost:.1g}, so that no estimate can be given"
+    return replace(convergence, status="gradient", message=message)
 
 
 def check_identifiable(design: Design) -> None:

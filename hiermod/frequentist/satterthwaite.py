@@ -78,6 +78,9 @@ def satterthwaite(fit: MixedFit) -> Satterthwaite:
 
     At a singular fit the columns of Lambda that are zero stay zero (the deviance is even in them, so they would neither
     move vcov(beta) nor correlate with the others).  With known residual sds sigma is no parameter."""
+    if np.isnan(fit.criterion):  # rounding left no estimate
+        p = fit.problem.p
+        return Satterthwaite(np.full((p, p), np.nan), np.zeros((0, p, p)), np.zeros((0, 0)))
     with suitable_threads(len(fit.problem.cross.tail)):
         return _differentiate(fit)
 

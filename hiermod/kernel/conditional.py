@@ -36,7 +36,12 @@ def coefficients(problem: Problem, factor: Factorisation) -> tuple[np.ndarray, t
         by_factor[cross.chain_factors[position]] = np.einsum("jab,jb->ja", level.Q, total)
     gamma = problem.gamma_ols - tail[cross.n_tail_effects : cross.n_tail_effects + p]
     beta = solve_triangular(problem.R, gamma) if p else gamma
-    return beta, _to_blocks(problem, by_factor, lambda b, C: b @ C.T)
+    return beta, modes_by_block(problem, by_factor)
+
+
+def modes_by_block(problem: Problem, by_factor: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """b of each factor, (J, K) in whitened columns, cut into (J, k) for each block in the columns as typed."""
+    return _to_blocks(problem, by_factor, lambda b, C: b @ C.T)
 
 
 def fixed_covariance(problem: Problem, factor: Factorisation) -> np.ndarray:

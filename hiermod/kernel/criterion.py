@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,22 @@ from hiermod.kernel.covariance import Template, block_order
 from hiermod.kernel.crossproducts import CrossProducts, cross_products
 from hiermod.kernel.elimination import Factorisation, factorise
 from hiermod.kernel.structure import Factor, merge
+
+
+class Solved(Protocol):
+    """What the criterion reads off a factor, whichever way it was made."""
+
+    @property
+    def logdet_random(self) -> float:
+        """log|L_Z|^2."""
+
+    @property
+    def logdet_fixed(self) -> float:
+        """log|R_X|^2, in the conditioned coordinates."""
+
+    @property
+    def pwrss(self) -> float:
+        """Penalised weighted residual sum of squares."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -94,7 +111,7 @@ class Problem:
         """The factor at lme4's theta; None when it cannot be had in floating point."""
         return self.factorise_x(self.x_from_theta(theta))
 
-    def value(self, factor: Factorisation, reml: bool) -> float:
+    def value(self, factor: Solved, reml: bool) -> float:
         """The criterion at a factor."""
         m = self.n - self.p if reml else self.n
         total = factor.logdet_random - self.sum_log_w

@@ -19,7 +19,7 @@ Rows = list[tuple[np.ndarray, np.ndarray]]  # per block: level codes (m,), -1 fo
 
 def linear_predictor(record: Record, X: np.ndarray, rows: Rows, offset: np.ndarray | float = 0.0) -> np.ndarray:
     """offset + X beta + Z b of m rows; coefficients that could not be estimated count as 0, as in R."""
-    total = X @ np.nan_to_num(np.array(record.beta)) + offset
+    total = X @ np.where(record.design.estimable, record.beta, 0.0) + offset
     if isinstance(record, MixedFit):
         for (codes, values), modes in zip(rows, record.modes, strict=False):
             effects = np.where((codes >= 0)[:, None], np.array(modes)[np.maximum(codes, 0)], 0.0)

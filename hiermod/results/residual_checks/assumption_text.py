@@ -45,6 +45,8 @@ def assumption_sentences(fit: FrequentistFit) -> list[str]:
 
 
 def _sentences(fit: FrequentistFit) -> list[str]:
+    if np.isnan(fit.criterion):  # nothing was estimated: what to do about that is said elsewhere
+        return []
     columns = len(fit.record.factor.U) if fit.is_mixed else fit.design.X.shape[1]  # type: ignore[union-attr]
     if float(fit.nobs) * columns**2 > WORK:
         return [
