@@ -55,7 +55,7 @@ def correlation_factor(z: np.ndarray, k: int) -> np.ndarray:
     """L (..., k, k) lower triangular with unit rows, from z (..., k (k - 1) / 2)."""
     L = np.zeros((*z.shape[:-1], k, k))
     left = np.ones((*z.shape[:-1], k))  # what earlier columns leave of each row's unit length
-    r, rest = np.tanh(z), 1 / np.cosh(z)  # sech keeps its digits where |r| is near 1
+    r, rest = np.tanh(z), sech(z)
     position = 0
     for j in range(k):
         L[..., j, j] = left[..., j]
@@ -64,6 +64,12 @@ def correlation_factor(z: np.ndarray, k: int) -> np.ndarray:
             left[..., i] = left[..., i] * rest[..., position]
             position += 1
     return L
+
+
+def sech(z: np.ndarray) -> np.ndarray:
+    """1 / cosh(z) = sqrt(1 - tanh(z)^2), with all its digits where tanh is near 1, and 0 where cosh would overflow."""
+    small = np.exp(-np.abs(z))
+    return 2.0 * small / (1.0 + small * small)
 
 
 def correlation_gradient(z: np.ndarray, L: np.ndarray, G: np.ndarray) -> np.ndarray:
@@ -75,7 +81,7 @@ def correlation_gradient(z: np.ndarray, L: np.ndarray, G: np.ndarray) -> np.ndar
     for position, (i, j) in enumerate(pairs(k)):
         if i == j + 1 and j > 0:
             left = np.sqrt(np.maximum(1 - np.square(L[:, :j]).sum(axis=1), 0.0))
-        own = left[i] / np.cosh(z[position]) ** 2
+        own = left[i] * sech(z[position]) ** 2
         gradient[position] = G[i, j] * own - r[position] * (G[i, j + 1 : i + 1] @ L[i, j + 1 : i + 1])
     return gradient
 

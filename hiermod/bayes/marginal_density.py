@@ -97,14 +97,21 @@ class MarginalDensity:
 
     def value_and_gradient(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
         """log p(phi, y) and its gradient (d,)."""
+        with np.errstate(all="ignore"):  # a search can go where floating point cannot follow
+            value, gradient = self._value_and_gradient(phi)
+        if np.isfinite(value) and np.isfinite(gradient).all():
+            return value, gradient
+        return -np.inf, np.zeros(len(phi))
+
+    def _value_and_gradient(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
         prior, gradient = self.log_prior(phi)
         factor = self.factorise(phi) if np.isfinite(prior) else None
         if factor is None:
-            return -np.inf, np.zeros(len(phi))
+            return -np.inf, gradient
         lambdas, sigma_array = self.lambdas(phi)
         sigma = float(sigma_array)
-        if not 0 < sigma**2 < np.inf:  # a search went where floating point cannot follow
-            return -np.inf, np.zeros(len(phi))
+        if not 0 < sigma**2 < np.inf:
+            return -np.inf, gradient
         value = self._log_likelihood(factor.logdet_random + factor.logdet_fixed, factor.pwrss, sigma)
         by_block = self._lambda_gradients(factor, sigma)
         gradient = gradient.copy()
