@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from hiermod.errors import HiermodError
 from hiermod.frequentist.held import Parameter
@@ -17,6 +16,7 @@ from hiermod.frequentist.mixed import MixedFit, fit_problem
 from hiermod.frequentist.profile_curves import parameters_of
 from hiermod.frequentist.refit import Products, Responses, simulated, with_response
 from hiermod.kernel.conditioning import condition
+from hiermod.kernel.stacks import rows_solve, rows_times
 
 ALONE = 10  # draws of a chunk whose refits are made one by one
 AT_ONCE = 500  # of a linear model's, which have a closed form
@@ -103,11 +103,11 @@ class Worker:
         rows = condition(design.y, design.X[:, design.estimable], (), precision, design.offset)
         R = Y if design.offset is None else Y - design.offset
         R = R if rows.sqrt_w is None else R * rows.sqrt_w
-        gamma = R @ rows.Q
-        rss = np.square(R - gamma @ rows.Q.T).sum(axis=1)
+        gamma = rows_times(R, rows.Q)
+        rss = np.square(R - rows_times(gamma, rows.Q.T)).sum(axis=1)
         m = n - p if fit.reml else n
         sigma = np.ones(len(Y)) if fit.sigma_known else np.sqrt(rss / m)
-        beta = solve_triangular(rows.R, gamma.T).T if p else gamma
+        beta = rows_solve(rows.R, gamma)
         logdet = 2.0 * float(np.log(np.abs(np.diag(rows.R))).sum()) if fit.reml else 0.0
         criterion = -2.0 * loglik_of(m, rss, rows.sum_log_w, logdet, fit.sigma_known)
         good = np.isfinite(criterion)
@@ -153,7 +153,7 @@ class Worker:
             half = sigma[:, None, None] * (C @ Lam)
             covariances.append(half @ np.swapaxes(half, 1, 2))
         gamma = products.gamma + found.gamma
-        beta = solve_triangular(problem.R, gamma.T).T if problem.p else gamma
+        beta = rows_solve(problem.R, gamma)
         at = np.flatnonzero(found.proven)
         values[at] = self._columns(covariances, beta, sigma)[at]
         criterion[at], converged[at] = found.value[at], True

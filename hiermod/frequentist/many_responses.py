@@ -13,6 +13,7 @@ import numpy as np
 from hiermod.frequentist.refit import Products
 from hiermod.kernel.batch import prepare
 from hiermod.kernel.criterion import Problem
+from hiermod.kernel.stacks import cholesky_each, rows_times
 
 LARGEST_TAIL = 40  # columns of the tail up to which stacks pay
 NUMBERS = 4_000_000  # that the largest arrays may hold: 32 MB each
@@ -89,7 +90,8 @@ def stack(problem: Problem, products: Products) -> Stack:
         for g, members in enumerate(np.split(order, np.cumsum(count)[:-1])):
             rows, mine = X[members], own[:, members]
             xx[g] = np.einsum("jam,jbn->abmn", rows, rows)
-            xy[:, g] = (mine.transpose(0, 2, 1).reshape(S * K, -1) @ rows.reshape(len(members), -1)).reshape(S, K, K, m)
+            sums = rows_times(mine.transpose(0, 2, 1).reshape(S * K, -1), rows.reshape(len(members), -1))
+            xy[:, g] = sums.reshape(S, K, K, m)
             yy[:, g] = mine.transpose(0, 2, 1) @ mine
     xy = 0.5 * (xy + np.swapaxes(xy, 2, 3))
     tail_xy = np.zeros((S, m))
@@ -127,18 +129,20 @@ def _evaluate(stack: Stack, x: np.ndarray, reml: bool) -> Evaluation:
     Q = half @ np.swapaxes(Lam, 2, 3)
     flat = Q.reshape(S, -1)
     U = np.empty((S, m + 1, m + 1))
-    U[:, :m, :m] = stack.tail_xx - (flat @ stack.grams_xx).reshape(S, m, m)
+    U[:, :m, :m] = stack.tail_xx - rows_times(flat, stack.grams_xx).reshape(S, m, m)
     U[:, :m, m] = U[:, m, :m] = stack.tail_xy - (flat[:, None] @ stack.grams_xy)[:, 0]
     U[:, m, m] = stack.squares - np.einsum("sq,sq->s", flat, stack.grams_yy)
     T = _tail_scale(problem, lambdas, S) if m_z else None
     penalised = U.copy() if T is None else np.swapaxes(T, 1, 2) @ U @ T
     penalised[:, range(m_z), range(m_z)] += 1.0
-    L, good = _cholesky(penalised)
+    finite = np.isfinite(penalised).all(axis=(1, 2))
+    L, good = cholesky_each(np.where(finite[:, None, None], penalised, np.eye(m + 1)))
+    good &= finite
     root = np.linalg.inv(L)
     pivots = np.log(np.diagonal(L, axis1=1, axis2=2))
     pwrss = L[:, m, m] ** 2
     n = problem.n - p if reml else problem.n
-    value = logs @ stack.count + 2.0 * pivots[:, :m_z].sum(axis=1) - problem.sum_log_w
+    value = rows_times(logs, stack.count[:, None])[:, 0] + 2.0 * pivots[:, :m_z].sum(axis=1) - problem.sum_log_w
     if reml:
         value += 2.0 * pivots[:, m_z:m].sum(axis=1) + problem.logdet_R
     if problem.sigma_known:
@@ -159,7 +163,7 @@ def _evaluate(stack: Stack, x: np.ndarray, reml: bool) -> Evaluation:
             left = scaled[:, where].reshape(S, -1, k, m + 1)
             gradients[index] = 2.0 * np.einsum("sjam,sjbm->sab", left, P[:, where].reshape(S, -1, k, m + 1))
         P = T @ P @ np.swapaxes(T, 1, 2)
-    bar = P[:, :m, :m].reshape(S, -1) @ stack.grams_xx.T
+    bar = rows_times(P[:, :m, :m].reshape(S, -1), stack.grams_xx.T)
     bar += 2.0 * np.einsum("sqm,sm->sq", stack.grams_xy, P[:, :m, m]) + P[:, m, m, None] * stack.grams_yy
     bar = -bar.reshape(Q.shape)
     inner = stack.count[:, None, None] * stack.A + bar - stack.A @ (Q @ bar)
@@ -215,14 +219,3 @@ def _inverse(M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     finite = np.isfinite(M).all(axis=(2, 3), keepdims=True)
     M = np.where(finite, M, np.eye(K))
     return np.where(finite, np.linalg.inv(M), np.nan), np.linalg.slogdet(M)[1]
-
-
-def _cholesky(U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Factors, and which are good; the others are put to I."""
-    good = np.isfinite(U).all(axis=(1, 2))
-    U = np.where(good[:, None, None], U, np.eye(U.shape[-1]))
-    try:
-        return np.linalg.cholesky(U), good
-    except np.linalg.LinAlgError:
-        good = good & (np.linalg.eigvalsh(U)[:, 0] > 0)
-        return np.linalg.cholesky(np.where(good[:, None, None], U, np.eye(U.shape[-1]))), good

@@ -19,6 +19,7 @@ from hiermod.frequentist.mixed import MixedFit, fit_problem
 from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.sparse_rows import SparseRows
+from hiermod.kernel.stacks import rows_times
 from hiermod.kernel.structure import merge
 from hiermod.kernel.threads import suitable_threads
 
@@ -48,14 +49,14 @@ class Responses:
             self.Z.append(sparse.csr_matrix((factor.values.ravel(), columns, at), shape=shape).T.tocsr())
 
     def products(self, Y: np.ndarray) -> Products:
-        """Y (S, n): one response per row, as in the data."""
+        """Y (S, n): one response per row, as in the data.  What a response gives does not depend on the others."""
         R = Y if self.offset is None else Y - self.offset
         if self.root is not None:
             R = R * self.root
-        gamma = R @ self.Q
-        R = R - gamma @ self.Q.T
-        correction = R @ self.Q  # a second pass, as in kernel.conditioning
-        R = R - correction @ self.Q.T
+        gamma = rows_times(R, self.Q)
+        R = R - rows_times(gamma, self.Q.T)
+        correction = rows_times(R, self.Q)  # a second pass, as in kernel.conditioning
+        R = R - rows_times(correction, self.Q.T)
         layouts = zip(self.problem.factors, self.Z, strict=True)
         by_factor = tuple((Z @ R.T).T.reshape(len(Y), layout.n_levels, layout.size) for layout, Z in layouts)
         return Products(np.einsum("sn,sn->s", R, R), gamma + correction, by_factor)

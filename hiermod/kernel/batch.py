@@ -13,6 +13,7 @@ import numpy as np
 
 from hiermod.kernel.crossproducts import CrossProducts
 from hiermod.kernel.sparse_rows import SparseRows
+from hiermod.kernel.stacks import cholesky_each, rows_times
 
 SMALL_TAIL = 80  # columns of the tail up to which a stack of dense factors beats one factor after the other
 NUMBERS = 6_000_000  # held at once by one chunk: about 50 MB
@@ -121,10 +122,10 @@ def factorise_batch(batch: Batch, lambdas: Sequence[np.ndarray], added: np.ndarr
         if Lam.shape[-1] > 1:  # what cancellation has left of the digits of M^-1
             whole = np.log(np.diagonal(M, axis1=2, axis2=3)).sum(axis=-1)
             least = np.minimum(least, np.exp((logs - whole).min(axis=1)))
-        logdet += logs @ batch.count if batch.count is not None else logs.sum(axis=1)
+        logdet += logs.sum(axis=1) if batch.count is None else rows_times(logs, batch.count[:, None])[:, 0]
         done.append(BatchLevel(Lam, M, Q, batch.distinct, level.parents, tuple(ancestors), tail))
         if batch.grams is not None:
-            U -= (Q.reshape(S, -1) @ batch.grams).reshape(S, m, m)
+            U -= rows_times(Q.reshape(S, -1), batch.grams).reshape(S, m, m)
             continue
         through = Q @ tail  # (S, J, K, m)
         flat = tail.reshape(len(tail), -1, m)
@@ -143,7 +144,7 @@ def factorise_batch(batch: Batch, lambdas: Sequence[np.ndarray], added: np.ndarr
     U[:, range(m_z), range(m_z)] += 1.0
     U[:, m_z:, m_z:] += added
     good &= np.isfinite(U).all(axis=(1, 2))
-    L, ok = _cholesky(np.where(good[:, None, None], U, np.eye(m)))
+    L, ok = cholesky_each(np.where(good[:, None, None], U, np.eye(m)))
     ok &= good & (L[:, -1, -1] ** 2 * least > DIGITS * cross.tail[-1, -1])  # else the residuals are rounding errors
     pivots = np.log(np.where(ok[:, None], np.diagonal(L, axis1=1, axis2=2), 1.0))
     return BatchFactor(
@@ -222,17 +223,3 @@ def _sum_levels(incidence: object, stack: np.ndarray) -> np.ndarray:
     S, J, a, b = stack.shape
     first = np.moveaxis(stack, 1, 0).reshape(J, -1)
     return np.moveaxis((incidence @ first).reshape(-1, S, a, b), 0, 1)
-
-
-def _cholesky(U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        return np.linalg.cholesky(U), np.ones(len(U), dtype=bool)
-    except np.linalg.LinAlgError:
-        pass
-    L, ok = np.broadcast_to(np.eye(U.shape[-1]), U.shape).copy(), np.zeros(len(U), dtype=bool)
-    for s, matrix in enumerate(U):  # rare: find the ones that fail
-        try:
-            L[s], ok[s] = np.linalg.cholesky(matrix), True
-        except np.linalg.LinAlgError:
-            continue
-    return L, ok
