@@ -41,6 +41,8 @@ def test_a_row_times_a_matrix_is_the_same_in_any_batch(k: int, m: int) -> None:
     turned = rows_times(rows, np.asfortranarray(matrix))
     assert (rows_times(rows[[17]], np.asfortranarray(matrix)) == turned[17]).all()
     assert rows_times(rows[:0], matrix).shape == (0, m)
+    assert rows_times(rows, matrix[:, :0]).shape == (len(rows), 0)
+    assert (rows_times(rows[:, :0], matrix[:0]) == np.zeros((len(rows), m))).all()
 
 
 @pytest.mark.parametrize("p", [0, 1, 2, 7, 30])

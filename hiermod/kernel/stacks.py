@@ -62,7 +62,8 @@ def rows_times(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
     BLAS adds up in another order for another number of rows, so the last digits, and every verdict that hangs on them,
     would depend on what else is in a batch.  Here it always sees TILE rows, of which all are treated alike."""
-    return (_tiles(rows) @ matrix).reshape(-1, matrix.shape[1])[: len(rows)]
+    tiles = _tiles(rows)
+    return (tiles @ matrix).reshape(len(tiles) * TILE, matrix.shape[1])[: len(rows)]
 
 
 def rows_solve(R: np.ndarray, rows: np.ndarray) -> np.ndarray:
