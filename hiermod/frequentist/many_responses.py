@@ -135,7 +135,7 @@ def _evaluate(stack: Stack, x: np.ndarray, reml: bool) -> Evaluation:
     T = _tail_scale(problem, lambdas, S) if m_z else None
     penalised = U.copy() if T is None else np.swapaxes(T, 1, 2) @ U @ T
     penalised[:, range(m_z), range(m_z)] += 1.0
-    finite = np.isfinite(penalised).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(penalised).all(axis=(1, 2)))
     L, good = cholesky_each(np.where(finite[:, None, None], penalised, np.eye(m + 1)))
     good &= finite
     root = np.linalg.inv(L)
