@@ -382,15 +382,14 @@ class Model(PriorMethods):
 
 def _told(fit: FrequentistFit) -> FrequentistFit:
     """The fit, with a warning where it did not converge or is singular."""
-    from hiermod.results.frequentist_text import boundary
+    from hiermod.results.frequentist_text import boundary, cure, too_many
 
     if not fit.converged:
-        why = fit.record.convergence.message  # type: ignore[union-attr]
-        warn(
-            f"the optimiser did not converge ({why}): do not report these estimates; rescale predictors or simplify "
-            "the group effects",
-            ConvergenceWarning,
-        )
+        ended = fit.record.convergence  # type: ignore[union-attr]
+        told = f"the optimiser did not converge ({ended.message}): do not report these estimates. {cure(ended)}"
+        warn(told, ConvergenceWarning)
+    for sentence in too_many(fit):
+        warn(sentence, ConvergenceWarning)
     if fit.singular:
         warn(
             f"boundary (singular) fit: {'; '.join(boundary(fit))}. fit.check() says what it means and what to try",

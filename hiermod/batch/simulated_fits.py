@@ -23,6 +23,8 @@ from hiermod.frequentist.glm import fit_glm
 from hiermod.frequentist.linear import fit_linear
 from hiermod.frequentist.mixed import check_identifiable, fit_problem, problem_of
 from hiermod.frequentist.refit import Responses
+from hiermod.kernel.covariance import positive_columns
+from hiermod.kernel.criterion import Problem
 from hiermod.simulation import Simulator
 
 TYPICAL = 100  # responses whose mean and sd stand for those of the data where default priors need them
@@ -48,6 +50,7 @@ class SimulatedFits:
             pilot = replace(self.design, y=simulator.response(np.random.default_rng(0)))
             self.problem = problem_of(pilot)
             self.responses = Responses(pilot, self.problem)
+            self.start = _true_theta(simulator, self.design, self.problem)
         elif not self.gaussian and self.family not in GENERALISED:
             raise UnsupportedError(
                 f"many fits by REML or ML are for Gaussian models with identity link and for families "
@@ -63,7 +66,7 @@ class SimulatedFits:
             design = replace(self.design, y=y)
             try:
                 if products is not None:
-                    yield fit_problem(design, self.responses.problem_with(products, s), self.reml)
+                    yield fit_problem(design, self.responses.problem_with(products, s), self.reml, self.start)
                 elif self.gaussian:
                     yield fit_linear(design, self.reml)
                 elif self.rows is not None:
@@ -72,6 +75,15 @@ class SimulatedFits:
                     yield fit_glm(design, self.family, self.link)
             except (HiermodError, np.linalg.LinAlgError) as error:
                 yield error
+
+
+def _true_theta(simulator: Simulator, design: Design, problem: Problem) -> np.ndarray | None:
+    """lme4's theta of the simulated truth, from which every search starts; None where the design has other blocks."""
+    if [block.size for block in design.blocks] != [len(root) for root in simulator.roots]:
+        return None
+    sigma = simulator.sigma if simulator.sigma > 0 else 1.0
+    lower = [np.transpose(np.linalg.qr(root.T / sigma)[1]) for root in simulator.roots]
+    return problem.template.pack([positive_columns(Lam) for Lam in lower])
 
 
 def posterior_of(

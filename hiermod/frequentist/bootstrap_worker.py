@@ -87,7 +87,7 @@ class Worker:
         for s in left:
             try:
                 problem = self.responses.problem_with(products, s)
-                again = fit_problem(with_response(self.fit.design, Y[s]), problem, self.fit.reml)
+                again = fit_problem(with_response(self.fit.design, Y[s]), problem, self.fit.reml, self.fit.theta)
             except (HiermodError, np.linalg.LinAlgError) as error:
                 messages.append(str(error))
                 continue

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hiermod.frequentist.many_responses import Stack, evaluate
+from hiermod.frequentist.optimise import updated_inverses
 from hiermod.kernel.start import opposed_start, start_x
 
 ROUGH = 1e-4  # predicted decrease at which BFGS hands over to Newton
@@ -74,7 +75,7 @@ def _search(stack: Stack, reml: bool, x: np.ndarray) -> tuple[np.ndarray, np.nda
             active[at[~went]] = False
             at, moved = at[went], moved[went]
             step, change = moved - x[at], new_gradient[went] - gradient[at]
-            inverse[at] = _updated(inverse[at], step, change)
+            inverse[at] = updated_inverses(inverse[at], step, change)
             x[at], value[at], gradient[at] = moved, new_value[went], new_gradient[went]
         proven = np.zeros(len(x), dtype=bool)
         left = np.flatnonzero(np.isfinite(value))
@@ -131,20 +132,6 @@ def _line_search(
     went = np.ones(len(at), dtype=bool)
     went[waiting] = False
     return moved, new_value, new_gradient, went
-
-
-def _updated(inverse: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """BFGS of the inverse Hessians; longer steps where the curvature along the step is negative."""
-    curved = np.einsum("si,si->s", step, change)
-    size = np.sqrt(np.einsum("si,si->s", step, step) * np.einsum("si,si->s", change, change))
-    fine = curved > 1e-10 * size
-    safe = np.where(fine, curved, 1.0)[:, None, None]
-    product = np.einsum("sij,sj->si", inverse, change)
-    inner = np.einsum("si,si->s", change, product)[:, None, None]
-    outer = step[:, :, None] * step[:, None, :]
-    mixed = product[:, :, None] * step[:, None, :]
-    new = inverse + (1.0 + inner / safe) * outer / safe - (mixed + np.swapaxes(mixed, 1, 2)) / safe
-    return np.where(fine[:, None, None], new, 4.0 * inverse)
 
 
 def _at_the_boundary(stack: Stack, reml: bool, x: np.ndarray, value: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hiermod.frequentist.refit import Products
 from hiermod.kernel.batch import prepare
+from hiermod.kernel.covariance import triangle
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.stacks import cholesky_each, rows_times
 
@@ -119,7 +120,7 @@ def evaluate(stack: Stack, x: np.ndarray, reml: bool) -> Evaluation:
 def _evaluate(stack: Stack, x: np.ndarray, reml: bool) -> Evaluation:
     problem, cross = stack.problem, stack.problem.cross
     S, m, m_z, p = len(x), len(stack.tail_xx), cross.n_tail_effects, problem.p
-    lambdas = _factor_lambdas(problem, x)
+    lambdas = problem.stacked_lambdas(x)
     Lam = lambdas[cross.chain_factors[0]][:, None]  # (S, 1, K, K)
     M = np.swapaxes(Lam, 2, 3) @ (stack.A @ Lam)
     K = M.shape[-1]
@@ -171,26 +172,10 @@ def _evaluate(stack: Stack, x: np.ndarray, reml: bool) -> Evaluation:
     gradient = np.empty_like(x)
     for layout, matrix in zip(problem.factors, gradients, strict=True):
         for block, where in zip(layout.blocks, layout.columns, strict=True):
-            rows, columns = _triangle(where.stop - where.start)
+            rows, columns = triangle(where.stop - where.start)
             gradient[:, problem.template.slices[block]] = matrix[:, where, where][:, rows, columns]
     good &= np.isfinite(value) & np.isfinite(gradient).all(axis=1)
     return Evaluation(np.where(good, value, np.inf), gradient, pwrss, -solution[:, m_z:m])
-
-
-def _triangle(k: int) -> tuple[np.ndarray, np.ndarray]:
-    columns, rows = np.triu_indices(k)
-    return rows, columns
-
-
-def _factor_lambdas(problem: Problem, x: np.ndarray) -> list[np.ndarray]:
-    found = []
-    for layout in problem.factors:
-        Lam = np.zeros((len(x), layout.size, layout.size))
-        for block, where in zip(layout.blocks, layout.columns, strict=True):
-            rows, columns = _triangle(where.stop - where.start)
-            Lam[:, where.start + rows, where.start + columns] = x[:, problem.template.slices[block]]
-        found.append(Lam)
-    return found
 
 
 def _tail_scale(problem: Problem, lambdas: list[np.ndarray], S: int) -> np.ndarray:

@@ -14,17 +14,16 @@ from scipy.linalg import solve_triangular
 from hiermod.errors import DesignError, FitError, UnsupportedError
 from hiermod.formula.design import Design, read_only
 from hiermod.frequentist.at_theta import AtTheta
-from hiermod.frequentist.optimise import FAR, ROUNDED, Convergence, Minimum, minimise_scaled
+from hiermod.frequentist.lowest_minimum import OUTSIDE, lowest_minimum
+from hiermod.frequentist.optimise import FAR, ROUNDED, Convergence, Minimum
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.covariance import null_directions, positive_columns
 from hiermod.kernel.criterion import Problem, build_problem
 from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.orthogonal import eliminate_rows
-from hiermod.kernel.start import curvature_guess, opposed_start, start_x
 from hiermod.kernel.threads import suitable_threads
 
-LARGE, MOST_TENFOLD = 4.0, 10  # a start this large may be far too small
 EXACT = 1e-13  # share of the sum of squares, the fixed part taken off, that elimination cannot tell from nothing
 MOST_LOST = 1e-3  # of the criterion to rounding, while anything is reported
 ZERO = 1e-5  # a diagonal element of the whitened Lambda below this is tried at exactly 0
@@ -100,8 +99,10 @@ def problem_of(design: Design) -> Problem:
 
 
 def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray | None = None) -> MixedFit:
-    """Search, then read everything off the factor at the optimum."""
-    best = _search(problem, reml, start)
+    """Search, then read everything off the factor at the optimum.
+
+    start: where a refit's parent has its optimum; the search then stays in its neighbourhood."""
+    best = lowest_minimum(design, problem, reml, start)
     x = _at_the_boundary(problem, reml, best)
     Lambda = tuple(positive_columns(C @ L) for C, L in zip(problem.whiteners, problem.template.unpack(x), strict=True))
     theta = problem.template.pack(Lambda)
@@ -111,7 +112,8 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
     found = _solution(design, problem, theta, factor)
     value = problem.value(found, reml)
     lost = abs(value - problem.value(factor, reml))
-    if not best.convergence.converged and found.pwrss < EXACT * float(problem.cross.tail[-1, -1]):
+    exact = not best.convergence.converged and found.pwrss < EXACT * float(problem.cross.tail[-1, -1])
+    if exact or (best.convergence.status == "unbounded" and np.abs(best.x).max() > OUTSIDE):
         raise DesignError(
             f"common and group effects together explain {design.response} as good as exactly in every row: no residual "
             "variance is left. Are the responses computed from the groups, or is there one row per group and "
@@ -258,55 +260,6 @@ def joint_variance(fit: MixedFit, X_new: np.ndarray, rows: Sequence[tuple[np.nda
     block codes (m,), -1 for a level that is absent or unseen, and values (m, k)."""
     X = np.asarray(X_new, dtype=float)[:, fit.design.estimable]
     return fit.sigma**2 * conditional.joint_variance(fit.problem, fit.factor, X, rows)
-
-
-def _search(problem: Problem, reml: bool, start: np.ndarray | None) -> Minimum:
-    """A search, and others from elsewhere: where a second minimum is likely, or it ends singular or unconverged."""
-
-    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        return problem.criterion_and_gradient_x(x, reml)
-
-    def search(x: np.ndarray) -> Minimum:
-        return minimise_scaled(objective, x, lambda at: curvature_guess(problem, at))
-
-    diagonal = problem.template.diagonal()
-    if start is None:
-        best = search(_far_start(problem, reml, start_x(problem)))
-    else:
-        best = search(problem.x_from_theta(np.asarray(start, dtype=float)))
-    further = [opposed_start(problem)]
-    if not best.convergence.converged or np.abs(best.x[diagonal]).min() < 1e-3:
-        further.append(diagonal * 1.0)
-    evaluations = best.convergence.evaluations
-    for x in further:
-        if x is None:
-            continue
-        other = search(x)
-        evaluations += other.convergence.evaluations
-        lower = other.value < best.value - 1e-7
-        rescued = other.convergence.converged and not best.convergence.converged and other.value < best.value + 1e-7
-        if lower or rescued:
-            best = replace(other, convergence=replace(other.convergence, second_start=True))
-    return replace(best, convergence=replace(best.convergence, evaluations=evaluations))
-
-
-def _far_start(problem: Problem, reml: bool, x: np.ndarray) -> np.ndarray:
-    """The start, with standard deviations that hardly leave anything to the residual made tenfold while that is better.
-
-    ``start_x`` cannot tell 5 residual standard deviations from 50,000."""
-    large = np.flatnonzero(problem.template.diagonal() & (x >= LARGE))
-    if not len(large):
-        return x
-    value = problem.criterion_x(x, reml)
-    for element in large:
-        for _ in range(MOST_TENFOLD):
-            further = x.copy()
-            further[element] *= 10.0
-            new = problem.criterion_x(further, reml)
-            if not new < value:
-                break
-            x, value = further, new
-    return x
 
 
 def _at_the_boundary(problem: Problem, reml: bool, best: Minimum) -> np.ndarray:

@@ -33,13 +33,15 @@ ROUNDED = "rounding blurs the criterion: group effects are so large that their d
 class Convergence:
     """How the search ended.  gradient: sqrt(g'H^-1 g), in units of the square root of the criterion."""
 
-    status: Literal["converged", "gradient", "saddle", "evaluations"]
+    status: Literal["converged", "gradient", "saddle", "evaluations", "unbounded"]
     gradient: float
     smallest_eigenvalue: float  # of the Hessian, relative to the largest
     evaluations: int
     restarts: int  # after negative curvature
     second_start: bool  # the answer came from another start than the first
     message: str
+    other_criterion: float = np.nan  # at the lowest other minimum that is nearly as good; nan where none was seen
+    other_theta: tuple[float, ...] = ()  # and lme4's theta there
 
     @property
     def converged(self) -> bool:
@@ -167,6 +169,22 @@ def _bfgs(
             inverse = inverse * 4.0
         x, value, gradient = x + step, new_value, new_gradient
     return x, value, gradient, inverse
+
+
+def updated_inverses(inverse: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """BFGS of the inverse Hessians (S, d, d) of S searches, after steps and changes of the gradient (S, d).
+
+    Where the curvature along the step is negative: longer steps."""
+    curved = np.einsum("si,si->s", step, change)
+    size = np.sqrt(np.einsum("si,si->s", step, step) * np.einsum("si,si->s", change, change))
+    fine = curved > 1e-10 * size
+    safe = np.where(fine, curved, 1.0)[:, None, None]
+    product = np.einsum("sij,sj->si", inverse, change)
+    inner = np.einsum("si,si->s", change, product)[:, None, None]
+    outer = step[:, :, None] * step[:, None, :]
+    mixed = product[:, :, None] * step[:, None, :]
+    new = inverse + (1.0 + inner / safe) * outer / safe - (mixed + np.swapaxes(mixed, 1, 2)) / safe
+    return np.where(fine[:, None, None], new, 4.0 * inverse)
 
 
 def _line_search(

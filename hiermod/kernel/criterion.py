@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from hiermod.kernel.adjoint import lambda_gradients
 from hiermod.kernel.conditioning import GroupTerm, condition
-from hiermod.kernel.covariance import Template, block_order
+from hiermod.kernel.covariance import Template, block_order, triangle
 from hiermod.kernel.crossproducts import CrossProducts, cross_products
 from hiermod.kernel.elimination import Factorisation, factorise
 from hiermod.kernel.structure import Factor, merge
+
+Numbers = TypeVar("Numbers", float, np.ndarray)
 
 
 class Solved(Protocol):
@@ -103,6 +105,17 @@ class Problem:
             matrices.append(Lam)
         return matrices
 
+    def stacked_lambdas(self, x: np.ndarray) -> list[np.ndarray]:
+        """``factor_lambdas`` at S points x (S, n_theta): (S, K, K) for each grouping factor."""
+        matrices = []
+        for factor in self.factors:
+            Lam = np.zeros((len(x), factor.size, factor.size))
+            for block, where in zip(factor.blocks, factor.columns, strict=True):
+                rows, columns = triangle(where.stop - where.start)
+                Lam[:, where.start + rows, where.start + columns] = x[:, self.template.slices[block]]
+            matrices.append(Lam)
+        return matrices
+
     def factorise_x(self, x: np.ndarray) -> Factorisation | None:
         """The factor at x; None when rounding leaves no positive pivot."""
         return factorise(self.cross, self.factor_lambdas(x))
@@ -113,13 +126,17 @@ class Problem:
 
     def value(self, factor: Solved, reml: bool) -> float:
         """The criterion at a factor."""
+        return float(self.value_of(factor.logdet_random, factor.logdet_fixed, factor.pwrss, reml))
+
+    def value_of(self, logdet_random: Numbers, logdet_fixed: Numbers, pwrss: Numbers, reml: bool) -> Numbers:
+        """The criterion from what a factor, or a stack of factors (S,), says."""
         m = self.n - self.p if reml else self.n
-        total = factor.logdet_random - self.sum_log_w
+        total = logdet_random - self.sum_log_w
         if reml:
-            total += factor.logdet_fixed + self.logdet_R
+            total = total + logdet_fixed + self.logdet_R
         if self.sigma_known:
-            return total + factor.pwrss + m * float(np.log(2 * np.pi))
-        return total + m * (1.0 + float(np.log(2 * np.pi * factor.pwrss / m)))
+            return total + pwrss + m * float(np.log(2 * np.pi))
+        return total + m * (1.0 + np.log(2 * np.pi * pwrss / m))
 
     def criterion_x(self, x: np.ndarray, reml: bool) -> float:
         """inf where the factor does not exist."""

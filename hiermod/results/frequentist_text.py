@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import listing
+from hiermod.frequentist.mixed import MixedFit
+from hiermod.frequentist.optimise import Convergence
 from hiermod.results import singular_text
 from hiermod.results.residual_checks.assumption_text import assumption_sentences
 from hiermod.results.summary import (
@@ -151,13 +153,20 @@ def sentences(fit: FrequentistFit) -> list[str]:
     return found
 
 
+def cure(convergence: Convergence) -> str:
+    """What may help a search that did not converge; scales do not matter where the criterion has no minimum."""
+    if convergence.status == "unbounded":
+        return "Simplify the group effects"
+    return "Rescale predictors or simplify the group effects"
+
+
 def unconverged(fit: FrequentistFit) -> list[str]:
     """Why the search did not end at a minimum, and what to do."""
     if fit.converged:
         return []
+    convergence = fit.record.convergence  # type: ignore[union-attr]
     found = [
-        f"The optimiser did not converge ({fit.record.convergence.message}): do not report these estimates. Rescale "  # type: ignore[union-attr]
-        "predictors or simplify the group effects."
+        f"The optimiser did not converge ({convergence.message}): do not report these estimates. {cure(convergence)}."
     ]
     for factor, label, distance in _far_from_zero(fit):
         found.append(
@@ -166,6 +175,45 @@ def unconverged(fit: FrequentistFit) -> list[str]:
             f"allows depends on where {label} is 0. Centre {label}, or let them correlate with (... | {factor})."
         )
     return found
+
+
+def too_many(fit: FrequentistFit) -> list[str]:
+    """A sentence where there are as many covariance parameters as degrees of freedom to estimate them from."""
+    design, record = fit.design, fit.record
+    if not isinstance(record, MixedFit):
+        return []
+    parameters = len(record.theta) + (design.se is None)
+    left = design.nobs - int(design.estimable.sum())
+    if parameters < left:
+        return []
+    return [
+        f"{parameters} variances and correlations are estimated from {design.nobs} rows, of which the fixed effects "
+        f"leave {left} degrees of freedom: they cannot be told apart. Simplify the group effects."
+    ]
+
+
+def other_optimum(fit: FrequentistFit) -> list[str]:
+    """A sentence where another optimum is nearly as good: what the group effects look like there."""
+    record = fit.record
+    if not isinstance(record, MixedFit) or not np.isfinite(record.convergence.other_criterion):
+        return []
+    theta = np.array(record.convergence.other_theta)
+    factor = record.problem.factorise(theta)
+    if factor is None:
+        return []
+    m = fit.nobs - int(fit.design.estimable.sum()) if fit.reml else fit.nobs
+    sigma = 1.0 if fit.design.se is not None else float(np.sqrt(factor.pwrss / m))
+    told = []
+    for block, here, there in zip(fit.design.blocks, record.covariance, record.problem.lambdas(theta), strict=True):
+        sds = zip(block.columns, np.sqrt(np.diag(here)), sigma * np.linalg.norm(there, axis=1), strict=True)
+        told += [f"{column.sd_name} {other:.3g} instead of {own:.3g}" for column, own, other in sds]
+    if fit.design.se is None:
+        told.append(f"sigma {sigma:.3g} instead of {fit.sigma:.3g}")
+    more = record.convergence.other_criterion - record.criterion
+    return [
+        f"Another optimum is nearly as good: its {'REML criterion' if fit.reml else 'deviance'} is only {more:.2f} "
+        f"higher, with {', '.join(told)}. The data do not tell the two apart; a posterior (m.fit()) holds both."
+    ]
 
 
 def _far_from_zero(fit: FrequentistFit) -> list[tuple[str, str, float]]:
@@ -191,7 +239,7 @@ def check(fit: FrequentistFit, posterior: Fit | None = None) -> Summary:
     assumptions = [Section("", sentence) for sentence in assumption_sentences(fit)]
     if not fit.is_mixed:
         return Summary("Check", (Section("", "Least squares has a closed form: nothing to converge."), *assumptions))
-    found = [Section("", sentence) for sentence in unconverged(fit)]
+    found = [Section("", sentence) for sentence in [*unconverged(fit), *too_many(fit), *other_optimum(fit)]]
     found += singular_text.sections(fit, posterior)
     if not (fit.singular or not fit.converged):
         found.insert(0, Section("", FINE))

@@ -1,0 +1,197 @@
+"""The lowest minimum is found, not the nearest; where there is none, the fit says so."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hiermod as hm
+from hiermod.errors import ConvergenceWarning
+from hiermod.frequentist.lowest_minimum import spans_everything
+from hiermod.frequentist.mixed import fit_mixed, fit_problem, problem_of
+from hiermod.frequentist.optimise import minimise_scaled
+from hiermod.frequentist.other_minima import other_minima, quasi_random, spread_points
+from hiermod.frequentist.refit import refit
+from hiermod.kernel.covariance import Template
+from hiermod.kernel.start import curvature_guess, start_x
+
+pytestmark = pytest.mark.filterwarnings("ignore::hiermod.SingularFitWarning")
+
+
+def columns(text: str, **factors: str) -> pd.DataFrame:
+    """Rows of numbers "x y; x y; ...", and one letter for each row of a factor."""
+    rows = [[float(value) for value in row.split()] for row in text.split(";")]
+    frame = pd.DataFrame(rows, columns=["x", "y"] if len(rows[0]) == 2 else ["x", "z", "y"])
+    return frame.assign(**{name: list(letters) for name, letters in factors.items()})
+
+
+CROSSED = columns(
+    "-.9 -2.12; .95 2.52; -.33 .35; -1.41 .6; -.12 2.3; .66 -5.32; 1.43 3.66; -.46 -1.26; -.49 1.19; -.54 2.69;"
+    ".65 -1.83; -.49 4.28; -.45 -.37; -.48 .55; -.21 -2.73; -.38 -1.03; .08 4.03; -.26 -1.38; 1.66 1.69; -1.63 -3.29",
+    g="33010230203033332022",
+    h="10110001201000102122",
+)
+SLOPES = columns(
+    "-.85 -.37 5.16; 1.07 -2.5 0; 1.46 .52 -3.6; .32 -.94 -1.91; -.42 .4 -.95; .45 .69 -1.33; -.59 .54 5.79;"
+    "-.79 -.69 3.88; .08 1.24 3.41; -.28 -1.75 -.56; -.85 -.48 4.92; -.75 -1.72 2.87; -.95 -.29 2.53; -1.02 .64 1.06;"
+    ".52 1.25 -2.01; .29 .77 6.58; .27 .42 3.73; -.66 -2.8 .62; -1 -.85 1.55; -.31 .78 1.81; 1.43 -.12 -5.33;"
+    "-.13 -1.09 .13; 1.9 -.27 3.39",
+    g="11333103123133101211130",
+)
+TWO_SLOPES = columns(
+    "-.11 .63 1.83; -.18 -.18 -5.48; 1.29 -1.07 -.43; 1.1 -1.27 .49; 1.91 1.23 3.92; .24 -.46 8.7; -.2 -.38 -10.36;"
+    "-1.48 -.52 -3.05; .03 .74 -8; -1.39 -1.56 52.19; -.03 .96 4.27; -1.58 .73 -5.25; .47 -.14 -1.48; 1.62 1.6 3.31;"
+    "-1.04 .44 2.2; 1.54 -.57 13.75",
+    g="3253355424334534",
+    h="1000220014242233",
+)
+# Formula, data, where a search from moment estimates ends, and the lowest of 60 searches from random starts.
+CASES = {
+    "crossed": ("y ~ x + (1 | g) + (1 | h)", CROSSED, 90.9908, 88.0811),
+    "slopes": ("y ~ x + (x + z | g)", SLOPES, 99.2554, 98.3526),
+    "two slopes": ("y ~ x + (x | g) + (z | h)", TWO_SLOPES, 102.0999, 102.0214),
+}
+
+
+def dense_reml(model: hm.Model, Lambda: tuple[np.ndarray, ...]) -> float:
+    """The REML criterion at Lambda from n x n matrices (Bates et al. 2015, equation 39), sigma profiled out."""
+    design = model.spec
+    V, n = np.eye(design.nobs), design.nobs
+    for block, Lam in zip(design.blocks, Lambda, strict=True):
+        same = np.equal.outer(block.codes, block.codes)
+        V += same * (block.values @ Lam @ Lam.T @ block.values.T)
+    X = design.X
+    W = np.linalg.solve(V, X)
+    rest = design.y - X @ np.linalg.solve(X.T @ W, W.T @ design.y)
+    m = n - X.shape[1]
+    rss = rest @ np.linalg.solve(V, rest)
+    logs = np.linalg.slogdet(V)[1] + np.linalg.slogdet(X.T @ W)[1]
+    return float(logs + m * (1 + np.log(2 * np.pi * rss / m)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_second_minimum_is_found_where_it_is_the_lower_one(name):
+    formula, data, nearest, lowest = CASES[name]
+    model = hm.Model(formula, data)
+    problem = problem_of(model.spec)
+
+    def objective(x):
+        return problem.criterion_and_gradient_x(x, True)
+
+    stopped = minimise_scaled(objective, start_x(problem), lambda x: curvature_guess(problem, x))
+    assert stopped.convergence.converged
+    assert stopped.value == pytest.approx(nearest, abs=1e-4)  # the case is still one
+    fit = model.reml()
+    assert fit.converged
+    assert fit.criterion == pytest.approx(lowest, abs=1e-4)  # printed with four digits
+    assert fit.criterion == pytest.approx(dense_reml(model, fit.record.Lambda), abs=1e-8)
+
+
+def test_estimates_at_the_lower_minimum_of_two_crossed_factors():
+    fit = hm.Model(CASES["crossed"][0], CROSSED).reml()
+    # A dense search from random starts: sigma 1.48, x 1.30 +- 0.45; lme4 stops at sigma 2.48, x 0.72 +- 0.69.
+    assert fit.sigma == pytest.approx(1.48, abs=0.005)
+    assert fit.fixef().loc["x", ["estimate", "std_error"]].tolist() == pytest.approx([1.30, 0.45], abs=0.005)
+
+
+def test_check_tells_of_another_optimum_that_is_nearly_as_good():
+    fit = hm.Model(CASES["two slopes"][0], TWO_SLOPES).reml()
+    assert fit.record.convergence.other_criterion == pytest.approx(102.0999, abs=1e-4)
+    told = str(fit.check())
+    assert "Another optimum is nearly as good: its REML criterion is only 0.08 higher" in re.sub(r"\s+", " ", told)
+    assert "1|g_sigma" in told
+    assert "Another optimum" not in str(hm.Model("y ~ x + (1 | g)", TWO_SLOPES).reml().check())
+
+
+def test_units_do_not_decide_which_minimum_is_found():
+    formula, data, _, lowest = CASES["slopes"]
+    scaled = data.assign(y=data["y"] * 1e4, x=data["x"] * 1e-3 + 5.0, z=data["z"] * 100.0)
+    fit = hm.Model(formula, scaled).reml()
+    n, p = len(data), 2
+    # y in units of 1e4 adds 2 (n - p) log 1e4, x in units of 1e-3 takes 2 log 1e3 from log|X'X|
+    assert fit.criterion == pytest.approx(lowest + 2 * (n - p) * np.log(1e4) + 2 * np.log(1e-3), abs=1e-3)
+
+
+def test_a_refit_of_another_response_looks_everywhere_too():
+    formula, data, _, lowest = CASES["crossed"]
+    parent = fit_mixed(hm.Model(formula, data.assign(y=data["y"].to_numpy()[::-1].copy())).spec)
+    assert refit(parent, data["y"].to_numpy()).criterion == pytest.approx(lowest, abs=1e-4)
+
+
+def test_a_refit_that_is_given_a_start_stays_there():
+    formula, data, nearest, _ = CASES["crossed"]
+    design = hm.Model(formula, data).spec
+    problem = problem_of(design)
+    theta = problem.theta_from_x(np.array([0.25, 0.33]))
+    assert fit_problem(design, problem, True, theta).criterion == pytest.approx(nearest, abs=1e-4)
+
+
+def saturated(seed: int) -> pd.DataFrame:
+    """24 rows, 8 x 5 crossed levels and two slopes: group effects can reproduce any response."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "x": rng.normal(size=24),
+            "g": np.repeat(list("abcdefgh"), 3),
+            "h": np.tile(list("uvwst"), 5)[:24],
+            "y": rng.normal(size=24),
+        }
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_where_effects_can_reproduce_y_the_criterion_at_sigma_zero_decides(seed):
+    model = hm.Model("y ~ x + (x | g) + (x | h)", saturated(seed))
+    problem = problem_of(model.spec)
+    assert spans_everything(model.spec, problem)
+    far = [problem.criterion_x(x * (1e3 / np.abs(x).max()), True) for x in points_everywhere(problem, 2000)]
+    record = fit_problem(model.spec, problem, True)
+    if record.converged:
+        assert record.criterion < min(far) + 0.01
+    else:
+        assert record.convergence.status == "unbounded"
+        assert "residual standard deviation nears 0" in record.convergence.message
+
+
+def points_everywhere(problem, count):
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(count, problem.template.n_theta)) * 10.0 ** rng.uniform(-2, 0, size=(count, 1))
+
+
+def test_maximum_likelihood_without_a_maximum_is_told():
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame(rng.normal(size=(18, 4)), columns=["x", "z", "w", "y"])
+    frame = frame.assign(g=np.repeat(list("abcdef"), 3), h=list("uvwst" * 4)[:18])
+    model = hm.Model("y ~ x + z + w + (x | g) + (1 | h)", frame)  # Z has rank 16, [X Z] 18: all of 18 rows
+    with pytest.warns(ConvergenceWarning, match="likelihood grows without limit"):
+        fit = model.ml()
+    assert not fit.converged
+    assert "Rescale" not in str(fit.check())
+
+
+def test_as_many_parameters_as_degrees_of_freedom_are_told():
+    data = pd.DataFrame({"x": [0.1, 0.9, 0.4, 0.7, 0.3, 0.6, 0.2], "g": list("aabbccc"), "h": list("uvuvuvu")})
+    data["y"] = [1.0, 2.5, 0.3, 1.9, 2.2, 3.1, 0.4]
+    with pytest.warns(ConvergenceWarning, match="5 degrees of freedom"):
+        hm.Model("y ~ x + (x | g) + (0 + x | h)", data).reml()
+
+
+def test_well_determined_data_have_one_minimum():
+    sleepstudy = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy")).reml().record
+    assert other_minima(sleepstudy.problem, True, sleepstudy.problem.x_from_theta(sleepstudy.theta)) == []
+
+
+def test_points_are_spread_evenly_over_scales_and_reach_correlations_of_one():
+    for dimension in (1, 2, 5):
+        u = quasi_random(400, dimension)
+        for column in u.T:
+            counts = np.histogram(column, bins=10, range=(0, 1))[0]
+            assert counts.min() >= 30, counts  # 40 expected; independent draws would give 29 to 51
+    points = spread_points(Template((2, 1), (0, 1)), 400)
+    sds = np.hypot(points[:, 1], points[:, 2])
+    assert (np.histogram(np.log10(sds), bins=5, range=(np.log10(0.03), 3))[0] >= 60).all()
+    correlations = points[1::2, 1] / sds[1::2]
+    assert (points[::2, 1] == 0).all()
+    assert correlations.min() < -0.95
+    assert correlations.max() > 0.95
