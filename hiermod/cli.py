@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 # Whatever takes long to import is imported in functions: Ctrl-C in its course is answered by main().
 from hiermod.errors import (
@@ -22,6 +23,7 @@ from hiermod.errors import (
     UnknownNameError,
     nearest,
 )
+from hiermod.escaping import csv_table, terminal
 from hiermod.formula.catalogue import FAMILIES, GENERALISED
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from hiermod.model import Model
 
+EXIT_UNWRITTEN = 1
 EXIT_INTERRUPTED = 130  # what a shell reports for a command ended by Ctrl-C
 # How Python's names of options and methods, which messages use, are written here.  In this order.
 WRITTEN_HERE = (
@@ -47,30 +50,66 @@ WRITTEN_HERE = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    """Run the command line; returns the exit status: 0, 1 where output cannot be written, 2 for bad input, 130 when
+    interrupted."""
     try:
-        import logging
+        try:
+            status = _answer(arguments)
+        finally:  # what is still to be written, argparse's help too, is written here, where a full disk is answered
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as "head", has seen enough
+        _no_more(sys.stdout)
+        return 0
+    except KeyboardInterrupt:
+        _tell("hiermod: interrupted; nothing more was written")
+        return EXIT_INTERRUPTED
+    except OSError as error:  # of a disk that is full, of a file or stream that cannot be written
+        _no_more(sys.stdout)
+        where = f"{str(error.filename)!r}" if error.filename else "the output"
+        _tell(f"hiermod: {where} could not be written ({error.strerror or error})")
+        return EXIT_UNWRITTEN
+    return status
 
-        options = _parser().parse_args(arguments)
-        logging.getLogger("hiermod").setLevel(logging.WARNING)
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="replace")  # a terminal without Greek letters shows "?", and no traceback
+
+def _answer(arguments: Sequence[str] | None) -> int:
+    import logging
+
+    options = _parser().parse_args(arguments)
+    logging.getLogger("hiermod").setLevel(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without Greek letters shows "?", and no traceback
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", HiermodWarning)
             warnings.showwarning = _show_warning
             _check_numbers(options)
             options.run(options)
     except HiermodError as error:
-        print(f"hiermod: {_as_options(str(error))}", file=sys.stderr)
+        _tell(f"hiermod: {_as_options(str(error))}")
         return 2
-    except BrokenPipeError:  # the reader, such as "head", has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("hiermod: interrupted; nothing more was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
     return 0
+
+
+def _say(text: str) -> None:
+    """Print for the person; what the data's own labels would make a terminal do is shown instead."""
+    print(terminal(text), flush=True)
+
+
+def _tell(text: str) -> None:
+    """Print beside the output.  Where not even that can be written, the exit status must do."""
+    try:
+        print(terminal(text), file=sys.stderr, flush=True)
+    except OSError:
+        _no_more(sys.stderr)
+
+
+def _no_more(stream: TextIO) -> None:
+    """Send what is left in a stream that cannot be written to nowhere, so that Python does not try again at its end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):  # a stream without a file, as in tests
+        return
 
 
 def _as_options(message: str) -> str:
@@ -92,12 +131,18 @@ def _check_numbers(options: argparse.Namespace) -> None:
     resolve_seed(options.seed)
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse's, which says nothing of its own where its help cannot be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:
+            (file or sys.stderr).write(message)
+
+
 def _parser() -> argparse.ArgumentParser:
     import hiermod
 
-    parser = argparse.ArgumentParser(
-        prog="hiermod", description="One hierarchical model by REML and by Bayes, side by side."
-    )
+    parser = _Parser(prog="hiermod", description="One hierarchical model by REML and by Bayes, side by side.")
     parser.add_argument("--version", action="version", version=f"hiermod {hiermod.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -145,7 +190,7 @@ def _demo(options: argparse.Namespace) -> None:
 
     data = load_dataset("sleepstudy")
     model = Model("Reaction ~ Days + (Days | Subject)", data)
-    print(f"{data.attrs['description']}\n{textwrap.fill('Source: ' + data.attrs['source'], 80)}\n")
+    _say(f"{data.attrs['description']}\n{textwrap.fill('Source: ' + data.attrs['source'], 80)}\n")
     _run(model, ["REML", "Bayes"], options, options.out, "hiermod demo: sleepstudy")
 
 
@@ -171,11 +216,11 @@ def _methods(model: Model, asked: str) -> list[str]:
     if asked != "both":
         return [{"reml": "REML", "ml": "ML", "bayes": "Bayes"}[asked]]
     if model.spec.special is None and model.family in GENERALISED:
-        print(f"REML is for Gaussian models; for family {model.family!r} ML (Laplace) stands in its place.\n")
+        _say(f"REML is for Gaussian models; for family {model.family!r} ML (Laplace) stands in its place.\n")
         return ["ML", "Bayes"]
     if model.spec.special is None and model.family == "gaussian" and model.link == "identity":
         return ["REML", "Bayes"]
-    print("REML is for Gaussian models with identity link: this one is fitted by Bayes alone.\n")
+    _say("REML is for Gaussian models with identity link: this one is fitted by Bayes alone.\n")
     return ["Bayes"]
 
 
@@ -225,7 +270,7 @@ def _other_table(path: Path, separator: str, encoding: str | None) -> pd.DataFra
     table[by_comma] = commas[by_comma]
     shown = "tabs" if separator == "\t" else f"{separator!r}"
     decimal = f" and decimal commas ({', '.join(map(repr, by_comma))})" if by_comma else ""
-    print(f"hiermod: note: {str(path)!r} is read with {shown} between its columns{decimal}", file=sys.stderr)
+    _tell(f"hiermod: note: {str(path)!r} is read with {shown} between its columns{decimal}")
     return table
 
 
@@ -244,24 +289,24 @@ def _run(model: Model, methods: Sequence[str], options: argparse.Namespace, out:
     fits: dict[str, Any] = {}
     for method in methods:
         if method == "Bayes":
-            print("Computing the posterior ...", flush=True)
+            _say("Computing the posterior ...")
             fits[method] = model.fit(draws=options.draws, random_seed=options.seed)
-            print()
+            _say("")
         elif method == "ML" and "Bayes" in methods:
             try:
                 fits[method] = model.ml()
             except HiermodError as error:  # such as separation, where the posterior still is one
-                print(f"hiermod: note: no fit by ML: {_as_options(str(error))}", file=sys.stderr)
+                _tell(f"hiermod: note: no fit by ML: {_as_options(str(error))}")
                 continue
         else:
             fits[method] = model.reml() if method == "REML" else model.ml()
-        print(f"{fits[method].summary()}\n")
+        _say(f"{fits[method].summary()}\n")
     comparison = None
     if len(fits) == 2:
         from hiermod.comparison.estimates import compare_estimates, printable
 
         comparison = compare_estimates({name: fits[name] for name in reversed(methods)})
-        print(f"Side by side (difference in standard errors of {methods[0]}):\n\n{printable(comparison).to_string()}\n")
+        _say(f"Side by side (difference in standard errors of {methods[0]}):\n\n{printable(comparison).to_string()}\n")
     if out is not None:
         _write(model, fits, comparison, out, title)
 
@@ -285,6 +330,8 @@ def _make_folder(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise FileError(f"--out {str(out)!r} is not a folder that can be written to ({error.strerror})") from error
 
 
@@ -298,7 +345,7 @@ def _write(model: Model, fits: dict[str, Any], comparison: pd.DataFrame | None, 
 
     def write_csv(table: pd.DataFrame, name: str, **options: Any) -> None:
         with whole(out / name) as unfinished:
-            table.to_csv(unfinished, **options)
+            csv_table(table).to_csv(unfinished, **options)
         written.append(name)
 
     if comparison is not None:
@@ -326,13 +373,13 @@ def _write(model: Model, fits: dict[str, Any], comparison: pd.DataFrame | None, 
             table = fit.coef().set_index(["group", "level", "term"])
             parts.append(Part(f"Coefficients by group: {name}", table=table, long=True))
     write_report(out / "report.html", title, parts)
-    print(wrapped(f"Written to {out}{os.sep}: {', '.join([*written, 'report.html'])}"))
+    _say(wrapped(f"Written to {out}{os.sep}: {', '.join([*written, 'report.html'])}"))
 
 
 def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
     told = (ConvergenceWarning, SingularFitWarning)  # the summary says these in full
     if issubclass(category, HiermodWarning) and not issubclass(category, told):
-        print(f"hiermod: note: {_as_options(str(message))}", file=sys.stderr)
+        _tell(f"hiermod: note: {_as_options(str(message))}")
 
 
 if __name__ == "__main__":

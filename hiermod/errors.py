@@ -11,9 +11,14 @@ import unicodedata
 import warnings
 from collections.abc import Iterable
 
+from hiermod.escaping import terminal
+
 
 class HiermodError(Exception):
     """Root of every error that hiermod raises on purpose."""
+
+    def __str__(self) -> str:  # a KeyError would show the repr of its message, quotes and all
+        return terminal(str(self.args[0])) if len(self.args) == 1 else super().__str__()
 
 
 class FormulaError(HiermodError, ValueError):
@@ -38,9 +43,6 @@ class ArgumentTypeError(HiermodError, TypeError):
 
 class UnknownNameError(HiermodError, KeyError):
     """A name (column, group, data set, parameter) that does not exist here."""
-
-    def __str__(self) -> str:  # KeyError shows the repr of its message, quotes and all
-        return str(self.args[0]) if self.args else ""
 
 
 class UnsupportedError(HiermodError, ValueError):
@@ -76,7 +78,7 @@ def warn(message: str, category: type[HiermodWarning]) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "hiermod":
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(terminal(message), category, stacklevel=level)
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:

@@ -6,12 +6,13 @@ selection, a join, ``round``) is a plain DataFrame; the notes stay in its ``attr
 
 from __future__ import annotations
 
-import html
 import textwrap
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+
+from hiermod.escaping import NO_MATH, html_text, terminal
 
 WIDTH = 80  # of a line where pandas has no ``display.width``
 SENTENCES = ("words", "why", "note", "columns", "description", "licence", "source")  # columns that may move down
@@ -56,12 +57,15 @@ class NotedFrame(pd.DataFrame):
             blocks.append("\n".join(_wrapped(line, width, "  ") for line in lines))
         if self._notes:
             blocks.append("\n".join(_wrapped(note, width) for note in self._notes))
-        return "\n\n".join("\n".join(line.rstrip() for line in block.split("\n")) for block in blocks)
+        return terminal("\n\n".join("\n".join(line.rstrip() for line in block.split("\n")) for block in blocks))
 
     def _repr_html_(self) -> str | None:
-        with pd.option_context("display.max_colwidth", None, "display.max_columns", None):
+        with pd.option_context(
+            "display.max_colwidth", None, "display.max_columns", None, "display.html.use_mathjax", False
+        ):
             table = super()._repr_html_()
-        return None if table is None else table + "".join(f"<p>{html.escape(note)}</p>" for note in self._notes)
+        notes = "".join(f"<p class='{NO_MATH}'>{html_text(note)}</p>" for note in self._notes)
+        return None if table is None else table + notes
 
     @property
     def _notes(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError, nearest
+from hiermod.escaping import html_table, terminal
 from hiermod.formula.design import Block, Design
 from hiermod.formula.rank import TOLERANCE, estimable_columns
 from hiermod.results.bayesian import BayesianFit
@@ -121,10 +122,10 @@ class Pooling:
 
     def __repr__(self) -> str:
         table = self.wide().to_string(float_format="{:.4g}".format)
-        return f"Pooling of {', '.join(self.terms)} by {self.group}\n\n{table}"
+        return terminal(f"Pooling of {', '.join(self.terms)} by {self.group}\n\n{table}")
 
     def _repr_html_(self) -> str:
-        return self.wide().to_html(float_format="{:.4g}".format, border=0)
+        return html_table(self.wide(), float_format="{:.4g}".format)
 
 
 def pool(model: Model, bayes: BayesianFit | bool = True, group: str | None = None, **fit: Any) -> Pooling:

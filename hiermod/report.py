@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+from hiermod.escaping import html_table, html_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +25,13 @@ th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee;
 tbody th { text-align: left; vertical-align: top; font-weight: normal; } thead th { border-bottom-color: #888; }
 pre { background: #f7f7f7; padding: 1rem; overflow-x: auto; font-size: .85rem; } img { max-width: 100%; height: auto; }
 summary { cursor: pointer; font-size: 1.2rem; font-weight: bold; margin-top: 2.2rem; }
+footer { margin-top: 3rem; padding-top: .5rem; border-top: 1px solid #ddd; color: #555; font-size: .85rem; }
 """
+FOOTER = (
+    "This report is made of the rows of your data: it names variables and groups, has estimates for every group, and "
+    "shows rows as points. Share it, and the tables and figures beside it, as you may share the data; a fit kept by "
+    "fit.save() holds the rows themselves."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +51,9 @@ def write_report(path: Path, title: str, parts: Sequence[Part]) -> None:
     body = "\n".join(_part(part) for part in parts)
     page = (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f"<meta name='viewport' content='width=device-width, initial-scale=1'><title>{html.escape(title)}</title>"
-        f"<style>{CSS}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
+        f"<meta name='viewport' content='width=device-width, initial-scale=1'><title>{html_text(title)}</title>"
+        f"<style>{CSS}</style></head>\n<body><h1>{html_text(title)}</h1>\n{body}\n<footer>{html_text(FOOTER)}</footer>\n"
+        "</body></html>\n"
     )
     with whole(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
@@ -58,6 +66,9 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield unfinished
         unfinished.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # of a disk that is full Python names no file
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -65,17 +76,17 @@ def whole(path: Path) -> Iterator[Path]:
 def _part(part: Part) -> str:
     pieces = []
     if part.text:
-        pieces.append(f"<p>{html.escape(part.text)}</p>")
+        pieces.append(f"<p>{html_text(part.text)}</p>")
     if part.table is not None:
-        pieces.append(part.table.to_html(border=0, na_rep="", float_format=number))
+        pieces.append(html_table(part.table, float_format=number))
     if part.verbatim:
-        pieces.append(f"<pre>{html.escape(part.verbatim)}</pre>")
+        pieces.append(f"<pre>{html_text(part.verbatim)}</pre>")
     if part.figure is not None:
-        pieces.append(f"<img alt='{html.escape(part.title)}' src='data:image/png;base64,{_png(part.figure)}'>")
+        pieces.append(f"<img alt='{html_text(part.title)}' src='data:image/png;base64,{_png(part.figure)}'>")
     body = "\n".join(pieces)
     if part.long:
-        return f"<details><summary>{html.escape(part.title)}</summary>\n{body}\n</details>"
-    return f"<h2>{html.escape(part.title)}</h2>\n{body}"
+        return f"<details><summary>{html_text(part.title)}</summary>\n{body}\n</details>"
+    return f"<h2>{html_text(part.title)}</h2>\n{body}"
 
 
 def number(value: Any) -> str:

@@ -17,7 +17,7 @@ ROOT = Path(hiermod.__file__).parent
 # From the bottom up; a file may import what stands on a line above its own, and its own layer. A name is a folder or a
 # file of hiermod/. Files of no line (a new one) fail test_every_file_has_a_layer.
 LAYERS = [
-    {"errors", "_versions", "progress"},
+    {"escaping", "errors", "_versions", "progress"},
     {"arguments", "jobs", "noted"},
     {"formula", "kernel", "datasets", "designs"},
     {"frequentist", "bayes"},

@@ -11,7 +11,8 @@ import pytest
 from hand_made import hand_made
 
 import hiermod as hm
-from hiermod.results.writing.methods_report import Report, _escaped, _span
+from hiermod.escaping import markdown, markdown_code
+from hiermod.results.writing.methods_report import Report
 from hiermod.results.writing.report_sample import counted, joined
 
 
@@ -218,5 +219,5 @@ def test_words() -> None:
         "1 row", "1,200 rows", "2 categories",
     )  # fmt: skip
     assert [joined(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
-    assert _span("`a b` ~ x") == "`` `a b` ~ x ``"
-    assert _escaped("p < 0.001") == "p < 0.001"
+    assert markdown_code("`a b` ~ x") == "`` `a b` ~ x ``"
+    assert markdown("p < 0.001") == "p < 0.001"

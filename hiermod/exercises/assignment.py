@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, listing
+from hiermod.escaping import html_table, markdown, terminal
 from hiermod.exercises.exercise import Exercise, Feedback, Key, Text
 
 DRAWS = 100  # data sets tried for one whose wrong answers can all be told apart
@@ -71,10 +72,10 @@ class Grade:
     score: float
 
     def __repr__(self) -> str:
-        return f"{self.table.to_string()}\n\nScore: {self.score:.0%}"
+        return terminal(f"{self.table.to_string()}\n\nScore: {self.score:.0%}")
 
     def _repr_html_(self) -> str:
-        return f"{self.table.drop(columns='correct').to_html()}<p><b>Score: {self.score:.0%}</b></p>"
+        return f"{html_table(self.table.drop(columns='correct'))}<p><b>Score: {self.score:.0%}</b></p>"
 
 
 class Assignment:
@@ -153,10 +154,14 @@ class Assignment:
         return Grade(table, float(table["points"].sum() / table["of"].sum()))
 
     def __repr__(self) -> str:
-        return f"Assignment {self.name!r} for {self.student}, {len(self)} questions\n\n" + "\n\n".join(map(repr, self))
+        return terminal(self._told(str))
 
     def _repr_markdown_(self) -> str:
-        return repr(self)
+        return self._told(markdown)
+
+    def _told(self, name: Callable[[str], str]) -> str:
+        head = f"Assignment {name(repr(self.name))} for {name(self.student)}, {len(self)} questions"
+        return "\n\n".join([head, *map(repr, self)])
 
 
 def verify(exercises: Sequence[Exercise], students: int = 5, name: str = "exercises") -> pd.DataFrame:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, ArgumentTypeError, nearest
+from hiermod.escaping import markdown_code
 
 Answer = float | str
 Answerer = Callable[[pd.DataFrame], Any]
@@ -33,6 +34,7 @@ class Feedback:
 
     correct: bool
     message: str
+    said: str = ""  # the answer as the message quotes it: a student's text, not the instructor's
 
     def __bool__(self) -> bool:
         return self.correct
@@ -43,7 +45,8 @@ class Feedback:
     __repr__ = __str__
 
     def _repr_markdown_(self) -> str:
-        return f"**{'Right' if self.correct else 'Not right'}.** {self.message}".rstrip()
+        message = self.message.replace(self.said, markdown_code(self.said)) if self.said else self.message
+        return f"**{'Right' if self.correct else 'Not right'}.** {message}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,8 @@ class Key:
         said = folded.get(str(given).strip().casefold())
         if said is None:
             options = ", ".join(repr(choice) for choice in self.choices)
-            return Feedback(False, f"{given!r} is none of {options}.{nearest(str(given), self.choices)}")
+            said = f"{str(given)[:40]!r}"
+            return Feedback(False, f"{said} is none of {options}.{nearest(str(given), self.choices)}", said)
         if said == self.right:
             return Feedback(True, because)
         for text, value in self.wrong.items():
@@ -173,7 +177,8 @@ class Key:
     def _number(self, given: Any, because: str) -> Feedback:
         number, right, tolerance = as_number(given), float(self.right), self.tolerance
         if np.isnan(number):
-            return Feedback(False, f"A single number is expected, got {type(given).__name__} {str(given)[:40]!r}.")
+            said = f"{str(given)[:40]!r}"
+            return Feedback(False, f"A single number is expected, got {type(given).__name__} {said}.", said)
         if abs(number - right) <= tolerance:
             return Feedback(True, because)
         known = {text: float(value) for text, value in self.wrong.items()}

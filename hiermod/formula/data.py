@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentTypeError, DataError, HiermodError, UnknownNameError, listing, nearest
+from hiermod.escaping import label_text
 from hiermod.formula.parse import ParsedFormula
 from hiermod.formula.scan import marked
 
@@ -226,7 +227,7 @@ def level_labels(values: pd.Series) -> np.ndarray:
 def _label(value: Any) -> str:
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
-    return str(value)
+    return label_text(str(value))
 
 
 def _from_text(name: str, values: pd.Series) -> pd.Series:
@@ -234,9 +235,10 @@ def _from_text(name: str, values: pd.Series) -> pd.Series:
     order = np.argsort(np.array([str(unique) for unique in uniques], dtype=object), kind="stable")
     rank = np.empty(len(order), dtype=int)
     rank[order] = np.arange(len(order))
-    return pd.Series(
-        pd.Categorical.from_codes(rank[codes], [str(uniques[i]) for i in order], ordered=True), index=values.index
-    )
+    labels = [label_text(str(uniques[i])) for i in order]
+    if len(set(labels)) < len(labels):
+        raise DataError(f"column {name!r}: two of its levels read the same as text")
+    return pd.Series(pd.Categorical.from_codes(rank[codes], labels, ordered=True), index=values.index)
 
 
 def _numeric_levels(values: pd.Series) -> pd.Series:

@@ -49,7 +49,7 @@ def agreement(fit: BayesianFit, reml: FrequentistFit, level: float = LEVEL, ax: 
     method, half = table.attrs["method"], float(quantile(level))
     with styled():
         own = ax is None
-        ax = ax if ax is not None else new_axes(7.5, 2.0 + 0.42 * len(table))
+        ax = new_axes(7.5, 2.0 + 0.42 * len(table), ax)
         ax.axvspan(-half, half, color="#e9e9e9", lw=0, zorder=0, label=f"{method}'s {100 * level:g} % interval")
         ax.axvspan(-NEAR, NEAR, color="#d5d5d5", lw=0, zorder=0)
         ax.axvline(0.0, color="#555555", lw=1.0, zorder=1)

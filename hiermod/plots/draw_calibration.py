@@ -36,7 +36,7 @@ def loo_pit_ecdf(pit: Any, level: float = 0.95, ax: Axes | None = None) -> Axes:
     table = found.ecdf(level)
     x = table["value"].to_numpy()
     with styled():
-        ax = new_axes(6.4, 4.4) if ax is None else ax
+        ax = new_axes(6.4, 4.4, ax)
         ax.fill_between(
             x,
             table["lower"],
@@ -94,7 +94,7 @@ def rootogram(
         np.sqrt(table[name].to_numpy()) for name in ("observed", "predicted", "lower", "upper")
     )
     with styled():
-        ax = new_axes(7.0, 4.4) if ax is None else ax
+        ax = new_axes(7.0, 4.4, ax)
         bar = {"width": 0.9 * step, "color": COLOURS["none"], "alpha": 0.65, "label": "observed"}
         if style == "suspended":
             ax.bar(value, expected - observed, **bar)
@@ -133,7 +133,7 @@ def calibration(fit: Any, predictions: str = "loo", level: float = 0.95, ax: Axe
     show how many predictions there are.  Raises UnsupportedError for other responses."""
     found = fit if isinstance(fit, Calibration) else _method(fit, "calibration")(predictions, level)
     with styled():
-        ax = new_axes(5.6, 5.4) if ax is None else ax
+        ax = new_axes(5.6, 5.4, ax)
         ax.fill_between(
             found.predicted,
             found.lower,

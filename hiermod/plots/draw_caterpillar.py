@@ -52,7 +52,7 @@ def caterpillar(
     tables = {name: _effects(one, group, kind, level) for name, one in fits.items()}
     with styled():
         order = _order(tables, terms[0])
-        ax = new_axes(6.4, float(np.clip(1.6 + 0.2 * len(order), 3.2, 8.5))) if ax is None else ax
+        ax = new_axes(6.4, float(np.clip(1.6 + 0.2 * len(order), 3.2, 8.5)), ax)
         _one(ax, tables, fits, terms[0], kind, order)
         count = counted(len(_drawn(order)), len(order), group)
         ax.set_title(", ".join(filter(None, [terms[0], count])), loc="left")

@@ -111,7 +111,7 @@ def energy(fit: Any, ax: Axes | None = None) -> Axes:
     wide = max(np.abs(level).max(), np.abs(change).max())
     grid = np.linspace(-wide, wide, 300)
     with styled():
-        ax = new_axes(6.4, 4.4) if ax is None else ax
+        ax = new_axes(6.4, 4.4, ax)
         for values, colour, name in (
             (level, COLOURS["Bayes"], "energy about its mean"),
             (change, COLOURS["REML"], "change from draw to draw"),

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, ArgumentTypeError
+from hiermod.escaping import label_text
 from hiermod.plots.style import COLOURS, new_axes, styled
 from hiermod.scores.comparable import paired_units
 from hiermod.scores.record import MAX_K, NAMES, Score
@@ -30,7 +31,7 @@ def compare_scores(table: Any, ax: Axes | None = None) -> Axes:
     if not isinstance(table, pd.DataFrame) or not NEEDED.issubset(table.columns):
         raise ArgumentTypeError("compare_scores draws what hm.compare returned")
     with styled():
-        ax = new_axes(7.2, 1.3 + 0.7 * len(table)) if ax is None else ax
+        ax = new_axes(7.2, 1.3 + 0.7 * len(table), ax)
         y = np.arange(len(table), dtype=float)
         elpd, best = table["elpd"].to_numpy(), float(table["elpd"].iloc[0])
         ax.errorbar(
@@ -91,17 +92,17 @@ def score_differences(models: Mapping[str, Any], by: Sequence[Any] | None = None
     faces = np.where(bad, "white", colours)
     with styled():
         if listed:
-            ax = new_axes(6.4, 1.6 + 0.26 * len(units)) if ax is None else ax
+            ax = new_axes(6.4, 1.6 + 0.26 * len(units), ax)
             ax.hlines(place, 0, value, color=colours, lw=2)
             ax.scatter(value, place, s=36, c=faces, edgecolors=colours, zorder=3)
             ax.axvline(0, color=COLOURS["complete"], lw=1)
-            ax.set_yticks(place, [str(label) for label in units.index], fontsize="small")
+            ax.set_yticks(place, [label_text(str(label)) for label in units.index], fontsize="small")
             ax.set_ylim(-0.7, len(units) - 0.3)
             ax.set_ylabel(str(units.index.name))
             ax.set_xlabel("difference of elpd")
             ax.grid(axis="y", visible=False)
         else:
-            ax = new_axes(7.2, 4.0) if ax is None else ax
+            ax = new_axes(7.2, 4.0, ax)
             ax.vlines(place, 0, value, color=colours, lw=0.8, alpha=0.5)
             ax.scatter(place, value, s=16, c=faces, edgecolors=colours, zorder=3)
             ax.axhline(0, color=COLOURS["complete"], lw=1)

@@ -50,7 +50,7 @@ def effect_correlation(
     colour = COLOURS["Bayes" if hasattr(fit, "idata") else "REML"]
     points = pair.effects
     with styled():
-        ax = new_axes(6.4, 5.4) if ax is None else ax
+        ax = new_axes(6.4, 5.4, ax)
         for share in HELD:
             outline = pair.ellipse(share)
             ax.fill(*outline, color=COLOURS["none"], alpha=0.13, lw=0, zorder=0.5)

@@ -66,7 +66,7 @@ def effects(
     tables = {name: _table(one.means(names, at=values, **settings), x, by) for name, one in fits.items()}
     lines = list(dict.fromkeys(next(iter(tables.values()))["line"]))
     with styled():
-        ax = new_axes(7.2, 4.8) if ax is None else ax
+        ax = new_axes(7.2, 4.8, ax)
         places = {label: i for i, label in enumerate(_texts(values[x]))} if factor else None
         shifts = {line: WIDTH * ((j + 0.5) / len(lines) - 0.5) if places else 0.0 for j, line in enumerate(lines)}
         if data:

@@ -36,7 +36,7 @@ def forest(fits: Any, parameters: Sequence[str] | None = None, level: float = LE
     names = list(dict.fromkeys(table["parameter"]))
     look = looks(named)
     with styled():
-        ax = new_axes(7.2, 1.5 + (0.3 + 0.16 * len(named)) * len(names)) if ax is None else ax
+        ax = new_axes(7.2, 1.5 + (0.3 + 0.16 * len(named)) * len(names), ax)
         for i, name in enumerate(named):
             part = table[table["fit"] == name]
             at = np.array([names.index(parameter) for parameter in part["parameter"]], dtype=float)

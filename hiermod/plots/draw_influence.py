@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentTypeError, UnknownNameError, nearest
+from hiermod.escaping import label_text
 from hiermod.plots.style import COLOURS, new_axes, styled
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def influence(table: Any, term: str | None = None, group: str | None = None, ax:
     shown = values.iloc[np.argsort(-values.abs().to_numpy(), kind="stable")[:SHOWN]][::-1]
     unit = table.attrs.get("group") or "row"
     with styled():
-        ax = new_axes(6.0, max(3.0, 0.24 * len(shown) + 1.4)) if ax is None else ax
+        ax = new_axes(6.0, max(3.0, 0.24 * len(shown) + 1.4), ax)
         at = np.arange(len(shown))
         ax.hlines(at, 0.0, shown.to_numpy(), color=COLOURS["none"], lw=1.2)
         ax.plot(shown.to_numpy(), at, ls="", marker="o", ms=6, color=COLOURS["Bayes"])
@@ -44,7 +45,7 @@ def influence(table: Any, term: str | None = None, group: str | None = None, ax:
         for bound in (1.0,) if term is None else (-1.0, 1.0):
             if np.abs(shown).max() > 0.5:
                 ax.axvline(bound, color=COLOURS["REML"], lw=1.0, ls="--")
-        ax.set_yticks(at, [str(label) for label in shown.index])
+        ax.set_yticks(at, [label_text(str(label)) for label in shown.index])
         ax.tick_params(axis="y", labelsize="x-small")
         ax.set_ylabel(f"{unit} left out")
         how = "refitted" if table.attrs.get("refit") else "variance parameters held"

@@ -57,7 +57,7 @@ def spaghetti(
     x, group = str(lines.attrs["x"]), str(lines.attrs["group"])
     population = population_line(fit, x, interval)
     with styled():
-        ax = new_axes(7.2, 4.8) if ax is None else ax
+        ax = new_axes(7.2, 4.8, ax)
         if data:
             rows = group_rows(fit.design, x, group)
             ax.scatter(rows[x], rows["response"], s=14, color=COLOURS["none"], alpha=0.4, lw=0, zorder=1, label="data")
@@ -105,7 +105,7 @@ def simpson(
     rows = group_rows(fit.design, x, group)
     slopes = average_slopes(pd.concat([lines, complete.assign(level=None)]).fillna({"level": ""}), x)
     with styled():
-        ax = new_axes(7.2, 4.8) if ax is None else ax
+        ax = new_axes(7.2, 4.8, ax)
         shades = [colours.get(str(level), COLOURS["none"]) for level in rows["level"]]
         ax.scatter(rows[x], rows["response"], s=16, c=shades, alpha=0.65 if colours else 0.4, lw=0, zorder=1)
         _strands(ax, lines, x, colours, f"lines of {group} by the model: slope {_number(slopes.drop('').mean())}")

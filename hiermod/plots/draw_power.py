@@ -24,7 +24,7 @@ def power_curve(found: Any, power: float = 0.8, ax: Axes | None = None) -> Axes:
     table = found.table
     sizes, share = table.index.to_numpy(dtype=float), table["power"].to_numpy()
     with styled():
-        ax = new_axes(7.2, 4.4) if ax is None else ax
+        ax = new_axes(7.2, 4.4, ax)
         if len(table) > 1:
             curve = found.curve()
             ax.plot(curve["size"], curve["power"], color=COLOURS["Bayes"], lw=2, label="fitted curve", zorder=2)

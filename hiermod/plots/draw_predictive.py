@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.escaping import label_text
 from hiermod.plots.style import COLOURS, new_axes, styled
 from hiermod.results.predictive.predictive_checks import Statistics, statistic_draws
 from hiermod.results.predictive.predictive_checks import predictive_intervals as interval_table
@@ -50,7 +51,7 @@ def predictive_density(
     drawn = replicates(fit, None if kind == "bars" else 1000, random_seed, target)
     kind = _kind(kind, drawn)
     with styled():
-        ax = new_axes(6.4, 4.4) if ax is None else ax
+        ax = new_axes(6.4, 4.4, ax)
         _shape(ax, drawn, kind, curves)
         ax.set_xlabel(drawn.response)
         ax.set_ylabel({"density": "density", "ecdf": "share of rows", "bars": "rows"}[kind])
@@ -160,7 +161,7 @@ def predictive_intervals(
     else:
         xlabel += ", by prediction"
     with styled():
-        ax = new_axes(7.6, 4.4) if ax is None else ax
+        ax = new_axes(7.6, 4.4, ax)
         wide = {"color": MODEL, "alpha": 0.35 if len(table) <= 400 else 0.15}
         width = 3.0 if len(table) <= 60 else 1.2
         ax.vlines(place, table["lower"], table["upper"], lw=width / 2, label=f"{100 * level:g} %", **wide)
@@ -172,7 +173,11 @@ def predictive_intervals(
             ax.plot(place[~inside], y[~inside], ls="", marker="o", ms=4.5, color=COLOURS["REML"], label="data outside")
             for i in np.flatnonzero(~inside)[:12]:
                 ax.annotate(
-                    str(table.index[i]), (place[i], y[i]), xytext=(4, 2), textcoords="offset points", fontsize="x-small"
+                    label_text(str(table.index[i])),
+                    (place[i], y[i]),
+                    xytext=(4, 2),
+                    textcoords="offset points",
+                    fontsize="x-small",
                 )
         if x is None and group is not None and len(table) <= 30:
             ax.set_xticks(place[order], [str(one) for one in table.index[order]], rotation=60, fontsize="x-small")

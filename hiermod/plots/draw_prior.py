@@ -181,7 +181,7 @@ def prior_predictive(
     lines = prior.lines(x=x, group=group, draws=n, random_seed=random_seed)
     data, column, factor = lines.attrs["data"], lines.attrs["x"], lines.attrs["group"]
     with styled():
-        ax = ax if ax is not None else new_axes(7.0, 4.6)
+        ax = new_axes(7.0, 4.6, ax)
         for i, (_, one) in enumerate(lines.groupby("draw", sort=False)):
             what = f"one {factor}" if factor and column else "one data set"
             label = f"simulated from the prior, {what} each" if i == 0 else None

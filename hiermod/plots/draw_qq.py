@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.escaping import label_text
 from hiermod.plots.style import COLOURS, new_axes, styled
 from hiermod.results.residual_checks.assumption_tables import qq_points
 
@@ -35,7 +36,7 @@ def qq(
     """
     points = qq_points(fit, group, term, level)
     with styled():
-        ax = new_axes(6.0, 5.4) if ax is None else ax
+        ax = new_axes(6.0, 5.4, ax)
         theoretical = points["theoretical"].to_numpy()
         edge = {"color": COLOURS["none"], "lw": 0.0}
         ax.fill_between(
@@ -70,7 +71,7 @@ def _outside(points: pd.DataFrame, ax: Axes) -> None:
     for _, point in points.iloc[order].iterrows():
         right = point["theoretical"] < 0
         ax.annotate(
-            str(point["label"]),
+            label_text(str(point["label"])),
             (point["theoretical"], point["sample"]),
             xytext=(6 if right else -6, -3),
             textcoords="offset points",

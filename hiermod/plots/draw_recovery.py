@@ -86,7 +86,7 @@ def _by_method(value: Any, lower: Any, upper: Any, ax: Axes | None) -> Axes:
     """A line for each parameter, from the top; a mark for each method."""
     parameters = list(dict.fromkeys(value.index.get_level_values("parameter")))
     methods = list(dict.fromkeys(value.index.get_level_values("method")))
-    ax = new_axes(7.2, 1.5 + 0.55 * len(parameters)) if ax is None else ax
+    ax = new_axes(7.2, 1.5 + 0.55 * len(parameters), ax)
     for k, method in enumerate(methods):
         own = value.xs(method, level="method")
         at = [parameters.index(name) + GAP * (k - (len(methods) - 1) / 2) for name in own.index]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.escaping import label_text
 from hiermod.plots.style import COLOURS, new_axes, styled
 from hiermod.results.residual_checks.assumption_tables import residual_points, residual_smooth, residuals_within_groups
 from hiermod.results.residual_checks.quantile_residuals import SimulatedResiduals, uniform_quantiles
@@ -44,7 +45,7 @@ def _cloud(fit: Any, points: pd.DataFrame, ylabel: str, title: str, label: int, 
     """Column ``shown`` against fitted."""
     curve = residual_smooth(points, "shown")
     with styled():
-        ax = new_axes(6.0, 5.4) if ax is None else ax
+        ax = new_axes(6.0, 5.4, ax)
         x, y = points["fitted"].to_numpy(), points["shown"].to_numpy()
         if zero:
             ax.axhline(0.0, color=COLOURS["complete"], lw=1.0)
@@ -68,7 +69,11 @@ def _cloud(fit: Any, points: pd.DataFrame, ylabel: str, title: str, label: int, 
         size = np.nan_to_num(np.abs(y), nan=-1.0)
         for i in np.argsort(-size, kind="stable")[: max(0, label)]:
             ax.annotate(
-                str(points.index[i]), (x[i], y[i]), xytext=(5, 0), textcoords="offset points", fontsize="x-small"
+                label_text(str(points.index[i])),
+                (x[i], y[i]),
+                xytext=(5, 0),
+                textcoords="offset points",
+                fontsize="x-small",
             )
         ax.set_xlabel(f"fitted {fit.design.response}")
         ax.set_ylabel(ylabel)
@@ -91,7 +96,7 @@ def residuals_by_group(fit: Any, group: str | None = None, ax: Axes | None = Non
         for _, row in shown.iterrows()
     ]
     with styled():
-        ax = new_axes(6.0, max(3.0, 0.24 * len(shown) + 1.4)) if ax is None else ax
+        ax = new_axes(6.0, max(3.0, 0.24 * len(shown) + 1.4), ax)
         _flat_boxes(ax, boxes)
         ax.axvline(0.0, color=COLOURS["complete"], lw=1.0)
         few = len(shown) <= 40
@@ -122,7 +127,7 @@ def simulated_residuals(residuals: Any, ax: Axes | None = None) -> Axes:
         residuals = residuals.simulated_residuals(random_seed=0)
     points, tests = uniform_quantiles(residuals), residuals.tests()
     with styled():
-        ax = new_axes(6.0, 5.4) if ax is None else ax
+        ax = new_axes(6.0, 5.4, ax)
         x = points["theoretical"].to_numpy()
         band = {"color": COLOURS["none"], "alpha": 0.25, "lw": 0.0}
         ax.fill_between(x, points["lower"], points["upper"], label="95 %, all points, independent rows", **band)

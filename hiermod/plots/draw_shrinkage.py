@@ -76,7 +76,7 @@ def _population(pooling: Pooling, partial: str, term: str) -> float:
 
 
 def _two_terms(pooling: Pooling, x: str, y: str, partial: str, label: int, ax: Axes | None) -> Axes:
-    ax = ax if ax is not None else new_axes(8.0, 6.0)
+    ax = new_axes(8.0, 6.0, ax)
     shown = _shown(pooling, partial, x, y)
     own = pd.DataFrame({"x": _estimates(pooling, "none", x, shown), "y": _estimates(pooling, "none", y, shown)})
     pooled = pd.DataFrame({"x": _estimates(pooling, partial, x, shown), "y": _estimates(pooling, partial, y, shown)})
@@ -143,7 +143,7 @@ def _one_term(pooling: Pooling, term: str, partial: str, label: int, ax: Axes | 
     shown = _shown(pooling, partial, term)
     own, pooled = _estimates(pooling, "none", term, shown), _estimates(pooling, partial, term, shown)
     order = own.fillna(pooled).sort_values().index
-    ax = ax if ax is not None else new_axes(8.0, float(np.clip(1.8 + 0.22 * len(order), 4.0, 8.0)))
+    ax = new_axes(8.0, float(np.clip(1.8 + 0.22 * len(order), 4.0, 8.0)), ax)
     rows = pd.Series(np.arange(len(order)), index=order)
     known = own.notna()
     for level in order[known[order]]:

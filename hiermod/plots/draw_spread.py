@@ -13,7 +13,7 @@ from scipy.optimize import isotonic_regression
 
 from hiermod.arguments import check_count
 from hiermod.errors import UnknownNameError, nearest
-from hiermod.plots.style import COLOURS, counted, new_axes, sampled, styled
+from hiermod.plots.style import COLOURS, counted, new_axes, plain_log, sampled, styled
 from hiermod.results.groups.group_lines import group_rows, line_block
 from hiermod.results.groups.spread_path import NO_POOLING, SpreadPath, spread_path
 
@@ -54,7 +54,7 @@ def pooling_path(fit: Any, term: str | None = None, group: str | None = None, ax
     total = table["level"].nunique()
     table = table[table["level"].isin(shown)]
     with styled():
-        ax = new_axes(7.6, 5.0) if ax is None else ax
+        ax = new_axes(7.6, 5.0, ax)
         curves = [(str(level), part) for level, part in table.groupby("level", sort=False)]
         for i, (level, part) in enumerate(curves):
             ax.plot(
@@ -62,6 +62,7 @@ def pooling_path(fit: Any, term: str | None = None, group: str | None = None, ax
                 label=path.group if i == 0 else None,
             )  # fmt: skip
         ax.set_xscale("log")
+        plain_log(ax.xaxis)
         if path.at_fit:
             ax.axvline(float(path.sds[term]), color=COLOURS["population"], lw=1.2, ls="--", label=_method(fit))
         else:  # not a place on this axis
@@ -149,7 +150,7 @@ def pooling_animation(
     x = str(lines.columns[2])
     by_scale = {scale: part for scale, part in lines.groupby("scale", sort=False)}
     with styled():
-        ax = new_axes(6.4, 4.8) if ax is None else ax
+        ax = new_axes(6.4, 4.8, ax)
         _data(ax, path, x)
         first = by_scale[path.criterion.index[0]]
         drawn = {

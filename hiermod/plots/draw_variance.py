@@ -42,7 +42,7 @@ def variance_partition(fit: Any, common: bool = True, level: float = LEVEL, ax: 
     factors = [c for c in components if c not in OWN]
     colours = OWN | {factor: PALETTE[i % len(PALETTE)] for i, factor in enumerate(factors)}
     with styled():
-        ax = new_axes(8.0, 1.9 + 0.85 * len(fits)) if ax is None else ax
+        ax = new_axes(8.0, 1.9 + 0.85 * len(fits), ax)
         for row, table in enumerate(tables.values()):
             start, above = 0.0, 0
             for name in components:

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 
 COLOURS = {
     "none": "#8c8c8c",
@@ -34,6 +35,10 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 150,
+    # A name from the data is drawn as it is: a "$" begins no formula, and TeX never sees it.
+    "text.parse_math": False,
+    "text.usetex": False,
+    "axes.formatter.use_mathtext": False,
 }
 
 
@@ -77,8 +82,31 @@ def counted(shown: int, total: int, group: str) -> str:
     return "" if shown == total else f"{shown} of {total} levels of {group}"
 
 
-def new_axes(width: float, height: float) -> Axes:
-    """A pyplot figure's axes, so that notebooks show it and ``plt.close`` ends it."""
+def new_axes(width: float, height: float, given: Axes | None = None) -> Axes:
+    """A pyplot figure's axes, so that notebooks show it and ``plt.close`` ends it; or those given, for plain text."""
+    if given is not None:
+        return _for_plain_text(given)
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(width, height))[1]
+
+
+def _for_plain_text(ax: Axes) -> Axes:
+    """Axes made outside hiermod's style, their labels and left title (a person's own stay) as those made inside it."""
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.label.set_parse_math(False)
+        axis.label.set_usetex(False)
+        if axis.get_scale() == "log":
+            plain_log(axis)
+    title = ax.set_title(ax.get_title(loc="left"), loc="left")
+    title.set_parse_math(False)
+    title.set_usetex(False)
+    return ax
+
+
+def plain_log(axis: Axis) -> None:
+    """Numbers at the ticks of a logarithmic axis without mathematical typesetting: 0.1, 1, 10."""
+    from matplotlib.ticker import LogFormatter
+
+    axis.set_major_formatter(LogFormatter())
+    axis.set_minor_formatter(LogFormatter())

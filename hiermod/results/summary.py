@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import textwrap
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from hiermod.escaping import NO_MATH, html_table, html_text, terminal
 
 WIDTH = 80  # sentences of a printed summary are broken here; tables are as wide as they are
 
@@ -35,23 +36,23 @@ class Summary:
             body = section.body
             body = wrapped(body) if isinstance(body, str) else _text_table(body, section.show_index)
             pieces.append("\n".join(part for part in (section.title, body, section.note) if part))
-        return "\n\n".join(pieces)
+        return terminal("\n\n".join(pieces))
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        pieces = [f"<h4>{html.escape(self.title)}</h4>"]
+        pieces = [f"<h4>{html_text(self.title)}</h4>"]
         for section in self.sections:
             if section.title:
-                pieces.append(f"<b>{html.escape(section.title.rstrip(':'))}</b>")
+                pieces.append(f"<b>{html_text(section.title.rstrip(':'))}</b>")
             if isinstance(section.body, str):
-                pieces.append(f"<p style='white-space:pre-wrap'>{html.escape(section.body)}</p>")
+                pieces.append(f"<p style='white-space:pre-wrap'>{html_text(section.body)}</p>")
             else:
-                pieces.append(section.body.to_html(index=section.show_index, border=0, na_rep=""))
+                pieces.append(html_table(section.body, index=section.show_index))
             if section.note:
-                pieces.append(f"<p>{html.escape(section.note)}</p>")
-        return f"<div>{''.join(pieces)}</div>"
+                pieces.append(f"<p>{html_text(section.note)}</p>")
+        return f"<div class='{NO_MATH}'>{''.join(pieces)}</div>"
 
 
 def wrapped(text: str) -> str:

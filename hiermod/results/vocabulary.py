@@ -93,7 +93,8 @@ class Fit(EffectMethods, ABC):
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the fit to a netCDF file; ``hm.load(path)`` reads it back, in another process too.
 
-        A file that is there is replaced once the new one is whole.  Returns the path; raises FileError."""
+        It holds the rows and columns that the model used: share it as the data may be shared.  A file that is there is
+        replaced once the new one is whole.  Returns the path; raises FileError."""
         from hiermod.results.keeping.storage import save
 
         return save(self, path)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from hiermod.escaping import latex, markdown, terminal
 from hiermod.formula.design import Block, Design
 from hiermod.results.equations.equation_levels import INTERCEPT, Coefficient, Levels, Predictor, read_levels
 from hiermod.results.equations.equation_notation import Latex, Text
@@ -68,11 +69,11 @@ class Equation:
         """One ``align*`` environment for a paper (amsmath)."""
         rows = []
         for section in self.latex_sections:
-            rows += [rf"&\textbf{{{section.title}}}", *section.lines]
+            rows += [rf"&\textbf{{{latex(section.title)}}}", *section.lines]
         return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
 
     def __str__(self) -> str:
-        return "\n\n".join("\n".join([s.title, *(f"  {line}" for line in s.lines)]) for s in self.text)
+        return terminal("\n\n".join("\n".join([s.title, *(f"  {line}" for line in s.lines)]) for s in self.text))
 
     def __repr__(self) -> str:
         return str(self)
@@ -81,7 +82,7 @@ class Equation:
         pieces = []
         for section in self.latex_sections:
             body = " \\\\\n".join(section.lines)
-            pieces.append(f"**{section.title}**\n\n$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$")
+            pieces.append(f"**{markdown(section.title)}**\n\n$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$")
         return "\n\n".join(pieces)
 
 

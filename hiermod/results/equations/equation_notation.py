@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from hiermod.escaping import label_text
+
 GREEK = {
     "alpha": "α",
     "beta": "β",
@@ -33,7 +35,11 @@ LINKS = {
     "inverse": (r"1 / {}", "1 / {}"),
     "inverse_squared": (r"1 / {}^2", "1 / {}²"),
 }
-SPECIAL = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+}  # MathJax has few of LaTeX's
 
 
 class Text:
@@ -119,4 +125,4 @@ class Latex(Text):
 
     def words(self, text: str) -> str:
         """Upright text with LaTeX's own characters escaped."""
-        return r"\text{" + re.sub(r"[\\^~#$%&_{}]", lambda m: SPECIAL.get(m[0], "\\" + m[0]), text) + "}"
+        return r"\text{" + re.sub(r"[\\^~#$%&_{}]", lambda m: SPECIAL.get(m[0], "\\" + m[0]), label_text(text)) + "}"

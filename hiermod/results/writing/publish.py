@@ -14,12 +14,9 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, ArgumentTypeError, FileError, UnknownNameError, nearest
+from hiermod.escaping import NO_MATH, html_text, latex, markdown
 
 MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
-LATEX = {one: f"\\{one}" for one in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", MINUS: "$-$", NONE: "--",
-}  # fmt: skip
 CSS = [
     {"selector": "", "props": "border-collapse: collapse; border-top: 2px solid; border-bottom: 2px solid;"},
     {"selector": "caption", "props": "caption-side: top; text-align: left; padding-bottom: .4em;"},
@@ -57,20 +54,21 @@ class PaperTable:
     def html(self, caption: str | None = None) -> str:
         """A ``<table>`` with its own style, for a page or a word processor."""
         styler = self._styler("html", "<i>%s</i>", "&emsp;%s").set_table_styles(CSS)
+        styler = styler.set_table_attributes(f'class="{NO_MATH}"')
         if caption is not None:
             styler = styler.set_caption(_escaped(caption, "html"))
         text = styler.set_uuid("estimates").to_html(doctype_html=False)
-        return text + (f"<p>{_escaped(self.note, 'html')}</p>\n" if self.note else "")
+        return text + (f"<p class='{NO_MATH}'>{_escaped(self.note, 'html')}</p>\n" if self.note else "")
 
     def markdown(self, caption: str | None = None) -> str:
         """A pipe table, as GitHub, Quarto and pandoc read it."""
-        rows = [(f"*{_piped(label)}*" if cells is None else _piped(label), *map(_piped, cells or self._blank))
+        rows = [(f"*{markdown(label)}*" if cells is None else markdown(label), *map(markdown, cells or self._blank))
                 for label, cells in self.rows]  # fmt: skip
-        frame = pd.DataFrame(rows, columns=["", *map(_piped, self.heads)])
+        frame = pd.DataFrame(rows, columns=["", *map(markdown, self.heads)])
         align = ["left", *["right"] * len(self.heads)]
         text = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
-        above = f"{_piped(caption)}\n\n" if caption else ""
-        return f"{above}{text}\n" + (f"\n{_piped(self.note)}\n" if self.note else "")
+        above = f"{markdown(caption)}\n\n" if caption else ""
+        return f"{above}{text}\n" + (f"\n{markdown(self.note)}\n" if self.note else "")
 
     @property
     def _blank(self) -> tuple[str, ...]:
@@ -93,19 +91,10 @@ class PaperTable:
 
 
 def _escaped(text: str, how: str = "latex") -> str:
-    """The text with the characters that mean something to LaTeX or HTML made plain, by pandas."""
+    """The text for LaTeX, with its minus signs and dashes, or HTML."""
     if how == "html":
-        import html
-
-        return html.escape(text)
-    return "".join(LATEX.get(one, one) for one in text)
-
-
-def _piped(text: str) -> str:
-    """Markdown's own characters made plain."""
-    for one in ("\\", "|", "*", "_", "`", "<", "[", "]"):
-        text = text.replace(one, f"\\{one}")
-    return text
+        return html_text(text)
+    return latex(text).replace(MINUS, "$-$").replace(NONE, "--")
 
 
 def decimals(se: np.ndarray, values: np.ndarray, digits: int) -> int:

@@ -16,13 +16,13 @@ from hiermod.results.writing.publish import decimals, number
 if TYPE_CHECKING:
     from hiermod.results.vocabulary import Fit
 
-CODE = "\ue000\ue001"  # private characters, which no name has, around what is code
+CODE = "\ue000\ue001"  # private characters around what is code, taken out of names
 MOST = 8  # variables described one by one, and levels named
 
 
 def code(text: object) -> str:
     """A name or formula, marked so that each kind of output can set it apart."""
-    return f"{CODE[0]}{text}{CODE[1]}"
+    return f"{CODE[0]}{str(text).translate(dict.fromkeys(map(ord, CODE)))}{CODE[1]}"
 
 
 def counted(count: int, one: str, many: str = "") -> str:
