@@ -94,6 +94,12 @@ def test_sleepstudy_posterior_is_the_long_run_one(posterior, sleepstudy):
 
 
 @pytest.mark.stack
+def test_correlation_matrices_are_exact_where_they_are_known(posterior):
+    R = _versions.posterior_dataset(posterior.idata)["Subject_corr"].transpose("chain", "draw", ...).values
+    assert (np.diagonal(R, axis1=2, axis2=3) == 1.0).all() and np.array_equal(R, np.swapaxes(R, 2, 3))
+
+
+@pytest.mark.stack
 def test_dyestuff2_posterior_is_the_long_run_one_at_its_boundary():
     model, design = model_of("dyestuff2")
     record = sample(model, design, draws=1500, chains=4, cores=2, random_seed=11, progressbar=False)

@@ -72,6 +72,21 @@ def sech(z: np.ndarray) -> np.ndarray:
     return 2.0 * small / (1.0 + small * small)
 
 
+def correlation_matrix(L: np.ndarray) -> np.ndarray:
+    """L L' (..., k, k), exact where it is known to be."""
+    return exact_correlations(L @ np.swapaxes(L, -1, -2))
+
+
+def exact_correlations(R: np.ndarray) -> np.ndarray:
+    """Correlation matrices (..., k, k), exactly symmetric and 1 on the diagonal, where rounding leaves 1 - 1e-16.
+
+    Constants are then seen to be constant: ArviZ cannot bin draws that differ in their last digit only."""
+    R = (R + np.swapaxes(R, -1, -2)) / 2
+    k = R.shape[-1]
+    R[..., range(k), range(k)] = 1.0
+    return R
+
+
 def correlation_gradient(z: np.ndarray, L: np.ndarray, G: np.ndarray) -> np.ndarray:
     """d f / d z (k (k - 1) / 2,) from G = d f / d L (k, k): dL_ij / dz_ij = L_ij (1 - r^2) / r; later columns fall."""
     k = len(L)

@@ -15,6 +15,7 @@ from scipy import special
 
 from hiermod import _versions
 from hiermod.arguments import check_count, check_settings, resolve_seed
+from hiermod.bayes.coordinates import correlation_matrix
 from hiermod.bayes.effect_draws import Effects, draw_batch, draw_one
 from hiermod.bayes.marginal_density import MarginalDensity
 from hiermod.bayes.metropolis import accepted, choose
@@ -318,7 +319,7 @@ def _collect(
     for block in b:
         block.setflags(write=False)  # complete, and ours: the record need not copy what can be most of memory
     factors = coordinates.correlation_factors(phi)
-    corr = tuple(L @ np.swapaxes(L, -1, -2) if L.shape[-1] > 1 else None for L in factors)
+    corr = tuple(correlation_matrix(L) if L.shape[-1] > 1 else None for L in factors)
     sigma = None if density.problem.sigma_known else density.sigma(phi)
     effects: tuple[np.ndarray | EffectsOnDemand, ...] = b
     if seed is not None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from hiermod import _versions
 from hiermod.arguments import check_count, resolve_seed
-from hiermod.bayes.coordinates import correlation_factor, lkj_shapes
+from hiermod.bayes.coordinates import correlation_factor, correlation_matrix, lkj_shapes
 from hiermod.bayes.idata import build_idata, linear_predictor
 from hiermod.bayes.laws import IMPROPER, law_or_none
 from hiermod.bayes.posterior import Inference, Posterior, extract
@@ -138,7 +138,7 @@ def _group_effects(
     shapes = lkj_shapes(k, eta)
     with np.errstate(divide="ignore"):  # a draw of 1 - 1e-17 is a correlation of 1
         L = correlation_factor(np.arctanh(2 * rng.beta(shapes, shapes, size=(d, len(shapes))) - 1), k)
-    return np.einsum("dij,dmj->dmi", L, z) * sd[:, None, :], L @ np.swapaxes(L, 1, 2)
+    return np.einsum("dij,dmj->dmi", L, z) * sd[:, None, :], correlation_matrix(L)
 
 
 def _gaussian_data(record: Posterior, design: Design, part: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod import _versions
+from hiermod.bayes.coordinates import exact_correlations
 from hiermod.bayes.idata import build_idata
 from hiermod.bayes.posterior import extract
 from hiermod.errors import ArgumentTypeError, FileError, HiermodError, UnknownNameError, UnsupportedError
@@ -181,6 +182,8 @@ def _fit(own: xr.Dataset, groups: dict[str, xr.Dataset], given: Mapping[str, Any
     if kind == "BayesianFit":
         how, names = reader.read(plain["draws"]), reader.read(plain["names"])
         groups = {name: _renamed(dataset, "/", names) for name, dataset in groups.items()}
+        if "posterior" in groups:
+            groups["posterior"] = _with_exact_correlations(groups["posterior"], design)
         if how["from"]:
             record = replace(record, **vars(extract(groups[how["from"]], design, how["auxiliary"])))
         if how["idata"]:
@@ -191,6 +194,14 @@ def _fit(own: xr.Dataset, groups: dict[str, xr.Dataset], given: Mapping[str, Any
         fit = KINDS[kind](design, record, family)
     fit.origin = origin
     return fit
+
+
+def _with_exact_correlations(posterior: xr.Dataset, design: Design) -> xr.Dataset:
+    """Files of earlier versions have 1 - 1e-16 on the diagonals, which ArviZ's plots cannot bin."""
+    designs = (design, *design.parts.values())
+    names = [block.corr_name for one in designs for block in one.correlated_blocks if block.corr_name in posterior]
+    found = {name: posterior[name].copy(data=exact_correlations(posterior[name].values)) for name in names}
+    return posterior.assign(found)
 
 
 def _idata(groups: Mapping[str, xr.Dataset]) -> Any:
