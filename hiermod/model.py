@@ -14,6 +14,7 @@ from hiermod.errors import (
     ArgumentError,
     ConvergenceWarning,
     DataError,
+    DesignError,
     HiermodWarning,
     RankDeficiencyWarning,
     SingularFitWarning,
@@ -103,7 +104,8 @@ class Model(PriorMethods):
         from hiermod.bayes.priors import resolve_priors
 
         self._priors = resolve_priors(priors, self.spec, self.family)
-        self._bambi: Any = None
+        self._bambi: Any = None  # handed out
+        self._named: Any = None  # with the names of hiermod's tables, where the one handed out has others
         self._centring = ""  # which group effects the graph has centred, and why
         dropped = [name for name, kept in zip(self.spec.common, self.spec.estimable, strict=True) if not kept]
         if dropped:
@@ -232,25 +234,41 @@ class Model(PriorMethods):
     # --- Bayes --------------------------------------------------------------------------------------------------
     @property
     def bambi(self) -> Any:
-        """The Bambi model, its PyMC graph built with correlated group effects.  Built when first asked for."""
-        if self._bambi is None:
-            from hiermod.bayes.graph import build_bambi
-            from hiermod.results.centring import choose_centring
+        """The Bambi model, its PyMC graph built with correlated group effects.  Built when first asked for.
 
-            self._warn_about_size()
-            centring = choose_centring(self)
-            self._bambi = build_bambi(
-                self.spec,
-                family=self.family,
-                link=self.link,
-                priors=self._priors,
-                center_predictors=self.center_predictors,
-                noncentered=self.noncentered,
-                centred=centring.centred,
-                extra_namespace=base_namespace() | (self.extra_namespace or {}),
-            )
-            self._centring = centring.words
+        It stays this model: its ``build()``, which Bambi wants after ``set_alias``, makes the correlated graph again,
+        and its priors are changed by a new Model."""
+        if self._bambi is None:
+            self._bambi = self._build_bambi()
         return self._bambi
+
+    @property
+    def _graph(self) -> Any:
+        """The Bambi model under the names of hiermod's tables: ``bambi``, unless it has been given aliases."""
+        if not self.bambi.renamed:
+            return self.bambi
+        if self._named is None:
+            self._named = self._build_bambi()
+        return self._named
+
+    def _build_bambi(self) -> Any:
+        from hiermod.bayes.graph import build_bambi
+        from hiermod.results.centring import choose_centring
+
+        self._warn_about_size()
+        centring = choose_centring(self)
+        built = build_bambi(
+            self.spec,
+            family=self.family,
+            link=self.link,
+            priors=self._priors,
+            center_predictors=self.center_predictors,
+            noncentered=self.noncentered,
+            centred=centring.centred,
+            extra_namespace=base_namespace() | (self.extra_namespace or {}),
+        )
+        self._centring = centring.words
+        return built
 
     @property
     def pymc(self) -> Any:
@@ -334,7 +352,7 @@ class Model(PriorMethods):
             from hiermod.bayes.nuts import sample
 
             settings |= {"inference_method": inference_method, "random_seed": random_seed, "progressbar": progressbar}
-            record = sample(self.bambi, self.spec, **settings, **sampler)
+            record = sample(self._graph, self.spec, **settings, **sampler)
             reason = record.inference.reason
             if obstacle:
                 reason = f"{reason}, since the effects cannot be integrated out: {obstacle}"
@@ -359,7 +377,7 @@ class Model(PriorMethods):
         """The priors as numbers, frozen for scores and refits; None where effects do not integrate out."""
         try:
             return (density or self._marginal_density()).priors
-        except UnsupportedError:
+        except (UnsupportedError, DesignError):
             return None
 
     def pooling(self, bayes: BayesianFit | bool = True, group: str | None = None, **fit: Any) -> Pooling:
@@ -373,7 +391,7 @@ class Model(PriorMethods):
 
     # --- as a value ---------------------------------------------------------------------------------------------
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_bambi": None}  # a PyMC graph is rebuilt, never shipped
+        return vars(self) | {"_bambi": None, "_named": None}  # a PyMC graph is rebuilt, never shipped
 
     def __repr__(self) -> str:
         groups = "".join(f"; {name}: {count} levels" for name, count in self.spec.ngroups.items())

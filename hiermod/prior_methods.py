@@ -23,13 +23,13 @@ class PriorMethods:
     link: Any
     center_predictors: bool
     _priors: PriorSet
-    bambi: Any
+    _graph: Any
 
     def _prior_entries(self) -> tuple[Entry, ...]:
         from hiermod.bayes.prior_table import prior_entries
 
         return prior_entries(
-            self.spec, self._priors, self.family, self.link, self.center_predictors, lambda: self.bambi
+            self.spec, self._priors, self.family, self.link, self.center_predictors, lambda: self._graph
         )
 
     def priors(self) -> pd.DataFrame:
@@ -74,7 +74,7 @@ class PriorMethods:
             self.family,
             self.link,
             self.center_predictors,
-            lambda: self.bambi,
+            lambda: self._graph,
             draws=draws,
             random_seed=random_seed,
         )

@@ -47,6 +47,7 @@ def _model(fit: BayesianFit) -> Model | None:
         spec=fit.design,
         _priors=origin.given,
         _bambi=None,
+        _named=None,
         _centring="",
     )
     return model

@@ -1,4 +1,4 @@
-"""Correlation matrices in idata: exactly 1 on the diagonal, symmetric, and drawn by ArviZ's own plots, whatever made them."""
+"""Correlation matrices in idata: exactly 1 on the diagonal, symmetric, and drawn by ArviZ's own plots."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -105,7 +106,7 @@ def test_the_arguments_are_the_ones_promised() -> None:
 def test_fit_warns_where_it_is_asked(sleep: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(SLOPE, sleep)
     record = hand_made(model, messages=("3 of 1000 transitions diverged.",)).record
-    monkeypatch.setattr("hiermod.bayes.graph.build_bambi", lambda *_, **__: "built")
+    monkeypatch.setattr("hiermod.bayes.graph.build_bambi", lambda *_, **__: SimpleNamespace(renamed=False))
     monkeypatch.setattr("hiermod.bayes.nuts.sample", lambda *_, **__: record)
     with pytest.warns(ConvergenceWarning, match="3 of 1000 transitions diverged") as caught:
         fit = model.fit(inference_method="nutpie")

@@ -22,7 +22,6 @@ from hiermod.model import Model
 from hiermod.results.predictive.loo_pit import LooPit, loo_pit
 from hiermod.results.predictive.predictive_checks import StatisticDraws, statistic_draws
 from hiermod.results.residual_checks.qq_bands import inside_probability, uniform_band
-from hiermod.scores.estimable import flat_directions
 from hiermod.scores.held_out import held_out
 from hiermod.scores.phi import phi_from_draws
 from hiermod.scores.row_laws import standardised
@@ -157,7 +156,7 @@ def test_intervals_hold_their_share_of_new_data():
 def test_rows_are_standardised_as_the_dense_conditionals_are(name):
     """log p(y_i | rest) is a parabola in y_i: its slope and bend, from three exact values, give mean and sd."""
     design, density, phi = prepare(name)
-    units = row_units(design, flat_directions(density, design))
+    units = row_units(design, density)
     z, log_p, log_joint = standardised(density, units, phi)
     np.testing.assert_allclose(log_p, held_out(density, units, phi).log_p, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(log_joint, density.values(phi), rtol=1e-12)
@@ -191,7 +190,7 @@ def standardised_tail(fit: Any, i: int) -> float:
     density = marginal_density(fit.design, fit.priors)
     record = fit.record
     phi = phi_from_draws(density.coordinates, record.sd, record.corr, record.sigma).reshape(-1, density.coordinates.d)
-    z, _, _ = standardised(density, row_units(fit.design, flat_directions(density, fit.design)), phi)
+    z, _, _ = standardised(density, row_units(fit.design, density), phi)
     return float(special.ndtr(-z[:, i]).mean())
 
 

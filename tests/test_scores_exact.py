@@ -15,11 +15,11 @@ from hiermod.errors import DesignError
 from hiermod.formula.design import Design
 from hiermod.model import Model
 from hiermod.scores import integrated as integrated_module
-from hiermod.scores.estimable import check_estimable, flat_directions
+from hiermod.scores.estimable import check_estimable
 from hiermod.scores.held_out import held_out
 from hiermod.scores.integrated import frozen_density, integrated
 from hiermod.scores.phi import phi_from_draws
-from hiermod.scores.rows import Units, level_units, row_units
+from hiermod.scores.rows import Units, flat_directions, level_units, row_units
 
 RNG = np.random.default_rng(20240)
 SLEEP = load_dataset("sleepstudy").assign(
@@ -52,9 +52,8 @@ def prepare(name: str) -> tuple[Design, MarginalDensity, np.ndarray]:
 
 
 def all_units(design: Design, density: MarginalDensity) -> list[Units]:
-    flat = flat_directions(density, design)
-    by_level = {b.factor: level_units(design, b.codes, len(b.levels), flat) for b in design.blocks}
-    return [row_units(design, flat), *by_level.values()]
+    by_level = {b.factor: level_units(design, density, b.codes, len(b.levels)) for b in design.blocks}
+    return [row_units(design, density), *by_level.values()]
 
 
 def dense_log_p(design: Design, density: MarginalDensity, phi: np.ndarray, unit: np.ndarray) -> float:
@@ -142,7 +141,7 @@ def test_outside_the_support_of_a_prior_nothing_is_claimed():
     model = Model("Reaction ~ Days + (1 | Subject)", SLEEP, priors={"sigma": "Uniform(1, 100)"})
     density = model._marginal_density()
     phi = np.array([[3.0, 3.0], [3.0, 6.0]])  # exp(6) > 100
-    units = row_units(model.spec, flat_directions(density, model.spec))
+    units = row_units(model.spec, density)
     found = held_out(density, units, phi)
     assert np.isfinite(found.log_joint[0])
     assert found.log_joint[1] == -np.inf
@@ -159,13 +158,12 @@ def test_a_unit_that_alone_determines_a_flat_coefficient_is_named():
             priors = {column: "Flat()"} if flat else {}
             model = Model(f"Reaction ~ Days + {column} + (1 | Subject)", data, priors=priors, center_predictors=False)
             design, density = model.spec, model._marginal_density()
-            directions = flat_directions(density, design)
-            assert directions.shape[1] == int(flat)
+            assert flat_directions(design, density).shape[1] == int(flat)
             block = design.blocks[0]
             units = (
-                row_units(design, directions)
+                row_units(design, density)
                 if unit == "row"
-                else level_units(design, block.codes, len(block.levels), directions)
+                else level_units(design, density, block.codes, len(block.levels))
             )
             labels = list(design.index) if unit == "row" else block.levels
             if flat:
@@ -196,7 +194,7 @@ def test_rows_of_a_unit_that_share_levels_are_compressed():
     big = pd.concat([SLEEP] * 4, ignore_index=True)
     model = Model("Reaction ~ Days + (Days | Subject)", big)
     density = model._marginal_density()
-    units = level_units(model.spec, model.spec.blocks[0].codes, 18, flat_directions(density, model.spec))
+    units = level_units(model.spec, density, model.spec.blocks[0].codes, 18)
     assert (units.n_rows == 40).all()
     assert (units.sizes == 5).all()
     phi = start_phi(density)[None]

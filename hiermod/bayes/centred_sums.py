@@ -91,20 +91,20 @@ def _nested(one: Block, other: Block) -> bool:
 
 
 def sum_of(
-    graph: Any,
     design: Design,
     total: Total,
+    coefficient: Callable[[str], Any],
     effects: Callable[[Block, int], Any],
     center_predictors: bool,
 ) -> Any:
     """Each level's total without its own effect: a scalar if it is the same for all, else (J,).
 
-    effects(block, column): the graph's effects (J,) of another factor.  Bambi's intercept is that at the predictors'
-    means."""
+    coefficient(term): the graph's variable; effects(block, column): its effects (J,) of another factor.  Bambi's
+    intercept is that at the predictors' means."""
     coefficients: dict[int, Any] = {}
     for term in dict.fromkeys(design.common_terms):
         where = [i for i, owner in enumerate(design.common_terms) if owner == term]
-        variable = graph[term]
+        variable = coefficient(term)
         coefficients |= {i: variable if variable.ndim == 0 else variable[j] for j, i in enumerate(where)}
     if center_predictors and "Intercept" in design.common:
         at, means = design.common.index("Intercept"), design.X.mean(axis=0)

@@ -6,7 +6,8 @@ proportional to det(R)^(eta - 1).  Imports PyMC, so it is itself imported only w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,13 @@ HELPER = "_offset"  # Bambi drops variables whose name ends so, and so does hier
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a column of a block lives: a Bambi variable, and the position in its vector (None: it is scalar)."""
+    """Where a column of a block lives: a variable of the graph, and the position in its vector (None: it is scalar)."""
 
     variable: str
     position: int | None
     mean: Any = 0.0  # the mu of its prior, when that is a number
     common: Any = 0.0  # what common predictors add, for all or per level, sampled with its effects where it is centred
+    aliases: Mapping[str, str] = field(default_factory=dict)  # of its hyperparameters: "sigma" -> what it is called
 
     def pick(self, value: Any) -> Any:
         """This column's part of something with one entry per coefficient of the variable, or one for all."""
@@ -104,7 +106,7 @@ def _correlation(model: Any, block: Block, eta: float) -> list[list[Any]]:
 
 
 def _parameter(model: Any, slot: Slot, kind: str, otherwise: Any = None) -> Any:
-    found = model.named_vars.get(f"{slot.variable}_{kind}")
+    found = model.named_vars.get(f"{slot.variable}_{slot.aliases.get(kind, kind)}")
     return slot.pick(pt.as_tensor(otherwise) if found is None else found)
 
 

@@ -1,7 +1,9 @@
 """Every prior of a Gaussian model as numbers: what the person gave, and Bambi's defaults where nothing was given.
 
 The defaults are those of bambi.priors.scaler (after rstanarm): 2.5 sd(y) / sd(x) for slopes, the intercept's spread for
-group intercepts, a half-Student-t with 4 degrees of freedom for sigma.  tests/ compare them with Bambi's own."""
+group intercepts, a half-Student-t with 4 degrees of freedom for sigma.  tests/ compare them with Bambi's own.
+Where a column does not vary, as an interaction over an empty cell, Bambi divides by 0; here its size stands for its sd
+(``column_scale``)."""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Block, Design, FrozenArrays
 
 SPREAD = 2.5  # standard deviations of y that a default prior spans
+CONSTANT = 1e-12  # relative range up to which a column's variation is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,19 @@ class GaussianPriors(FrozenArrays):
     sigma: Distribution | float | None  # a number: fixed
 
 
+def is_constant(x: np.ndarray) -> np.ndarray:
+    """Which columns (n, ...) do not vary, up to rounding."""
+    return np.asarray(np.ptp(x, axis=0) <= CONSTANT * np.abs(x).max(axis=0))
+
+
+def column_scale(x: np.ndarray) -> np.ndarray:
+    """What a default prior's width is divided by: a column's sd; |c| where it is c in every row, 1 where it is 0.
+
+    So a default prior is finite whatever the columns, and lets each move the response by 2.5 of its sds."""
+    size = np.abs(x).max(axis=0)
+    return np.where(is_constant(x), np.where(size > 0, size, 1.0), x.std(axis=0))
+
+
 def gaussian_priors(design: Design, priors: PriorSet, center_predictors: bool = True) -> GaussianPriors:
     """Resolve all priors on the full data.
 
@@ -48,8 +64,7 @@ def gaussian_priors(design: Design, priors: PriorSet, center_predictors: bool = 
         if given is not None:
             mean[columns], sd[columns] = _normal(as_distribution(given, term), term)
         elif term != "Intercept":
-            with np.errstate(divide="ignore"):
-                sd[columns] = SPREAD * y_sd / design.X[:, columns].std(axis=0)
+            sd[columns] = SPREAD * y_sd / column_scale(design.X[:, columns])
             is_default |= columns
     spread = SPREAD * y_sd
     if is_default.any():
@@ -82,8 +97,7 @@ def _block_sds(block: Block, priors: PriorSet, y_sd: float, spread: float) -> tu
         if given is None:
             scale = spread
             if not column.variable.startswith("1|"):
-                with np.errstate(divide="ignore"):
-                    scale = float(SPREAD * y_sd / np.std(block.values[:, i]))
+                scale = float(SPREAD * y_sd / column_scale(block.values[:, i]))
             found.append(Distribution("HalfNormal", (("sigma", scale),)))
             continue
         whole = as_distribution(given, column.variable)

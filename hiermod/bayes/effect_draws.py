@@ -112,10 +112,8 @@ def draw_one(
         for g, ancestor in enumerate(level.ancestors):
             later = by_factor[cross.chain_factors[position + 1 + g]][level.parents[g]]
             total = total - np.einsum("jab,jb->ja", ancestor, later)
-        M = level.Lam.T @ (level.A @ level.Lam)
-        M[:, range(len(level.Lam)), range(len(level.Lam))] += 1.0
         noise = sigma * rng.standard_normal(total.shape)
-        spread = spread_of(level.Lam[None], M[None])[0]
+        spread = spread_of(level.Lam[None], level.M[None])[0]
         b = np.einsum("jab,jb->ja", level.Q, total) + np.einsum("jab,jb->ja", spread, noise)
         by_factor[cross.chain_factors[position]] = b
     gamma = -tail[None, cross.n_tail_effects : size]

@@ -6,6 +6,7 @@ the Design's blocks then become correlated (correlation.py).  What Bambi encodes
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ def build_bambi(
     centred: Mapping[str, float] | None = None,
     extra_namespace: dict[str, Any] | None = None,
 ) -> Any:
-    """A built ``bambi.Model``; its ``backend.model`` is the PyMC graph with correlated blocks.  Takes about a second.
+    """A built ``bambi.Model``; its ``backend.model`` is the PyMC graph with correlated blocks, and stays it when built
+    again (bambi_model.py).  Takes about a second.
 
     noncentered: "auto" or True samples group effects as sd * standard normal, False as they are.  With "auto", those of
     the factors in ``centred`` are sampled as sums with what the common predictors add to their levels (centred_sums).
@@ -43,9 +45,13 @@ def build_bambi(
     _check_special(design, family)
     given = _nested(priors.to_bambi(), design)
     chosen = _family(design, family, given)
+    layout: dict[str, tuple[str, ...] | None] = {}
+    chosen_centred = centred or {} if noncentered == "auto" else {}
+    finish = partial(_patch, design=design, priors=priors, layout=layout, centred=chosen_centred)
     with collected():
         model = _bambi_model(
             design,
+            finish=finish,
             family=chosen,
             link=link,
             priors=given or None,
@@ -53,16 +59,11 @@ def build_bambi(
             center_predictors=center_predictors,
             extra_namespace=extra_namespace,
         )
-        layout: dict[str, tuple[str, ...] | None] = {}
         for one, component, prefix in _predictors(model, design):
             _check_common(component, one, prefix)
-            layout |= _layout(component, one, prefix)
+            layout.update(_layout(component, one, prefix))
             _check_group_priors(model, component)
-        try:
-            model.build()
-        except (ValueError, NotImplementedError, TypeError) as error:
-            raise UnsupportedError(f"PyMC cannot build the graph of {design.formula!r}: {error}") from error
-        _patch(model, design, priors, layout, centred or {} if noncentered == "auto" else {})
+    model.build()
     return model
 
 
@@ -126,10 +127,12 @@ def _family(design: Design, family: Any, priors: dict[str, Any]) -> Any:
 def _bambi_model(design: Design, **arguments: Any) -> Any:
     import bambi
 
+    from hiermod.bayes.bambi_model import HierarchicalModel
+
     further = [f"{name} ~{part.bambi_formula.partition('~')[2]}" for name, part in design.parts.items()]
     formula = bambi.Formula(design.bambi_formula, *further) if further else design.bambi_formula
     try:
-        return bambi.Model(formula, design.frame, **arguments)
+        return HierarchicalModel(formula, design.frame, **arguments)
     except (ValueError, NotImplementedError, KeyError) as error:
         raise UnsupportedError(f"Bambi cannot build the model {design.formula!r}: {error}") from error
 
@@ -246,6 +249,7 @@ def _patch(
 
     predictors = _predictors(model, design)
     terms = {prefix + name: t for _, part, prefix in predictors for name, t in part.group_specific_terms.items()}
+    common = _common_variables(predictors)
     changed = [block for block in design.blocks if block.size > 1 or block.factor in centred]
     beside = [block for part in design.parts.values() for block in part.correlated_blocks]
     rewritten = {column.variable for block in (*changed, *beside) for column in block.columns}
@@ -258,19 +262,21 @@ def _patch(
     def effects(block: Block, i: int) -> Any:
         """(J,) effects of one column, in Bambi's order of levels, which is the Design's (``_check_block``)."""
         column = block.columns[i]
-        slot = Slot(column.variable, _position(layout, column))
-        return slot.pick(graph[column.variable])
+        slot = Slot(_label(terms[column.variable]), _position(layout, column))
+        return slot.pick(graph[slot.variable])
 
     sums = {
-        (factor, label): sum_of(graph, design, total, effects, bool(model.center_predictors))
+        (factor, label): sum_of(design, total, lambda term: graph[common[term]], effects, bool(model.center_predictors))
         for (factor, label), total in totals(design, changed, centred).items()
     }
     for block in (*changed, *beside):
         slots = []
         for i, column in enumerate(block.columns):
-            mean = terms[column.variable].prior.args.get("mu", 0.0)
-            common = 0.0 if block in beside else sums.get((block.factor, block.labels[i]), 0.0)
-            slots.append(Slot(column.variable, _position(layout, column), mean if _is_number(mean) else 0.0, common))
+            term = terms[column.variable]
+            mean = term.prior.args.get("mu", 0.0)
+            total = 0.0 if block in beside else sums.get((block.factor, block.labels[i]), 0.0)
+            where, centre = _position(layout, column), mean if _is_number(mean) else 0.0
+            slots.append(Slot(_label(term), where, centre, total, dict(term.hyperprior_alias)))
         chosen = {_is_noncentered(model, terms[column.variable]) for column in block.columns}
         if len(chosen) > 1:
             raise UnsupportedError(
@@ -279,6 +285,22 @@ def _patch(
         noncentered = chosen.pop() and (block in beside or block.factor not in centred)
         work.append(Correlated(block, priors.eta.get(block.corr_name, 1.0), tuple(slots), noncentered))
     model.backend.model = correlate(graph, work)
+
+
+def _label(term: Any) -> str:
+    """What the graph calls a term: its alias, where Bambi's ``set_alias`` has given it one."""
+    return str(term.alias or term.name)
+
+
+def _common_variables(predictors: list[tuple[Design, Any, str]]) -> dict[str, str]:
+    """Each common term of the Designs -> its variable in the graph."""
+    found = {}
+    for _, component, prefix in predictors:
+        terms = dict(component.common_terms)
+        if component.intercept_term is not None:
+            terms["Intercept"] = component.intercept_term
+        found.update({prefix + name: _label(term) for name, term in terms.items()})
+    return found
 
 
 def _position(layout: Mapping[str, tuple[str, ...] | None], column: Column) -> int | None:
@@ -294,12 +316,14 @@ def _is_number(value: Any) -> bool:
 def _lost_means(graph: Any, model: Any, terms: Any) -> dict[str, Any]:
     """Bambi forgets ``mu`` of a non-centred Normal group prior (bambi issue 1003): the variables, with it added."""
     out = {}
-    for name, term in terms.items():
+    for term in terms.values():
         mean = term.prior.args.get("mu", 0)
         if not _is_noncentered(model, term) or (_is_number(mean) and not np.any(mean)):
             continue
-        value = mean if _is_number(mean) else graph[f"{name}_mu"]
-        out[name] = value + graph[f"{name}_offset"] * graph[f"{name}_sigma"]
+        label, aliases = _label(term), term.hyperprior_alias
+        sigma = graph[f"{label}_{aliases.get('sigma', 'sigma')}"]
+        value = mean if _is_number(mean) else graph[f"{label}_{aliases.get('mu', 'mu')}"]
+        out[label] = value + graph[f"{label}_offset"] * sigma
     return out
 
 

@@ -199,14 +199,11 @@ class MarginalDensity:
 
 def marginal_density(design: Design, priors: GaussianPriors) -> MarginalDensity:
     """Prepare the density.  UnsupportedError, saying why, where beta or a prior keeps it from a closed form."""
-    if not design.estimable.all():
-        raise UnsupportedError("columns of X that earlier ones explain are told apart by the prior alone")
     if not (np.isfinite(priors.mean).all() and (priors.sd > 0).all()):
         raise UnsupportedError("a prior of a common coefficient has no finite mean or positive sd")
-    if not all(np.isfinite(priors.sd) | _is_flat(priors, design)):
-        raise UnsupportedError("a default prior is infinitely wide, since its column of X does not vary")
     terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
-    problem = build_problem(design.y, design.X, terms, weights=design.weights, se=design.se, offset=design.offset)
+    known = {"weights": design.weights, "se": design.se, "offset": design.offset}
+    problem = build_problem(design.y, design.X, terms, **known, prior=prior_rows(design, priors))
     fixed = 1.0 if priors.sigma is None else priors.sigma if isinstance(priors.sigma, float) else None
     sigma_density = None if fixed is not None else _density_of(priors.sigma, "sigma")
     penalty, log_sd = _penalty(problem, priors, design)
@@ -227,11 +224,6 @@ def marginal_density(design: Design, priors: GaussianPriors) -> MarginalDensity:
     )
 
 
-def _is_flat(priors: GaussianPriors, design: Design) -> np.ndarray:
-    """Columns whose infinite sd was meant: their column varies, or it is the intercept."""
-    return np.isinf(priors.sd) & ((np.ptp(design.X, axis=0) > 0) | (np.array(design.common) == "Intercept"))
-
-
 def _density_of(prior: object, name: str) -> Density:
     density = log_scale_density(prior)  # type: ignore[arg-type]
     if density is None:
@@ -239,19 +231,27 @@ def _density_of(prior: object, name: str) -> Density:
     return density
 
 
-def _penalty(problem: Problem, priors: GaussianPriors, design: Design) -> tuple[np.ndarray, float]:
-    """(p + 1, p + 1): with gamma = R beta - gamma_ols, (-gamma, 1)' P (-gamma, 1) = (beta - m0)'S0^-1 (beta - m0);
-    and the sum of the priors' log sds.  Centred: the first prior is that of Intercept + x-bar'beta."""
-    p = problem.p
-    if p == 0:
-        return np.zeros((1, 1)), 0.0
+def prior_rows(design: Design, priors: GaussianPriors) -> tuple[np.ndarray, np.ndarray]:
+    """H (p, p) and h (p,) with (beta - m0)'S0^-1 (beta - m0) = |H beta - h|^2; rows of 0 where the prior is flat.
+
+    Centred: the intercept's prior is that of Intercept + x-bar'beta."""
+    p = len(design.common)
     precision = np.where(np.isinf(priors.sd), 0.0, 1.0 / priors.sd)
     rows = np.eye(p)  # row i: the combination of beta that prior i is about
     if priors.centred:
         where = design.common.index("Intercept")
         rows[where] = priors.centre
         rows[where, where] = 1.0
-    root = precision[:, None] * solve_triangular(problem.R, rows.T, trans=1).T  # (p, p): D^-1/2 rows R^-1
-    shift = root @ problem.gamma_ols - precision * priors.mean
+    return precision[:, None] * rows, precision * priors.mean
+
+
+def _penalty(problem: Problem, priors: GaussianPriors, design: Design) -> tuple[np.ndarray, float]:
+    """(p + 1, p + 1): with gamma = R beta - gamma_ols, (-gamma, 1)' P (-gamma, 1) = (beta - m0)'S0^-1 (beta - m0);
+    and the sum of the priors' log sds."""
+    if problem.p == 0:
+        return np.zeros((1, 1)), 0.0
+    H, h = prior_rows(design, priors)
+    root = solve_triangular(problem.R, H.T, trans=1).T  # (p, p): S0^-1/2 R^-1
+    shift = root @ problem.gamma_ols - h
     joint = np.column_stack([-root, shift])
     return joint.T @ joint, float(np.log(priors.sd[np.isfinite(priors.sd)]).sum())

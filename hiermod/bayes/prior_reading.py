@@ -7,9 +7,18 @@ from typing import Any
 import numpy as np
 
 from hiermod import _versions
-from hiermod.bayes.default_priors import SPREAD, as_distribution
+from hiermod.bayes.default_priors import SPREAD, as_distribution, column_scale, is_constant
 from hiermod.bayes.distributions import CATALOGUE, Distribution
-from hiermod.bayes.prior_table import BAMBI, CENTRED, Entry, correlation_entry, intercept_reason, slope_reason, source
+from hiermod.bayes.prior_table import (
+    BAMBI,
+    CENTRED,
+    Entry,
+    constant_note,
+    correlation_entry,
+    intercept_reason,
+    slope_reason,
+    source,
+)
 from hiermod.bayes.priors import PriorSet, is_bambi_prior
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Column, Design
@@ -64,7 +73,9 @@ class _Reader:
         if not isinstance(sd, float):
             return DEFAULT, ""
         if term != "Intercept":
-            return self._slope(sd, self.design.X[:, i]), ""
+            x = self.design.X[:, i]
+            factor = self.design.common[i].endswith("]")
+            return self._slope(sd, x, factor), constant_note(x)
         if self.y_sd is None and np.isclose(sd, 1.5):
             return f"{BAMBI}: 1.5 on the scale of the link", ""
         own = SPREAD * (1.0 if self.y_sd is None else self.y_sd)
@@ -73,13 +84,15 @@ class _Reader:
             base = f"mean(y); {SPREAD:g} sd(y) = {own:.4g}"
         return intercept_reason(sd, own, base) if sd > own * (1 - 1e-9) else (DEFAULT, "")
 
-    def _slope(self, sd: float, x: np.ndarray) -> str:
-        x_sd = float(np.std(x))
-        with np.errstate(divide="ignore"):
-            if np.isclose(sd, SPREAD * (1.0 if self.y_sd is None else self.y_sd) / np.float64(x_sd)):
-                return slope_reason(self.y_sd, x_sd)
-            if np.isclose(sd, 1 / np.float64(x_sd)):
-                return f"{BAMBI}: 1 / sd(x) = 1 / {x_sd:.3g}, scale of the link"
+    def _slope(self, sd: float, x: np.ndarray, factor: bool = True) -> str:
+        scale = float(column_scale(x))
+        if np.isclose(sd, SPREAD * (1.0 if self.y_sd is None else self.y_sd) / scale):
+            return slope_reason(self.y_sd, x)
+        if np.isclose(sd, 1 / scale) and not (factor and is_constant(x)):
+            if not is_constant(x):
+                return f"{BAMBI}: 1 / sd(x) = 1 / {scale:.3g}, scale of the link"
+            told = f"1 / |x| = 1 / {scale:.3g}" if x.any() else "1, x is 0"
+            return f"hiermod's: {told}, scale of the link"
         return f"{BAMBI}: 1 for a factor, scale of the link" if sd == 1 else DEFAULT
 
     def groups(self) -> list[Entry]:

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.bayes.default_priors import SPREAD, GaussianPriors, as_distribution, gaussian_priors
+from hiermod.bayes.default_priors import (
+    SPREAD,
+    GaussianPriors,
+    as_distribution,
+    column_scale,
+    gaussian_priors,
+    is_constant,
+)
 from hiermod.bayes.distributions import Distribution
 from hiermod.bayes.priors import DEFAULT_ETA, PriorSet
 from hiermod.errors import UnsupportedError
@@ -124,7 +131,8 @@ def _gaussian_entries(design: Design, priors: PriorSet, numbers: GaussianPriors)
                     column.sd_name,
                     column.variable,
                     sds[i],
-                    why or slope_reason(y_sd, float(np.std(block.values[:, i]))),
+                    why or slope_reason(y_sd, block.values[:, i]),
+                    note="" if why else constant_note(block.values[:, i]),
                 )
             )
         if block.size > 1:
@@ -152,7 +160,8 @@ def _common_entry(design: Design, priors: PriorSet, numbers: GaussianPriors, i: 
     sd = float(numbers.sd[i])
     law = Distribution("Normal", (("mu", float(numbers.mean[i])), ("sigma", sd)))
     if term != "Intercept":
-        return Entry(label, term, law, slope_reason(y_sd, float(np.std(design.X[:, i]))))
+        x = design.X[:, i]
+        return Entry(label, term, law, slope_reason(y_sd, x), note=constant_note(x))
     why, more = intercept_reason(sd, SPREAD * y_sd, f"mean(y); {SPREAD:g} sd(y) = {SPREAD * y_sd:.4g}")
     return Entry(label, term, law, why, note=" ".join(part for part in (note, more) if part))
 
@@ -168,11 +177,33 @@ def intercept_reason(sd: float, own: float, base: str) -> tuple[str, str]:
     return f"{BAMBI}: {base}, widened", more
 
 
-def slope_reason(y_sd: float | None, x_sd: float) -> str:
-    """``Bambi's: 2.5 sd(y) / sd(x) = 2.5 × 56.2 / 2.87``; y_sd None: the response is not rescaled."""
-    if y_sd is None:
-        return f"{BAMBI}: {SPREAD:g} / sd(x) = {SPREAD:g} / {x_sd:.3g}"
-    return f"{BAMBI}: {SPREAD:g} sd(y)/sd(x) = {SPREAD:g} × {y_sd:.3g} / {x_sd:.3g}"
+def slope_reason(y_sd: float | None, x: np.ndarray) -> str:
+    """``Bambi's: 2.5 sd(y) / sd(x) = 2.5 × 56.2 / 2.87`` for a column x; y_sd None: the response is not rescaled.
+
+    ``hiermod's: 2.5 sd(y)/|x| = 2.5 × 56.2 / 3`` where sd(x) is 0."""
+    scale, y = float(column_scale(x)), "" if y_sd is None else " sd(y)"
+    numbers = f"{SPREAD:g} / {scale:.3g}" if y_sd is None else f"{SPREAD:g} × {y_sd:.3g} / {scale:.3g}"
+    if not is_constant(x):
+        return f"{BAMBI}: {SPREAD:g}{y or ' '}/{'' if y else ' '}sd(x) = {numbers}"
+    if not x.any():
+        return (
+            f"hiermod's: {SPREAD:g}{y} = {SPREAD * y_sd:.4g}, x is 0"
+            if y_sd is not None
+            else f"hiermod's: {SPREAD:g}, x is 0"
+        )
+    return f"hiermod's: {SPREAD:g}{y}/|x| = {numbers}"
+
+
+def constant_note(x: np.ndarray) -> str:
+    """A sentence where a default prior could not be scaled by the column's sd."""
+    if not is_constant(x):
+        return ""
+    if not x.any():
+        return (
+            "The column is 0 in every row (an empty cell, say): the data say nothing about its coefficient, whose "
+            "posterior is this prior. Its scale is that for a column of sd 1."
+        )
+    return "The column does not vary, so its size stands where Bambi divides by its sd, which is 0."
 
 
 def correlation_entry(block: Block, priors: PriorSet) -> Entry:

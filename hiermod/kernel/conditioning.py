@@ -15,6 +15,7 @@ from scipy.linalg import solve_triangular
 
 from hiermod.errors import DataError, DesignError
 
+EXPLAINED = 1e-7  # of a column of X: R's tolerance for what earlier columns explain
 COLLINEAR = (
     1e-9  # a column whose part not explained by its neighbours is smaller than this (relative) counts as explained
 )
@@ -45,12 +46,14 @@ class WhitenedTerm:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Conditioned:
-    """The same least-squares problem in coordinates of order one.  beta = R^-1 (gamma_ols + gamma)."""
+    """The same least-squares problem in coordinates of order one.  beta = R^-1 (gamma_ols + gamma).
 
-    residual: np.ndarray  # (n,) sqrt(w) (y - offset) less its projection on X
-    Q: np.ndarray  # (n, p)
+    Where only the prior tells columns of X apart, Q is the part of an orthonormal matrix that belongs to the data."""
+
+    residual: np.ndarray  # (n,) sqrt(w) (y - offset) - Q gamma_ols
+    Q: np.ndarray  # (n, p), sqrt(w) X = Q R
     R: np.ndarray  # (p, p) upper triangular
-    gamma_ols: np.ndarray  # (p,) Q'y
+    gamma_ols: np.ndarray  # (p,) Q'y; with the prior's rows where Q has been completed by them
     sqrt_w: np.ndarray | None  # (n,)
     sum_log_w: float
     terms: tuple[WhitenedTerm, ...]
@@ -62,9 +65,12 @@ def condition(
     terms: Sequence[GroupTerm] = (),
     weights: np.ndarray | None = None,
     offset: np.ndarray | None = None,
+    prior: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Conditioned:
     """Scale and orthogonalise.  y, weights, offset (n,); X (n, p) of full column rank; weights are precisions, > 0.
 
+    prior: H (r, p) and h (r,), a Normal prior of beta whose minus log density is |H beta - h|^2 / 2.  With it columns
+    of X may explain each other, as long as [X; H] has full column rank.
     DataError for weights that are not positive; DesignError for columns of X or of a block that explain each other."""
     response = np.asarray(y, dtype=float)
     if offset is not None:
@@ -81,12 +87,15 @@ def condition(
         sqrt_w, sum_log_w = np.sqrt(weights), float(np.log(weights).sum())
         response = response * sqrt_w
         X = X * sqrt_w[:, None]
+    whitened = tuple(_whiten(term, sqrt_w) for term in terms)
+    if prior is not None and _deficient(X):
+        Q, R, gamma = _completed(X, response, *prior)
+        return Conditioned(response - Q @ gamma, Q, R, gamma, sqrt_w, sum_log_w, whitened)
     Q, R = _thin_qr(X)
     gamma = Q.T @ response
     residual = response - Q @ gamma
     correction = Q.T @ residual  # a second pass: y of huge mean leaves rounding of that size behind
     residual = residual - Q @ correction
-    whitened = tuple(_whiten(term, sqrt_w) for term in terms)
     return Conditioned(residual, Q, R, gamma + correction, sqrt_w, sum_log_w, whitened)
 
 
@@ -104,6 +113,40 @@ def _thin_qr(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"the model matrix ({n} rows, {p} columns) has columns that others explain exactly: leave one of them out"
         )
     return Q, R * norms
+
+
+def _deficient(X: np.ndarray) -> bool:
+    """Whether columns of X explain each other, up to rounding."""
+    n, p = X.shape
+    norms = np.sqrt(np.einsum("ij,ij->j", X, X))
+    if n < p or not norms.all():
+        return True
+    return p > 0 and bool(np.abs(np.diag(np.linalg.qr(X / norms, mode="r"))).min() < EXPLAINED)
+
+
+def _completed(
+    X: np.ndarray, response: np.ndarray, H: np.ndarray, h: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Q (n, p), R (p, p) and gamma (p,) of the least-squares problem with the prior's rows below: [X; s H] = [Q; P] R.
+
+    gamma = Q'y + s P'h is the posterior mean at residual sd s, which is taken near what X leaves over: any s > 0 gives
+    the same densities, and one of the data's size the most digits."""
+    left = response - X @ np.linalg.lstsq(X, response, rcond=EXPLAINED)[0]
+    size = float(np.sqrt(np.mean(left**2)))
+    spread = float(np.std(response))
+    s = size if size > EXPLAINED * spread else spread
+    s = s if s > 0 else 1.0
+    stacked = np.concatenate([X, s * H])
+    norms = np.sqrt(np.einsum("ij,ij->j", stacked, stacked))
+    if norms.all() and len(stacked) >= X.shape[1]:
+        whole, R = np.linalg.qr(stacked / norms)
+        if np.abs(np.diag(R)).min() > 1e-12:
+            Q, P = whole[: len(X)], whole[len(X) :]
+            return Q, R * norms, Q.T @ response + s * (P.T @ h)
+    raise DesignError(
+        "columns of the model matrix explain each other, and the prior of a coefficient among them is flat: nothing "
+        "tells them apart, so there is no posterior. Give them Normal priors, or leave one of them out"
+    )
 
 
 def _whiten(term: GroupTerm, sqrt_w: np.ndarray | None) -> WhitenedTerm:

@@ -67,7 +67,7 @@ class Problem:
 
     @property
     def p(self) -> int:
-        """Fixed effects, all estimable."""
+        """Fixed effects, all estimable, or told apart by their prior."""
         return len(self.R)
 
     @property
@@ -175,12 +175,14 @@ def build_problem(
     weights: np.ndarray | None = None,
     se: np.ndarray | None = None,
     offset: np.ndarray | None = None,
+    prior: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Problem:
     """Condition the data and sum the cross-products.
 
-    y (n,), X (n, p) of full column rank, weights (n,) precisions or se (n,) known residual standard deviations."""
+    y (n,), X (n, p) of full column rank, or with the prior of ``condition`` that makes it so; weights (n,) precisions
+    or se (n,) known residual standard deviations."""
     precision = weights if se is None else 1.0 / np.asarray(se, dtype=float) ** 2
-    conditioned = condition(y, X, terms, precision, offset)
+    conditioned = condition(y, X, terms, precision, offset, prior)
     factors = merge(conditioned.terms)
     return Problem(
         cross=cross_products(conditioned, factors),

@@ -29,6 +29,13 @@ class Eliminated:
     ancestors: tuple[np.ndarray, ...]  # (J, K, K_g) each
     tail: np.ndarray | SparseRows  # (J, K, m)
 
+    @property
+    def M(self) -> np.ndarray:
+        """(J, K, K) Lam'A Lam + I."""
+        M = self.Lam.T @ (self.A @ self.Lam)
+        M[:, range(len(self.Lam)), range(len(self.Lam))] += 1.0
+        return M
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Factorisation:

@@ -68,7 +68,7 @@ def _bambi(fit: BayesianFit) -> Any:
             f"a fit of family {fit.family!r} needs its model for this, which is not known here (a fit that was loaded "
             "from a file?). Fit the model with Model(...).fit(), or use model.bambi.predict(fit.idata, kind='response')"
         )
-    return fit.model.bambi
+    return fit.model._graph
 
 
 def _at_hand(fit: BayesianFit) -> bool:

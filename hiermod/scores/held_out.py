@@ -101,7 +101,7 @@ def _as_batch(factor: Factorisation) -> BatchFactor:
     """One factor as a stack of one."""
     levels = tuple(
         BatchLevel(
-            level.Lam[None], level.Q[None], level.Q[None], None, level.parents, tuple(a[None] for a in level.ancestors),
+            level.Lam[None], level.M[None], level.Q[None], None, level.parents, tuple(a[None] for a in level.ancestors),
             level.tail if isinstance(level.tail, SparseRows) else level.tail[None],  # type: ignore[arg-type]
         )
         for level in factor.levels

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
+from hiermod.bayes.marginal_density import MarginalDensity, prior_rows
 from hiermod.formula.design import Design
 from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.structure import merge
@@ -21,8 +23,8 @@ class Rows:
 
     codes: tuple[np.ndarray, ...]
     values: tuple[np.ndarray, ...]
-    X: np.ndarray  # (m, p) orthonormal over all rows of the data
-    y: np.ndarray  # (m,) least-squares residuals
+    X: np.ndarray  # (m, p) conditioned
+    y: np.ndarray  # (m,) what X gamma_ols leaves over
 
     def take(self, index: np.ndarray | slice) -> Rows:
         """Some of the rows."""
@@ -54,20 +56,36 @@ class Units:
         return np.diff(self.starts)
 
 
-def _conditioned(design: Design) -> tuple[Rows, np.ndarray]:
-    """All rows, and sqrt(w) (n,)."""
+def _conditioned(design: Design, density: MarginalDensity) -> tuple[Rows, np.ndarray]:
+    """All rows in the coordinates of the density, and sqrt(w) (n,)."""
     terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
     precision = design.weights if design.se is None else 1.0 / np.square(design.se)
-    found = condition(design.y, design.X, terms, precision, design.offset)
+    found = condition(design.y, design.X, terms, precision, design.offset, prior_rows(design, density.priors))
     factors = merge(found.terms)
     sqrt_w = np.ones(design.nobs) if found.sqrt_w is None else found.sqrt_w
     return Rows(tuple(f.codes for f in factors), tuple(f.values for f in factors), found.Q, found.residual), sqrt_w
 
 
-def row_units(design: Design, flat: np.ndarray) -> Units:
-    """One unit for each row.  flat (p, f): directions of conditioned beta that no prior holds."""
-    rows, sqrt_w = _conditioned(design)
-    n = design.nobs
+def flat_directions(design: Design, density: MarginalDensity) -> np.ndarray:
+    """(p, f) orthonormal directions of the conditioned coefficients R beta on which the priors say nothing."""
+    p, priors = density.problem.p, density.priors
+    if p == 0 or np.isfinite(priors.sd).all():
+        return np.zeros((p, 0))
+    rows = np.eye(p)
+    if priors.centred:
+        rows[design.common.index("Intercept")] = priors.centre
+    held = solve_triangular(density.problem.R, rows[np.isfinite(priors.sd)].T, trans=1).T
+    if not len(held):
+        return np.eye(p)
+    held = held / np.linalg.norm(held, axis=1, keepdims=True)
+    _, _, right = np.linalg.svd(held)
+    return right[len(held) :].T
+
+
+def row_units(design: Design, density: MarginalDensity) -> Units:
+    """One unit for each row."""
+    rows, sqrt_w = _conditioned(design, density)
+    n, flat = design.nobs, flat_directions(design, density)
     return Units(
         rows,
         np.arange(n + 1),
@@ -78,9 +96,10 @@ def row_units(design: Design, flat: np.ndarray) -> Units:
     )
 
 
-def level_units(design: Design, codes: np.ndarray, n_levels: int, flat: np.ndarray) -> Units:
+def level_units(design: Design, density: MarginalDensity, codes: np.ndarray, n_levels: int) -> Units:
     """One unit for each level of a factor; codes (n,)."""
-    rows, sqrt_w = _conditioned(design)
+    rows, sqrt_w = _conditioned(design, density)
+    flat = flat_directions(design, density)
     order = np.argsort(codes, kind="stable")
     members = tuple(np.split(order, np.cumsum(np.bincount(codes, minlength=n_levels))[:-1]))
     leverage = [float(np.linalg.norm(rows.X[one] @ flat, 2)) ** 2 if flat.shape[1] else 0.0 for one in members]

@@ -30,7 +30,7 @@ def origin_of(fit: Fit) -> Origin:
         if fit.priors is not None:
             how["priors"] = gaussian_texts(fit.design, fit.priors)
         elif model is not None:
-            how["priors"] = graph_texts(fit.design, model.bambi, model._priors)
+            how["priors"] = graph_texts(fit.design, model._graph, model._priors)
         if model is not None:
             how |= {"center_predictors": model.center_predictors, "noncentered": model.noncentered}
             how["given"] = plain_priors(model._priors)

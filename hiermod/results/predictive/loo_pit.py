@@ -22,7 +22,7 @@ from hiermod.results.scoring.row_likelihood import row_log_likelihood
 from hiermod.results.scoring.scores import _density
 from hiermod.results.summary import Section, Summary
 from hiermod.results.tables import LEVEL, check_level
-from hiermod.scores.estimable import check_estimable, flat_directions
+from hiermod.scores.estimable import check_estimable
 from hiermod.scores.phi import phi_from_draws
 from hiermod.scores.record import MAX_K
 from hiermod.scores.row_laws import Transforms, integrated_transforms, quick_transforms, weighted_normal
@@ -145,7 +145,7 @@ def loo_pit(fit: BayesianFit, integrated: bool | str = "auto", random_seed: int 
 def integrated_pit(fit: BayesianFit, quick: int | None = None) -> Transforms:
     """Effects integrated out; quick: see ``quick_transforms``, how many draws.  UnsupportedError, DesignError."""
     density, record = _density(fit), fit.record
-    units = row_units(fit.design, flat_directions(density, fit.design))
+    units = row_units(fit.design, density)
     check_estimable(units, tuple(fit.design.index), "row")
     draws = np.zeros((*record.shape, 0))
     if density.coordinates.d:

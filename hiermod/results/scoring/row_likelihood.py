@@ -54,5 +54,5 @@ def _by_bambi(fit: BayesianFit) -> Any:
 
     with collected():
         copy = _versions.replace_groups(fit.record.idata)
-        fit.model.bambi.compute_log_likelihood(copy)
+        fit.model._graph.compute_log_likelihood(copy)
     return copy

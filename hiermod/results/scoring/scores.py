@@ -14,7 +14,7 @@ from hiermod.results.scoring.cross_validation import refit_units
 from hiermod.results.scoring.row_likelihood import AT_ONCE, row_log_likelihood
 from hiermod.results.scoring.score_record import make_score
 from hiermod.results.tables import check_group
-from hiermod.scores.estimable import check_estimable, flat_directions
+from hiermod.scores.estimable import check_estimable
 from hiermod.scores.integrated import integrated
 from hiermod.scores.level_gaussian import gaussian_level_logs
 from hiermod.scores.level_quadrature import LevelLogs, check_quadrature, level_logs
@@ -46,7 +46,7 @@ def loo(fit: BayesianFit, how: bool | str = "auto", refit_bad: bool | str = "aut
                 raise
             reason = f"group effects at their draws, since they cannot be integrated out: {error}"
         else:
-            units = row_units(fit.design, flat_directions(density, fit.design))
+            units = row_units(fit.design, density)
             return _integrated(fit, density, units, "loo", "row", tuple(fit.design.index))
     score = _conditional(fit, "loo", reason)
     members = [np.array([i]) for i in range(fit.design.nobs)]
@@ -63,7 +63,7 @@ def logo(fit: BayesianFit, group: str, refit_bad: bool | str = "auto", progressb
         score = _one_level_at_a_time(fit, group, str(error))
         members = [np.flatnonzero(block.codes == level) for level in range(len(block.levels))]
         return _with_refits(fit, score, members, refit_bad, progressbar)
-    units = level_units(fit.design, block.codes, len(block.levels), flat_directions(density, fit.design))
+    units = level_units(fit.design, density, block.codes, len(block.levels))
     return _integrated(fit, density, units, "logo", group, block.levels)
 
 
