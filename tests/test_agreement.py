@@ -226,14 +226,19 @@ def test_six_samples_are_few_groups():
 
 def test_a_strong_prior_is_told_and_named():
     found = table("sleepstudy", **{"1|Subject": "HalfNormal(3)"})
-    assert found.loc["1|Subject_sigma", "verdict"] == "strong prior"
+    assert found.loc["1|Subject_sigma", "verdict"] == "prior-data conflict"
     assert found.loc["1|Subject_sigma", "prior_weight"] > 0.5
-    assert found.loc["sigma", "verdict"] == "strong prior"
-    assert "it follows from the prior of 1|Subject_sigma" in found.loc["sigma", "words"]
+    assert found.loc["sigma", "verdict"] == "prior has a say"  # not its own, which is no conflict
+    assert (
+        "it follows from the prior of 1|Subject_sigma: prior-data conflict in 1|Subject_sigma"
+        in found.loc["sigma", "words"]
+    )
     assert found.loc["Days", "verdict"] == "agree"
     far = table("sleepstudy", Days="Normal(30, 3)")
     assert far.loc["Days", "by_prior"] > 3 > far.loc["Days", "by_averaging"]
-    assert far.loc["Days", "verdict"] == "strong prior"
+    assert far.loc["Days", "verdict"] == "prior-data conflict"
+    near = table("sleepstudy", Days="Normal(10, 0.3)")
+    assert near.loc["Days", "verdict"] == "prior decides"
 
 
 def test_without_a_closed_form_the_own_prior_explains():
@@ -247,7 +252,7 @@ def test_without_a_closed_form_the_own_prior_explains():
     along.model = against.model = m
     row = hm.agreement(along, reml).loc["wt"]
     assert np.isnan(row["by_prior"])
-    assert row["verdict"] == "strong prior"
+    assert row["verdict"] == "prior has a say"
     row = hm.agreement(against, reml).loc["wt"]
     assert row["verdict"] == "little information"  # the prior pulls the other way: not its doing
 
@@ -326,7 +331,7 @@ def test_plot_puts_every_parameter_at_its_difference():
     assert [line.get_ydata()[0] for line in marks] == [5, 4, 3, 2, 1, 0]
     assert len({line.get_color() for line in marks}) == 2
     legend = [text.get_text() for text in ax.figure.legends[0].get_texts()]
-    assert legend == ["REML's 95 % interval", "strong prior", "agree"]
+    assert legend == ["REML's 95 % interval", "prior has a say", "prior-data conflict", "agree"]
 
 
 def test_plot_says_in_words_what_is_at_a_boundary():

@@ -5,15 +5,18 @@ two-sided quantile it is 1 at the mode, wherever that lies, so that an sd of 0 u
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 TAILS = 700.0  # log odds of the outermost quantiles: probabilities down to 1e-304
 STEPS = 1401
 NEGLIGIBLE = 0.05  # a standard error below this share of the prior's sd blurs nothing
-NOISY = 401  # points of the prior that are blurred by an estimate's standard error
+FARTHEST = 60.0  # standard errors to which the tails of a t of few degrees of freedom are followed
+NOISY = 401  # points of the prior that are blurred by an estimate's standard error ...
+OUTERMOST = 13.0  # ... between these log odds: probabilities of 2e-6
 
 
 def conflict_p(law: Any, x: float) -> float:
@@ -70,31 +73,48 @@ def _mass(law: Any, a: float, b: float) -> float:
     return float(law.cdf(b) - law.cdf(a))
 
 
-def blurred_conflict_p(law: Any, x: float, se: float) -> float:
-    """The same for an estimate x with standard error se: under the law of X + se * N(0, 1), the estimate's own law.
+def _as_it_is(x: np.ndarray) -> np.ndarray:
+    return x
 
+
+def blurred_conflict_p(
+    law: Any,
+    x: float,
+    se: float,
+    scale: Callable[[np.ndarray], np.ndarray] = _as_it_is,
+    df: float = np.inf,
+) -> float:
+    """The same for an estimate x: under the law of g(X) + se * t(df), the estimate's own on the scale g.
+
+    se: standard error of g(x), ascending g, itself estimated with df degrees of freedom (inf: known, the noise normal).
     An estimate that is far out in the prior, yet no further than its own error, contradicts nothing.  nan for a nan."""
     if not (np.isfinite(x) and np.isfinite(se)):
         return float("nan")
-    low, high = law.ppf([0.158655, 0.841345])
+    low, high = scale(np.asarray(law.ppf([0.158655, 0.841345]), dtype=float))
     if se <= NEGLIGIBLE * (high - low) / 2:
         return conflict_p(law, x)
-    u = (np.arange(NOISY) + 0.5) / NOISY
-    centres = np.asarray(law.ppf(u), dtype=float)
-    low, high = float(centres[0]) - 6 * se, float(centres[-1]) + 6 * se
+    x = float(scale(np.array([x]))[0])
+    u = special.expit(np.linspace(-OUTERMOST, OUTERMOST, NOISY))  # dense in the tails, which decide
+    centres = scale(np.asarray(law.ppf(u), dtype=float))
+    proper = np.isfinite(centres)  # a quantile that is 0 in double precision has no logarithm
+    centres, share = centres[proper], (u * (1 - u))[proper]
+    reach = (6.0 if np.isinf(df) else min(float(stats.t.isf(1e-6, df)), FARTHEST)) * se
+    low, high = float(centres[0]) - reach, float(centres[-1]) + reach
     grid = np.unique(np.concatenate([np.linspace(low, high, 801), *(centres + z * se for z in (-3, 0, 3))]))
-    density = _mixture(grid, centres, se)
+    density = _mixture(grid, centres, share, se, df)
     widths = np.gradient(grid)
-    at = _mixture(np.array([x]), centres, se)[0]
+    at = _mixture(np.array([x]), centres, share, se, df)[0]
     mass = density * widths
     return float(mass[density <= at * (1 + 1e-9)].sum() / mass.sum())
 
 
-def _mixture(x: np.ndarray, centres: np.ndarray, se: float) -> np.ndarray:
+def _mixture(x: np.ndarray, centres: np.ndarray, share: np.ndarray, se: float, df: float) -> np.ndarray:
+    """The density at x (m,) up to a constant."""
     out = np.empty(len(x))
     for start in range(0, len(x), 500):
-        z = (x[start : start + 500, None] - centres) / se
-        out[start : start + 500] = np.exp(-0.5 * z**2).mean(axis=1)
+        squared = ((x[start : start + 500, None] - centres) / se) ** 2
+        kernel = np.exp(-0.5 * squared) if np.isinf(df) else (1 + squared / df) ** (-0.5 * (df + 1))
+        out[start : start + 500] = kernel @ share
     return out
 
 

@@ -13,14 +13,12 @@ from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.prior_and_reml.agreement_table import agreement as agreement_table
 from hiermod.results.prior_and_reml.agreement_words import (
     AGREE,
-    BOUNDARY,
     FEW_GROUPS,
     LITTLE,
     LOST,
     NEAR,
-    NO_ERROR,
-    STRONG,
 )
+from hiermod.results.prior_and_reml.verdicts import BOUNDARY, CONFLICT, DECIDES, NO_ERROR, SAY
 from hiermod.results.tables import LEVEL, quantile
 
 if TYPE_CHECKING:
@@ -30,12 +28,24 @@ SHADES = {  # Okabe and Ito (2008)
     AGREE: COLOURS["Bayes"],
     FEW_GROUPS: "#E69F00",
     LITTLE: "#56B4E9",
-    STRONG: "#CC79A7",
+    SAY: "#CC79A7",
+    DECIDES: "#CC79A7",
+    CONFLICT: "#CC79A7",
     BOUNDARY: "#D55E00",
     NO_ERROR: "#8c8c8c",
     LOST: "#000000",
 }
-MARKS = {AGREE: "o", FEW_GROUPS: "s", LITTLE: "D", STRONG: "^", BOUNDARY: "X", NO_ERROR: "o", LOST: "v"}
+MARKS = {
+    AGREE: "o",
+    FEW_GROUPS: "s",
+    LITTLE: "D",
+    SAY: "<",
+    DECIDES: "^",
+    CONFLICT: "*",
+    BOUNDARY: "X",
+    NO_ERROR: "o",
+    LOST: "v",
+}
 WIDEST = 12.0  # REML standard errors beyond which intervals are cut
 
 

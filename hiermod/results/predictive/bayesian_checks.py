@@ -3,7 +3,7 @@
 Bounds are such that a true model is seldom accused: a statistic counts outside 0.01 to 0.99 of its posterior predictive
 distribution, a row or group further out than the furthest of 99 in 100 true data sets, uniformity of LOO-PIT at p below
 0.01.  A true model is accused of something in 1 to 5 of 100 data sets.  Tail probabilities of rows leave the row out,
-effects and all (scores/row_laws.py)."""
+effects and all (scores/row_laws.py).  A prior-data conflict is that of the tail test (prior_and_reml/tail_test.py)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hiermod.errors import DesignError, UnsupportedError, listing
 from hiermod.results.predictive.loo_pit import LooPit, integrated_pit
 from hiermod.results.predictive.predictive_checks import StatisticDraws, statistic_draws
 from hiermod.results.predictive.replicates import PLAIN, Replicates, as_replicates
+from hiermod.results.prior_and_reml.tail_test import conflict_sentence
 from hiermod.results.targets import read_request
 from hiermod.scores.record import MAX_K
 
@@ -36,6 +37,7 @@ def data_sentences(fit: BayesianFit) -> list[str]:
     if fit.nobs > LARGEST or fit.design.special not in PLAIN:
         why = f"with {fit.nobs} rows" if fit.nobs > LARGEST else f"for {fit.design.special}() responses"
         return [f"Whether the model makes such data is not looked at here {why}: fit.loo() judges the fit."]
+    prior = conflict_sentence(fit)
     statistics, looked = _statistics(fit)
     pit = _transforms(fit)
     rows = [] if pit is None else [*_far(fit, pit), *_shape(pit), *_influential(pit)]
@@ -50,6 +52,8 @@ def data_sentences(fit: BayesianFit) -> list[str]:
                 rows="" if pit is None else ", and no row lies far from what the others predict for it",
             )
         )
+    if prior:
+        found.insert(0, f"{prior}: REML's estimate is a surprise under the prior. See fit.prior_sensitivity().")
     if looked and pit is None:
         found.append("Rows one by one: fit.loo_pit(), hm.plots.loo_pit_ecdf(fit), fit.simulated_residuals().")
     return found

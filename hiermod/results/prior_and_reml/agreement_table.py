@@ -25,9 +25,18 @@ from hiermod.results.prior_and_reml.agreement_words import (
     sentences,
     verdict_and_words,
 )
-from hiermod.results.prior_and_reml.prior_density import marginal_laws
-from hiermod.results.prior_and_reml.prior_weight import EDGE, prior_pull, transformed
+from hiermod.results.prior_and_reml.prior_density import centred_at, marginal_laws, stated_laws
+from hiermod.results.prior_and_reml.prior_weight import EDGE, prior_pull, to_scale, transformed
 from hiermod.results.prior_and_reml.scale_errors import estimates_and_errors
+from hiermod.results.prior_and_reml.sensitivity import movers
+from hiermod.results.prior_and_reml.tail_test import (
+    UNTESTED,
+    TailTest,
+    estimates_of,
+    parameter_kinds,
+    priors_and_estimates,
+    tail_tests,
+)
 from hiermod.results.tables import LEVEL, check_level, corr_names, sd_names
 from hiermod.scores.phi import phi_from_draws
 
@@ -39,6 +48,8 @@ COLUMNS = (
         "by_prior",
         "by_averaging",
         "prior_weight",
+        "conflict_p",
+        "conflict_p_data",
         "r_hat",
         "levels",
         "verdict",
@@ -57,9 +68,11 @@ def agreement(fit: BayesianFit, reml: FrequentistFit, level: float = LEVEL) -> p
     REML standard errors, sds on the log scale and correlations on Fisher's; lower_difference, upper_difference: the
     interval there; sd_ratio: posterior sd over REML's standard error, on that scale; by_prior and by_averaging: the two
     parts of the difference, from REML to the posterior's mode and from there to its mean (Gaussian models whose effects
-    integrate out; else nan); prior_weight: the prior's share of the information; r_hat; levels of the factor behind it;
-    verdict: "agree", "boundary" (REML at 0 or -1/+1, or what moves with it), "few groups" or "little information" (the
-    posterior averages over sds that the data hardly know), "strong prior", "not converged", "no standard error"; words.
+    integrate out; else nan); prior_weight: the prior's share of the information; conflict_p and conflict_p_data, as in
+    ``prior.against``; r_hat; levels of the factor behind it; verdict: "agree", "boundary" (REML at 0 or -1/+1, or what
+    moves with it), "few groups" or "little information" (the posterior averages over sds that the data hardly know),
+    "prior has a say", "prior decides", "prior-data conflict" (what the priors did, as in ``prior_sensitivity``; words
+    say which of them), "not converged", "no standard error"; words.
     attrs["sentences"] sums it up; ``hm.plots.agreement`` draws it.
 
     Raises ArgumentTypeError for other objects, ArgumentError for fits of different models or data.
@@ -73,9 +86,9 @@ def agreement(fit: BayesianFit, reml: FrequentistFit, level: float = LEVEL) -> p
     table = fit.parameters(check_level(level))
     draws = dict(labelled(fit.record, fit.design, effects=False))
     estimates, errors = estimates_and_errors(reml)
-    kinds = _kinds(fit)
+    kinds = parameter_kinds(fit)
     modes = _modes(fit, reml)
-    laws = _laws(fit)
+    laws, tests = _laws(fit), _tests(fit, reml)
     tail = (1 - level) / 2
     rows: dict[str, dict[str, Any]] = {}
     for name, kind in kinds.items():
@@ -95,8 +108,10 @@ def agreement(fit: BayesianFit, reml: FrequentistFit, level: float = LEVEL) -> p
         mode = modes.get(name, float("nan"))
         row |= {"by_prior": (mode - at) / se, "by_averaging": (t.mean() - mode) / se}
         unknown = (float("nan"), float("nan"))
-        weight, shift = prior_pull(laws[name], kind, estimate, error) if name in laws else unknown
-        row |= {"prior_weight": weight, "prior_shift": shift}
+        pulls = [prior_pull(law, kind, *at) for law, at in _pulling(fit, reml, laws, name, (estimate, error))]
+        weight, shift = max(pulls, key=lambda pull: pull[0], default=unknown)
+        test = tests.get(name, UNTESTED)
+        row |= {"prior_weight": weight, "prior_shift": shift, "conflict_p": test.p, "conflict_p_data": test.p_data}
         row |= {"r_hat": float(own["r_hat"]), "levels": levels_behind(name, kind, fit.design)}
         rows[name] = row
     context = Context(
@@ -105,6 +120,8 @@ def agreement(fit: BayesianFit, reml: FrequentistFit, level: float = LEVEL) -> p
         divergences=fit.inference.divergences,
         edges=tuple(name for name, row in rows.items() if at_boundary(row["kind"], row["reml"])),
         strong=tuple(name for name, row in rows.items() if own_prior(row)),
+        conflicts=tuple(name for name, test in tests.items() if test.conflict),
+        movers=movers(fit),
     )
     for name, row in rows.items():
         row["verdict"], row["words"] = verdict_and_words(name, row, context)
@@ -119,20 +136,26 @@ def at_boundary(kind: str, estimate: float) -> bool:
     return bool(kind == "sd" and estimate == 0.0) or bool(kind == "corr" and not abs(estimate) <= EDGE)
 
 
-def to_scale(kind: str, draws: np.ndarray) -> np.ndarray:
-    """Draws on the scale of the comparison: log of sds, Fisher's z of correlations."""
-    if kind in ("sd", "sigma"):
-        with np.errstate(divide="ignore"):
-            return np.log(draws)
-    return np.arctanh(np.clip(draws, -EDGE, EDGE)) if kind == "corr" else draws
+def _pulling(
+    fit: BayesianFit, reml: FrequentistFit, laws: dict[str, Any], name: str, at: tuple[float, float]
+) -> list[tuple[Any, tuple[float, float]]]:
+    """The laws that pull at a parameter, with REML's estimate and error there.
+
+    Two for an intercept: as it is shown, where the predictors are 0, and where its prior is, at their means."""
+    found = [(laws[name], at)] if name in laws else []
+    centre = centred_at(fit) if name == "Intercept" and laws else None
+    if centre is not None:
+        own = stated_laws(fit).get(name)
+        there = estimates_of(reml, centre)["Intercept"]
+        found += [] if own is None else [(own, (there.value, there.error))]
+    return found
 
 
-def _kinds(fit: BayesianFit) -> dict[str, str]:
-    """Parameters that REML has too, with their kind, in the order of the tables."""
-    kinds = dict.fromkeys(fit.design.common, "fixed")
-    for block in fit.design.blocks:
-        kinds |= dict.fromkeys(sd_names(block), "sd") | dict.fromkeys(corr_names(block), "corr")
-    return kinds | ({"sigma": "sigma"} if fit.record.sigma is not None and fit.design.se is None else {})
+def _tests(fit: BayesianFit, reml: FrequentistFit) -> dict[str, TailTest]:
+    try:
+        return tail_tests(priors_and_estimates(fit, reml), reml)
+    except UnsupportedError:
+        return {}
 
 
 def _laws(fit: BayesianFit) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,13 @@ import pandas as pd
 
 from hiermod.bayes.posterior import MAX_R_HAT
 from hiermod.formula.design import Design
+from hiermod.results.prior_and_reml.verdicts import BOUNDARY, CONFLICT, DECIDES, HALF, NO_ERROR, SAY, by_weight, p_words
 
 NEAR, ALIKE = 0.5, 1.5  # REML standard errors between means, and factor between sds, within which two fits agree
-DECIDES = 0.5  # prior weight from which it outweighs the data
 FEW = 10  # levels below which little information is a matter of few groups
-AGREE, BOUNDARY, FEW_GROUPS, LITTLE = "agree", "boundary", "few groups", "little information"
-STRONG, LOST, NO_ERROR = "strong prior", "not converged", "no standard error"
-VERDICTS = (AGREE, FEW_GROUPS, LITTLE, STRONG, BOUNDARY, NO_ERROR, LOST)
+AGREE, FEW_GROUPS, LITTLE, LOST = "agree", "few groups", "little information", "not converged"
+BY_PRIOR = (CONFLICT, DECIDES, SAY)  # what a prior did, in the words of verdicts.py
+VERDICTS = (AGREE, FEW_GROUPS, LITTLE, *BY_PRIOR, BOUNDARY, NO_ERROR, LOST)
 
 
 def levels_behind(name: str, kind: str, design: Design) -> int:
@@ -37,18 +38,22 @@ def _is_about(name: str, kind: str, block: Any) -> bool:
 class Context:
     """What one parameter's words need to know of the others.
 
-    edges: parameters that REML has at a boundary; strong: those whose own prior outweighs or moves the data."""
+    edges: parameters that REML has at a boundary; strong: those whose own prior outweighs or moves the data; conflicts:
+    those whose prior the tail test finds in conflict with the data; movers: of a parameter, the parameters whose priors
+    move it by power-scaling."""
 
     method: str
     converged: bool
     divergences: int
     edges: tuple[str, ...]
     strong: tuple[str, ...]
+    conflicts: tuple[str, ...]
+    movers: Callable[[str], tuple[str, ...]]
 
 
 def own_prior(row: dict[str, Any]) -> bool:
     """Whether a parameter's own prior decides, or moves the likelihood by as much as counts as a difference."""
-    return bool(row["prior_weight"] >= DECIDES or abs(row["prior_shift"]) >= NEAR)
+    return bool(row["prior_weight"] >= HALF or abs(row["prior_shift"]) >= NEAR)
 
 
 def verdict_and_words(name: str, row: dict[str, Any], context: Context) -> tuple[str, str]:
@@ -69,7 +74,7 @@ def verdict_and_words(name: str, row: dict[str, Any], context: Context) -> tuple
     if context.divergences:
         return LOST, f"{said}, and {context.divergences} transitions diverged: see fit.check() first"
     if name in context.strong or (not edges and _by_priors(row, context)):
-        return STRONG, f"{said}: {_prior_words(name, row, context)}"
+        return _by_prior(name, row, context, said)
     parts = _parts(row)
     if edges:
         at = ", ".join(edges)
@@ -91,17 +96,25 @@ def _by_priors(row: dict[str, Any], context: Context) -> bool:
     return abs(row["by_prior"]) > max(abs(row["by_averaging"]), NEAR / 2)
 
 
-def _prior_words(name: str, row: dict[str, Any], context: Context) -> str:
+def _by_prior(name: str, row: dict[str, Any], context: Context, said: str) -> tuple[str, str]:
+    """The word for what the priors did, and which of them did it."""
+    own = name in context.strong
+    conflict = own and name in context.conflicts
+    verdict = by_weight(row["prior_weight"], np.inf, conflict) if own else SAY
     words = []
-    if name in context.strong:
+    if own:
         words.append(f"its prior has {100 * row['prior_weight']:.0f} % of the information and pulls")
-    elif context.strong:
-        words.append(f"it follows from the prior of {', '.join(context.strong)}")
+        if conflict:
+            words.append(f"prior and data contradict each other ({p_words(row['conflict_p_data'])})")
     else:
-        words.append("the priors together pull")
+        others = [one for one in context.movers(name) if one != name] or list(context.strong)
+        words.append(f"it follows from the prior of {', '.join(others)}" if others else "the priors together pull")
+        against = [one for one in others if one in context.conflicts]
+        if against:
+            words.append(f"{CONFLICT} in {', '.join(against)}")
     if np.isfinite(row["by_prior"]) and abs(row["by_prior"]) >= 0.05:
         words.append(f"the mode moves by {row['by_prior']:+.2g} standard errors")
-    return ": ".join(words)
+    return verdict, f"{said}: {': '.join(words)}"
 
 
 def _parts(row: dict[str, Any]) -> str:

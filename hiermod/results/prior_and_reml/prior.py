@@ -128,9 +128,13 @@ class PriorPredictive(Fit):
         lower, upper (95 %, normal on the log scale for sds and on Fisher's for correlations);
         prior_median, prior_lower, prior_upper (95 %); prior_quantile of the estimate; conflict_p, the prior
         probability of a value no denser than the estimate (Evans and Moshonov 2006: 1 at the mode, small in the
-        tails); conflict_p_data, the same under prior and standard error together; conflict: both below ``alpha``;
+        tails; of an intercept at the predictors' means, if its prior is there); conflict_p_data, the same under prior
+        and standard error together; conflict: both below ``alpha`` after Holm's correction for the number of parameters
+        (the summaries of the data have their own): the chance that any prior that is right is called a conflict;
         prior_weight, the prior's share of the information: 0 the data decide, 1 the prior does; prior_shift, how far it
-        moves the estimate, in standard errors (sds on the log scale); verdict and words.  attrs["sentences"] sums it
+        moves the estimate, in standard errors (sds on the log scale); verdict ("data decide", "prior has a say", "prior
+        decides", "prior-data conflict", the words of ``prior_sensitivity``; "boundary", "no standard error", "fixed",
+        "undefined"; of data also "as expected", "wide", "too wide") and words.  attrs["sentences"] sums it
         up.  nan where REML has no estimate or no standard error.
 
         A prior can be so wide that it contains every estimate and still expects absurd data: where the data's sd or

@@ -1,31 +1,36 @@
 """Prior set against REML: where each estimate falls in its prior, and whether prior or data decide the answer.
 
-Conflict: Evans and Moshonov (2006, Bayesian Analysis 1, 893-914), the prior probability of a value no denser than the
-one found.  Weight: the prior's information beside the likelihood's (prior_weight.py)."""
+Conflict: the tail test of each parameter's own prior (tail_test.py).  Weight: the prior's information beside the
+likelihood's (prior_weight.py).  The verdicts on priors are those of verdicts.py."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from hiermod.bayes.conflict import bandwidth, blurred_conflict_p, conflict_p, drawn_conflict_p, kernel_density
+from hiermod.bayes.conflict import drawn_conflict_p
 from hiermod.bayes.distributions import Distribution
 from hiermod.bayes.laws import law, law_or_none, lkj_marginal
 from hiermod.bayes.prior_draws import PriorDraws
-from hiermod.errors import HiermodError
 from hiermod.formula.design import Design
-from hiermod.frequentist.mixed import MixedFit
 from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.prior_and_reml.data_summaries import at_least_zero, data_summaries, summarise
-from hiermod.results.prior_and_reml.prior_weight import EDGE, prior_pull, reml_interval, transformed
+from hiermod.results.prior_and_reml.prior_weight import reml_interval
 from hiermod.results.prior_and_reml.prior_words import sentences, words_of
-from hiermod.results.prior_and_reml.scale_errors import estimates_and_errors
+from hiermod.results.prior_and_reml.tail_test import (
+    UNTESTED,
+    Estimate,
+    Marginal,
+    TailTest,
+    at_boundary,
+    estimates_of,
+    holm,
+    tail_tests,
+)
+from hiermod.results.prior_and_reml.verdicts import BOUNDARY, CONFLICT, FIXED, NO_ERROR, UNDEFINED, by_weight
 from hiermod.results.tables import corr_names, sd_names
 
 COLUMNS = (
@@ -35,58 +40,6 @@ COLUMNS = (
 WIDE, TOO_WIDE = 0.025, 0.01  # observed spread below these quantiles of the simulated ones ...
 TIMES = 20.0  # ... and this many times smaller than their median: the prior expects absurd data
 OVERALL = ("sd", "range")  # of these; groups may well be alike, however much a prior lets them differ
-DECIDES, A_SAY = 0.5, 0.1  # prior weight above which it decides, and above which it is heard ...
-PULL = 0.5  # ... or a shift of this many standard errors
-
-
-@dataclass(frozen=True, eq=False)
-class Marginal:
-    """What is known of one parameter under the prior: its law where there is a closed form, and draws (d,)."""
-
-    name: str
-    kind: str  # "fixed", "sd", "corr", "sigma"
-    law: Any
-    draws: np.ndarray
-
-    def quantile(self, u: float) -> float:
-        """Of the law, else of the draws."""
-        return float(self.law.ppf(u)) if self.law is not None else float(np.nanquantile(self.draws, u))
-
-    def cdf(self, x: float) -> float:
-        """P(X <= x)."""
-        if not np.isfinite(x):
-            return float("nan")
-        return float(self.law.cdf(x)) if self.law is not None else float((self.draws <= x).mean())
-
-    def density(self, x: np.ndarray) -> np.ndarray:
-        """f(x), of the law, else a kernel estimate from the draws."""
-        if self.law is not None:
-            return np.asarray(self.law.pdf(x), dtype=float)
-        return kernel_density(x, self.draws, bandwidth(self.draws), positive=self.kind in ("sd", "sigma"))
-
-    def conflict(self, x: float) -> float:
-        """P(f(X) <= f(x))."""
-        if self.law is not None:
-            return conflict_p(self.law, x)
-        return drawn_conflict_p(self.draws, x, positive=self.kind in ("sd", "sigma"))
-
-    def blurred(self, x: float, se: float) -> float:
-        """The same with the estimate's own error."""
-        if self.law is not None:
-            return blurred_conflict_p(self.law, x, se)
-        if not np.isfinite(se):
-            return float("nan")
-        noise = np.random.default_rng(0).standard_normal(len(self.draws))  # a fixed grid of errors: no new randomness
-        return drawn_conflict_p(self.draws + se * noise, x)
-
-    def pull(self, estimate: float, se: float) -> tuple[float, float]:
-        """Weight and shift of the prior; from a normal with the draws' middle 68 % where there is no law."""
-        if self.law is not None:
-            return prior_pull(self.law, self.kind, estimate, se)
-        at, error = transformed(self.kind, estimate, se)
-        with np.errstate(all="ignore"):
-            ends = [transformed(self.kind, self.quantile(u), 1.0)[0] for u in (0.158655, 0.841345)]
-        return prior_pull(stats.norm((ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2), "fixed", at, error)
 
 
 def marginals(draws: PriorDraws, design: Design, centred: bool) -> dict[str, Marginal]:
@@ -119,6 +72,18 @@ def marginals(draws: PriorDraws, design: Design, centred: bool) -> dict[str, Mar
     return found
 
 
+def stated_intercept(draws: PriorDraws, design: Design) -> Marginal:
+    """The intercept at the predictors' means, where its prior is."""
+    entry = next((one for one in draws.entries if one.parameter == "Intercept"), None)
+    weights = [1.0 if name == "Intercept" else mean for name, mean in zip(design.common, _means(design), strict=True)]
+    own = None if entry is None else law_or_none(entry.law)
+    return Marginal("Intercept", "fixed", own, draws.record.beta[0] @ np.array(weights))
+
+
+def _means(design: Design) -> list[float]:
+    return [float(mean) for mean in design.X.mean(axis=0)]
+
+
 def _intercept_law(draws: PriorDraws, design: Design) -> Any:
     """Normal priors at the predictors' means, moved to their zeros; None where a prior is not Normal."""
     mean, variance = 0.0, 0.0
@@ -139,19 +104,29 @@ def against_table(
     """One row per parameter, then one per data summary (``data: sd``); attrs: sentences, alpha.
 
     simulated: summaries of the prior's data, by name, (d,) each."""
-    estimates, errors = estimates_and_errors(fit)
+    shown = marginals(draws, design, centred)
     fixed = {one.parameter: one.fixed for one in draws.entries if one.fixed is not None}
+    at = estimates_of(fit)
+    pairs = {name: (one, at.get(name, Estimate(np.nan))) for name, one in shown.items() if name not in fixed}
+    stated = dict(pairs)
+    if centred and len(design.common) > 1 and "Intercept" in pairs:
+        there = estimates_of(fit, np.array(_means(design)))["Intercept"]
+        stated["Intercept"] = (stated_intercept(draws, design), there)
+    tests = tail_tests(stated, fit, alpha)
     rows: dict[str, dict[str, Any]] = {}
-    for name, marginal in marginals(draws, design, centred).items():
-        estimate, se = estimates.get(name, np.nan), errors.get(name, np.nan)
-        rows[name] = (
-            _fixed_row(marginal, estimate, se, fixed[name])
-            if name in fixed
-            else _parameter_row(marginal, estimate, se, fit, alpha)
-        )
+    for name, marginal in shown.items():
+        if name in fixed:
+            rows[name] = _fixed_row(marginal, at.get(name, Estimate(np.nan)), fixed[name])
+        else:
+            rows[name] = _parameter_row(pairs[name], stated[name], tests.get(name, UNTESTED))
     observed = summarise(design.y[None], design, data_summaries(design))
+    surprises = {
+        name: drawn_conflict_p(values[np.isfinite(values)], float(observed[name][0]), at_least_zero(name))
+        for name, values in simulated.items()
+    }
+    small = holm({name: p for name, p in surprises.items() if np.isfinite(p)}, len(surprises), alpha)
     for name, values in simulated.items():
-        rows[f"data: {name}"] = _data_row(name, float(observed[name][0]), values, alpha)
+        rows[f"data: {name}"] = _data_row(name, float(observed[name][0]), values, surprises[name], name in small)
     for name, row in rows.items():
         row["words"] = words_of(name, row)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS)).rename_axis("parameter")
@@ -167,22 +142,22 @@ def simulate_summaries(draws: PriorDraws, design: Design) -> dict[str, np.ndarra
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in summaries}
 
 
-def _base(marginal: Marginal, estimate: float, se: float) -> dict[str, Any]:
+def _base(marginal: Marginal, at: Estimate) -> dict[str, Any]:
     median, lower, upper = (marginal.quantile(u) for u in (0.5, 0.025, 0.975))
-    ends = reml_interval(marginal.kind, estimate, se)
-    row = {"kind": marginal.kind, "reml": estimate, "std_error": se, "lower": ends[0], "upper": ends[1]}
+    ends = reml_interval(marginal.kind, at.value, at.error)
+    row = {"kind": marginal.kind, "reml": at.value, "std_error": at.error, "lower": ends[0], "upper": ends[1]}
     return (
         row
         | {"prior_median": median}
-        | {"prior_lower": lower, "prior_upper": upper, "prior_quantile": marginal.cdf(estimate)}
+        | {"prior_lower": lower, "prior_upper": upper, "prior_quantile": marginal.cdf(at.value)}
     )
 
 
-def _fixed_row(marginal: Marginal, estimate: float, se: float, value: float) -> dict[str, Any]:
+def _fixed_row(marginal: Marginal, at: Estimate, value: float) -> dict[str, Any]:
     nan = float("nan")
-    row = _base(marginal, estimate, se) | {"prior_median": value}
+    row = _base(marginal, at) | {"prior_median": value}
     row |= {"prior_lower": value, "prior_upper": value, "prior_quantile": nan}
-    return row | _outcome(nan, nan, False, 1.0, nan, "fixed")
+    return row | _outcome(nan, nan, False, 1.0, nan, FIXED)
 
 
 def _outcome(p: float, p_data: float, conflict: bool, weight: float, shift: float, verdict: str) -> dict[str, Any]:
@@ -196,59 +171,37 @@ def _outcome(p: float, p_data: float, conflict: bool, weight: float, shift: floa
     }
 
 
-def _parameter_row(marginal: Marginal, estimate: float, se: float, fit: FrequentistFit, alpha: float) -> dict[str, Any]:
-    row = _base(marginal, estimate, se)
-    p, p_data = marginal.conflict(estimate), marginal.blurred(estimate, se)
-    if p == 0.0 and _at_boundary(marginal, estimate):
-        p_data = _best_within(marginal, fit)  # the prior avoids the boundary on purpose, and REML knows only "small"
-        conflict = bool(p_data < alpha)
+def _parameter_row(
+    shown: tuple[Marginal, Estimate], stated: tuple[Marginal, Estimate], test: TailTest
+) -> dict[str, Any]:
+    """stated: the prior as it was given, with the estimate there: for an intercept another place than the one shown."""
+    (marginal, at), (own, there) = shown, stated
+    row = _base(marginal, at)
+    weight, shift = marginal.pull(at.value, at.error)
+    if own is not marginal:
+        row["stated"] = (there.value, *(own.quantile(u) for u in (0.5, 0.025, 0.975)))
+        other = own.pull(there.value, there.error)
+        weight, shift = other if other[0] > weight else (weight, shift)
+    if np.isnan(at.value):
+        verdict = UNDEFINED
+    elif np.isnan(weight) and not test.conflict:
+        verdict = BOUNDARY if at_boundary(marginal.kind, at.value) else NO_ERROR
     else:
-        conflict = bool(p < alpha and not p_data >= alpha)
-    weight, shift = marginal.pull(estimate, se)
-    if np.isnan(estimate):
-        verdict = "undefined"
-    elif conflict:
-        verdict = "conflict"
-    elif np.isnan(weight):
-        verdict = "at the boundary" if _at_boundary(marginal, estimate) else "no standard error"
-    else:
-        heard = weight >= A_SAY or abs(shift) >= PULL
-        verdict = "prior decides" if weight >= DECIDES else "prior has a say" if heard else "data decide"
-    return row | _outcome(p, p_data, conflict, weight, shift, verdict)
+        verdict = by_weight(weight, shift, test.conflict)
+    return row | _outcome(test.p, test.p_data, test.conflict, weight, shift, verdict)
 
 
-def _at_boundary(marginal: Marginal, estimate: float) -> bool:
-    return bool(marginal.kind == "sd" and estimate == 0.0) or bool(marginal.kind == "corr" and abs(estimate) > EDGE)
-
-
-def _best_within(marginal: Marginal, fit: FrequentistFit) -> float:
-    """The largest conflict p of the values in REML's 95 % profile interval; nan where that cannot be had."""
-    if not isinstance(fit.record, MixedFit):
-        return float("nan")  # generalised models have no profiles
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of limits at the boundary: that is where we are
-            limits = fit.confint(parameters=[marginal.name]).loc[marginal.name]
-    except (HiermodError, np.linalg.LinAlgError):
-        return float("nan")
-    if not np.isfinite(limits.to_numpy(dtype=float)).all():
-        return float("nan")
-    values = np.linspace(limits["lower"], limits["upper"], 101)
-    return float(np.nanmax([marginal.conflict(float(value)) for value in values]))
-
-
-def _data_row(name: str, observed: float, values: np.ndarray, alpha: float) -> dict[str, Any]:
+def _data_row(name: str, observed: float, values: np.ndarray, p: float, surprise: bool) -> dict[str, Any]:
     finite = values[np.isfinite(values)]
     lower, median, upper = np.quantile(finite, [0.025, 0.5, 0.975]) if len(finite) else [np.nan] * 3
     # ranks of ties are shared, so that a summary of counts that never changes is in the middle
     quantile = float((finite < observed).mean() + 0.5 * (finite == observed).mean()) if len(finite) else np.nan
     size, nan = at_least_zero(name), float("nan")
-    p = drawn_conflict_p(finite, observed, positive=size)
     if size and quantile < 0.5:  # small spread under a wide prior is no conflict, until the prior is wide beyond sense
         absurd = name in OVERALL and quantile < TOO_WIDE and median >= TIMES * observed
         verdict = "too wide" if absurd else "wide" if quantile < WIDE else "as expected"
     else:
-        verdict = "conflict" if p < alpha else "as expected"
+        verdict = CONFLICT if surprise else "as expected"
     row = {"kind": "data", "reml": observed, "std_error": nan, "lower": nan, "upper": nan, "prior_median": median}
     row |= {"prior_lower": lower, "prior_upper": upper, "prior_quantile": quantile}
-    return row | _outcome(p, nan, verdict in ("conflict", "too wide"), nan, nan, verdict)
+    return row | _outcome(p, nan, verdict in (CONFLICT, "too wide"), nan, nan, verdict)

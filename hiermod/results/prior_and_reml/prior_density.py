@@ -16,6 +16,7 @@ from hiermod.bayes.distributions import Distribution
 from hiermod.bayes.laws import law_or_none, lkj_marginal
 from hiermod.bayes.posterior import labelled
 from hiermod.errors import UnsupportedError
+from hiermod.results.tables import corr_names
 
 if TYPE_CHECKING:
     from hiermod.results.bayesian import BayesianFit
@@ -107,12 +108,22 @@ def log_priors(fit: BayesianFit) -> tuple[dict[str, np.ndarray], tuple[str, ...]
     return found, tuple(unknown)
 
 
-def marginal_laws(fit: BayesianFit) -> dict[str, Any]:
-    """The prior law of each parameter under its name in tables, where it has a closed form: scipy distributions.
+def stated_laws(fit: BayesianFit) -> dict[str, Any]:
+    """The law of each parameter's own prior, as it was stated, where it has a closed form: scipy distributions.
 
-    The intercept's is moved from the predictors' means to their zeros, if all priors there are Normal."""
+    Under the parameter's name in tables; that of the intercept is where ``centred_at`` says."""
     priors = {prior.name: prior for prior in priors_of(fit)}
     found = {name: prior.law for name, prior in priors.items() if prior.law is not None}
+    for block in fit.design.correlated_blocks:
+        eta = priors[block.corr_name].eta if block.corr_name in priors else None
+        if eta is not None:
+            found |= dict.fromkeys(corr_names(block), lkj_marginal(eta, block.size))
+    return found
+
+
+def marginal_laws(fit: BayesianFit) -> dict[str, Any]:
+    """The same, the intercept's moved from the predictors' means to their zeros, if all priors there are Normal."""
+    found = stated_laws(fit)
     centre = centred_at(fit)
     if centre is not None and "Intercept" in found:
         laws: dict[str, Any] = {name: found.get(name) for name in fit.design.common}
@@ -123,11 +134,12 @@ def marginal_laws(fit: BayesianFit) -> dict[str, Any]:
             found["Intercept"] = stats.norm(mean, np.sqrt(variance))
         else:
             del found["Intercept"]
-    for block in fit.design.correlated_blocks:
-        eta = priors[block.corr_name].eta if block.corr_name in priors else None
-        if eta is not None:
-            marginal = lkj_marginal(eta, block.size)
-            labels = block.labels
-            pairs = [(i, j) for i in range(block.size) for j in range(i + 1, block.size)]
-            found |= {f"{block.corr_name}[{labels[i]},{labels[j]}]": marginal for i, j in pairs}
     return found
+
+
+def prior_behind(fit: BayesianFit) -> dict[str, str]:
+    """The name of the prior of each parameter: its own, but for correlations, whose matrix has one."""
+    names = {name: name for name in (prior.name for prior in priors_of(fit))}
+    for block in fit.design.correlated_blocks:
+        names |= dict.fromkeys(corr_names(block), block.corr_name)
+    return names

@@ -49,6 +49,14 @@ def transformed(kind: str, estimate: float, se: float) -> tuple[float, float]:
     return estimate, se
 
 
+def to_scale(kind: str, values: np.ndarray) -> np.ndarray:
+    """Values on that scale: log of sds, Fisher's z of correlations."""
+    if kind in ("sd", "sigma"):
+        with np.errstate(divide="ignore"):
+            return np.log(values)
+    return np.arctanh(np.clip(values, -EDGE, EDGE)) if kind == "corr" else values
+
+
 def reml_interval(kind: str, estimate: float, se: float, width: float = 1.959964) -> tuple[float, float]:
     """Estimate -+ 1.96 standard errors on that scale, taken back; nan at a boundary."""
     at, error = transformed(kind, estimate, se)

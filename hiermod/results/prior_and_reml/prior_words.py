@@ -7,10 +7,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.results.prior_and_reml.verdicts import (
+    BOUNDARY,
+    CONFLICT,
+    DATA,
+    DECIDES,
+    FIXED,
+    NO_ERROR,
+    SAY,
+    UNDEFINED,
+    p_words,
+)
+
 WEIGHT = {
-    "prior decides": "the prior decides: it outweighs the data ({weight} of the weight)",
-    "prior has a say": "the data decide most, while the prior has a say ({weight} of the weight)",
-    "data decide": "the data decide (the prior has {weight} of the weight)",
+    DECIDES: "the prior decides: it outweighs the data ({weight} of the weight)",
+    SAY: "the data decide most, while the prior has a say ({weight} of the weight)",
+    DATA: "the data decide (the prior has {weight} of the weight)",
 }
 
 
@@ -20,21 +32,18 @@ def words_of(name: str, row: dict[str, Any]) -> str:
     verdict = row["verdict"]
     if row["kind"] == "data":
         return _data_words(name.removeprefix("data: "), row, where)
-    if verdict == "undefined":
+    if verdict == UNDEFINED:
         return "REML has no estimate, so there is nothing to set the prior against"
-    if verdict == "fixed":
+    if verdict == FIXED:
         return f"fixed at {_n(row['prior_median'])} by priors=; REML's estimate is {_n(row['reml'])}"
     said = f"REML's {_n(row['reml'])}; {where}"
-    if verdict == "conflict":
-        away = _distance(row)
-        return (
-            f"conflict: REML's {_n(row['reml'])} is a surprise under the prior ({_p(row['conflict_p'])}){away}; {where}"
-        )
-    if verdict == "at the boundary":
+    if verdict == CONFLICT:
+        return f"{CONFLICT}: {_surprise(row)}"
+    if verdict == BOUNDARY:
         return (
             f"{said}: no conflict, and with REML at the boundary the prior decides how far from it the posterior lies"
         )
-    if verdict == "no standard error":
+    if verdict == NO_ERROR:
         return f"{said}: no conflict; REML gives no standard error to weigh the prior by"
     weight = WEIGHT[verdict].format(weight=_percent(row["prior_weight"]))
     if abs(row["prior_shift"]) >= 0.1:
@@ -44,9 +53,19 @@ def words_of(name: str, row: dict[str, Any]) -> str:
     return f"{said}: no conflict, and {weight}"
 
 
-def _distance(row: dict[str, Any]) -> str:
-    half = (row["prior_upper"] - row["prior_lower"]) / 2
-    away = abs(row["reml"] - row["prior_median"]) / half if half > 0 else np.inf
+def _surprise(row: dict[str, Any]) -> str:
+    """What is a surprise; of an intercept where its prior is, at the predictors' means."""
+    estimate, *prior = row.get("stated", [row[name] for name in ("reml", "prior_median", "prior_lower", "prior_upper")])
+    there = " at the predictors' means" if "stated" in row else ""
+    return (
+        f"REML's {_n(estimate)}{there} is a surprise under the prior ({p_words(row['conflict_p'])})"
+        f"{_distance(estimate, *prior)}; the prior's middle 95 % is {_n(prior[1])} to {_n(prior[2])}"
+    )
+
+
+def _distance(estimate: float, median: float, lower: float, upper: float) -> str:
+    half = (upper - lower) / 2
+    away = abs(estimate - median) / half if half > 0 else np.inf
     return f", {away:.3g} times as far from its median as its 95 % limits" if np.isfinite(away) and away > 2 else ""
 
 
@@ -58,8 +77,8 @@ def _data_words(what: str, row: dict[str, Any], where: str) -> str:
         if row["verdict"] == "wide":
             return f"{said}: the prior expects it {times}, which is wide, not wrong"
         return f"too wide: {said}. The prior expects it {times}: check the units of its scales"
-    if row["verdict"] == "conflict":
-        return f"conflict: {said}, where such data are a surprise ({_p(row['conflict_p'])})"
+    if row["verdict"] == CONFLICT:
+        return f"{CONFLICT}: {said}, where such data are a surprise ({p_words(row['conflict_p'])})"
     return f"{said}: data like these are expected"
 
 
@@ -79,14 +98,14 @@ def sentences(table: pd.DataFrame) -> tuple[str, ...]:
             f"The prior expects wilder data than these ({', '.join(wide)}): it is wide, which by itself harms little."
         )
     for verdict, said in (
-        ("prior decides", "The prior, not the data, decides"),
-        ("prior has a say", "The prior has a say in"),
-        ("at the boundary", "REML is at the boundary, where the prior decides, for"),
+        (DECIDES, "The prior, not the data, decides"),
+        (SAY, "The prior has a say in"),
+        (BOUNDARY, "REML is at the boundary, where the prior decides, for"),
     ):
         names = [str(name) for name in table.index[table["verdict"] == verdict]]
         if names:
             out.append(f"{said} {', '.join(names)}.")
-    if (table.loc[~data, "verdict"] == "data decide").all() and len(out) == 1:
+    if (table.loc[~data, "verdict"] == DATA).all() and len(out) == 1:
         out.append("The data decide every parameter: another prior of this kind would give nearly the same answer.")
     return tuple(out)
 
@@ -103,9 +122,3 @@ def _percent(value: float) -> str:
     if value < 0.001:
         return "less than 0.1 %"
     return "more than 99 %" if value > 0.99 else f"{100 * value:.2g} %"
-
-
-def _p(value: float) -> str:
-    if np.isnan(value):
-        return "p undefined"
-    return "p < 0.0001" if value < 0.0001 else f"p = {value:.2g}"

@@ -1,11 +1,12 @@
 """Sensitivity of a posterior to its priors and to its likelihood, by power-scaling.
 
 Kallioinen, Paananen, Buerkner and Vehtari (2024, Stat. Comput. 34, 57): p(theta)^alpha p(y | theta), reached from the
-draws there are by importance weights.  Large for both, prior and data disagree; for the prior alone, it decides."""
+draws there are by importance weights.  That both move a posterior is no conflict yet: where prior and data share the
+say, either moves it.  A conflict needs the tail test of the parameter's own prior besides (tail_test.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,13 @@ from hiermod.bayes.integrated_likelihood import integrated_log_likelihood
 from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
 from hiermod.bayes.posterior import labelled
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError, listing, nearest
-from hiermod.results.prior_and_reml.prior_density import log_priors
+from hiermod.results.prior_and_reml.prior_density import log_priors, prior_behind
+from hiermod.results.prior_and_reml.tail_test import (
+    UNTESTED,
+    TailTest,
+    tests_of_priors,
+)
+from hiermod.results.prior_and_reml.verdicts import CONFLICT, DATA, DECIDES, FIXED, SAY, by_power, p_words
 from hiermod.results.scoring.row_likelihood import AT_ONCE, row_log_likelihood
 from hiermod.scores.level_quadrature import check_quadrature, level_logs
 from hiermod.scores.phi import phi_from_draws
@@ -31,8 +38,7 @@ WEAKER, STRONGER = 0.8, 1.25  # powers that are looked at: the same factor down 
 MAX_K = 0.7  # Pareto k-hat above which importance weights are not to be trusted
 SLOW_DRAWS = 500  # draws used where every factor takes a good part of a second, and the fewest by quadrature
 QUADRATURE = 4_000_000  # rows x draws to integrate by quadrature: some ten seconds
-COLUMNS = ("prior", "likelihood", "prior_shift", "verdict", "words")
-CONFLICT, STRONG, OK, NONE = "prior-data conflict", "strong prior / weak likelihood", "ok", "undefined"
+COLUMNS = ("prior", "likelihood", "prior_shift", "conflict_p", "conflict_p_data", "moved_by", "verdict", "words")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +67,10 @@ class Scaled:
         return _versions.power_scaling(draws[:, :: self.step], self.log_density, ALPHAS)
 
 
-def scaled_prior(fit: BayesianFit, parameters: Sequence[str] | str | None = None) -> tuple[Scaled, tuple[str, ...]]:
-    """The joint prior, or that of ``parameters`` alone; and what to say about priors left out.
+def scaled_priors(
+    fit: BayesianFit, parameters: Sequence[str] | str | None = None
+) -> tuple[dict[str, Scaled], tuple[str, ...]]:
+    """Every prior by its name, or those of ``parameters``; and what to say about priors left out.
 
     UnknownNameError for a prior that does not exist, UnsupportedError where none of them can be evaluated."""
     found, unknown = log_priors(fit)
@@ -81,12 +89,43 @@ def scaled_prior(fit: BayesianFit, parameters: Sequence[str] | str | None = None
         raise UnsupportedError(
             "every prior of this model is flat, a fixed number, or known to the graph alone: there is none to scale"
         )
-    total = np.sum(list(found.values()), axis=0)
-    if not np.isfinite(total).all():
+    if not all(np.isfinite(one).all() for one in found.values()):
         raise UnsupportedError(
             "the prior density is 0 at some draws, as when draws and priors come from different models: fit again"
         )
-    return Scaled(total), notes
+    return {name: Scaled(one) for name, one in found.items()}, notes
+
+
+def together(priors: Mapping[str, Scaled]) -> Scaled:
+    """The joint prior."""
+    return Scaled(np.sum([one.log_density for one in priors.values()], axis=0))
+
+
+def scaled_prior(fit: BayesianFit, parameters: Sequence[str] | str | None = None) -> tuple[Scaled, tuple[str, ...]]:
+    """The joint prior, or that of ``parameters`` alone, and the notes of ``scaled_priors``."""
+    priors, notes = scaled_priors(fit, parameters)
+    return together(priors), notes
+
+
+def movers(fit: BayesianFit) -> Callable[[str], tuple[str, ...]]:
+    """A function of a parameter's name: the priors that move it, the strongest first; none where that is not known."""
+    try:
+        priors, _ = scaled_priors(fit)
+    except UnsupportedError:
+        return lambda name: ()
+    draws = dict(labelled_draws(fit))
+    return lambda name: _moving(_alone(priors, draws[name]), THRESHOLD) if name in draws else ()
+
+
+def _alone(priors: Mapping[str, Scaled], draws: np.ndarray) -> dict[str, float]:
+    """The sensitivity of one parameter's draws to each prior by itself."""
+    return {name: one.sensitivity(draws) for name, one in priors.items()}
+
+
+def _moving(alone: Mapping[str, float], threshold: float) -> tuple[str, ...]:
+    """Priors that count by themselves, the strongest first; where only together they do, the strongest."""
+    ordered = sorted((name for name in alone if alone[name] > 0), key=lambda name: -alone[name])
+    return tuple(name for name in ordered if alone[name] >= threshold) or tuple(ordered[:1])
 
 
 def scaled_likelihood(fit: BayesianFit, integrated: bool | str = "auto") -> tuple[Scaled, str]:
@@ -171,28 +210,56 @@ def sensitivity_table(
         raise ArgumentTypeError(f"threshold must be a number, got {type(threshold).__name__}")
     if not threshold > 0:
         raise ArgumentError(f"threshold must be positive, such as {THRESHOLD}, got {threshold!r}")
-    prior, notes = scaled_prior(fit, parameters)
+    threshold = float(threshold)
+    priors, notes = scaled_priors(fit, parameters)
+    prior, behind = together(priors), prior_behind(fit)
     likelihood, how = scaled_likelihood(fit, integrated)
     weaker, stronger = prior.weights(WEAKER), prior.weights(STRONGER)
-    rows = {}
+    rows, alone = {}, {}
     for name, draws in labelled_draws(fit):
         shift = float(((stronger - weaker) * draws).sum() / draws.std()) if np.ptp(draws) > 0 else float("nan")
-        row: dict[str, Any] = {
+        rows[name] = {
             "prior": prior.sensitivity(draws),
             "likelihood": likelihood.sensitivity(draws),
             "prior_shift": shift,
         }
-        row["verdict"] = _verdict(row["prior"], row["likelihood"], float(threshold))
-        row["words"] = _words(row)
-        rows[name] = row
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS)).rename_axis("parameter")
+    tests, felt, why = tests_of_priors(fit)
+    for name, draws in labelled_draws(fit):
+        own = behind.get(name, "")
+        suspect = own in priors and name in tests and tests[name].conflict
+        if rows[name]["prior"] >= threshold or suspect:
+            alone[name] = _alone(priors, draws)
+        # a conflict with a prior too wide to matter is none of this table's; one that has won moves nothing any more
+        if not suspect or not (alone[name][own] >= threshold or name in felt):
+            tests[name] = replace(tests.get(name, UNTESTED), conflict=False)
+    table = _table(rows, {name: _moving(one, threshold) for name, one in alone.items()}, tests, threshold)
     k = {"prior": max(prior.k(ALPHAS[0]), prior.k(ALPHAS[1]))}
     k["likelihood"] = max(likelihood.k(ALPHAS[0]), likelihood.k(ALPHAS[1]))
     k["prior_shift"] = max(prior.k(WEAKER), prior.k(STRONGER))
-    table.attrs |= {"threshold": float(threshold), "integrated": how, "pareto_k": k}
-    table.attrs["scaled"] = tuple(log_priors(fit)[0]) if parameters is None else tuple(np.atleast_1d(parameters))
-    table.attrs["sentences"] = (*_sentences(table, bool(fit.design.blocks)), *notes, *_doubts(k))
+    table.attrs |= {"threshold": threshold, "integrated": how, "pareto_k": k, "by_prior": alone}
+    table.attrs["scaled"] = tuple(priors)
+    table.attrs["sentences"] = (*_sentences(table, bool(fit.design.blocks), why), *notes, *_doubts(k))
     return table
+
+
+def _table(
+    rows: dict[str, dict[str, float]],
+    moving: dict[str, tuple[str, ...]],
+    tests: dict[str, TailTest],
+    threshold: float,
+) -> pd.DataFrame:
+    against = [name for name, test in tests.items() if test.conflict]
+    full: dict[str, dict[str, Any]] = {}
+    for name, row in rows.items():
+        test, by = tests.get(name, UNTESTED), moving.get(name, ())
+        verdict = (
+            FIXED
+            if np.isnan(row["prior"] + row["likelihood"])
+            else by_power(row["prior"], row["likelihood"], threshold, test.conflict)
+        )
+        full[name] = {**row, "conflict_p": test.p, "conflict_p_data": test.p_data, "moved_by": ", ".join(by)}
+        full[name] |= {"verdict": verdict, "words": _words(verdict, row["prior_shift"], name, by, test, against)}
+    return pd.DataFrame.from_dict(full, orient="index", columns=list(COLUMNS)).rename_axis("parameter")
 
 
 def labelled_draws(fit: BayesianFit) -> list[tuple[str, np.ndarray]]:
@@ -201,49 +268,53 @@ def labelled_draws(fit: BayesianFit) -> list[tuple[str, np.ndarray]]:
     return [(str(name), draws[str(name)]) for name in fit.parameters().index if str(name) in draws]
 
 
-def _verdict(prior: float, likelihood: float, threshold: float) -> str:
-    if np.isnan(prior + likelihood):
-        return NONE
-    if prior < threshold:
-        return OK
-    return CONFLICT if likelihood >= threshold else STRONG
-
-
-def _words(row: dict[str, Any]) -> str:
-    verdict = row["verdict"]
-    if verdict == NONE:
+def _words(verdict: str, shift: float, name: str, by: tuple[str, ...], test: TailTest, against: Sequence[str]) -> str:
+    if verdict == FIXED:
         return "does not vary in the posterior"
-    shift = f"{abs(row['prior_shift']):.2g} sd"
-    moved = f"a prior {WEAKER:g} to {STRONGER:g} times as strong moves its mean by {shift}"
-    if verdict == OK:
+    moved = f"a prior {WEAKER:g} to {STRONGER:g} times as strong moves its mean by {abs(shift):.2g} sd"
+    if verdict == DATA:
         return f"another weight of the prior changes it little: {moved}"
-    if verdict == STRONG:
-        return f"the prior decides and the data say little: {moved}"
-    return f"prior and data both matter, and pull apart or share the say: {moved}"
+    whose = "its own prior" if by in ((), (name,)) else f"the prior of {', '.join(by)}"
+    others = [one for one in by if one in against and one != name]
+    besides = f"; {CONFLICT} in {', '.join(others)}" if others else ""
+    if verdict == CONFLICT:
+        said = f"its prior and the data contradict each other ({p_words(test.p_data)})"
+        return f"{said}; {whose} moves it: {moved}{besides}"
+    if verdict == DECIDES:
+        return f"{whose} weighs more than the data: {moved}{besides}"
+    return f"the data weigh more, and {whose} has a say: {moved}{besides}"
 
 
-def _sentences(table: pd.DataFrame, grouped: bool) -> list[str]:
-    named = {word: [str(name) for name in table.index[table["verdict"] == word]] for word in (CONFLICT, STRONG)}
+def _sentences(table: pd.DataFrame, grouped: bool, untested: str) -> list[str]:
     out = []
-    if named[CONFLICT]:
+    conflicts = [str(name) for name in table.index[table["verdict"] == CONFLICT]]
+    if conflicts:
+        found = [f"{name} ({p_words(table.loc[name, 'conflict_p_data'])})" for name in conflicts]
         out.append(
-            f"Prior and data both move {', '.join(named[CONFLICT])}: look whether the prior says what was meant "
-            "(m.priors(), prior.against(reml))."
+            f"Prior-data conflict in {', '.join(found)}: REML's estimate is a surprise under the prior, and the prior "
+            "moves the answer. Look whether it says what was meant (m.priors(), prior.against(reml))."
         )
-    if named[STRONG]:
-        out.append(
-            f"The prior decides {', '.join(named[STRONG])}, about which the data say little: report it. Or it "
-            "contradicts them so far that only the prior is left: prior.against(reml) tells."
-        )
+    for verdict, said, advice in (
+        (DECIDES, "The prior decides", "say so in a report, and show what another prior gives"),
+        (SAY, "The prior has a say in", "the data decide most of it"),
+    ):
+        found = [
+            str(name) if by in ("", str(name)) else f"{name} (the prior of {by})"
+            for name, by in table.loc[table["verdict"] == verdict, "moved_by"].items()
+        ]
+        if found:
+            out.append(f"{said} {', '.join(found)}: {advice}.")
     if not out:
         out.append("No parameter depends on how strong the priors are.")
+    if untested:
+        out.append(f"Whether a prior conflicts with the data is not known: {untested}.")
     how = table.attrs["integrated"]
     if grouped and how:
         out.append("The likelihood is that with the group effects integrated out; their distribution is not scaled.")
     elif grouped:
         out.append(
             "The likelihood is that given the group effects. It says little about what those effects are drawn from, "
-            f"so that {STRONG!r} of a coefficient that varies, or of an sd, may as well be a conflict."
+            f"so that {DECIDES!r} of a coefficient that varies, or of an sd, may as well be {SAY!r}."
         )
     return out
 

@@ -29,15 +29,20 @@ class SensitivityMethods:
 
         Index parameter; prior and likelihood: the distance (cumulative Jensen-Shannon) the posterior moves for a
         doubling of the power, 0.05 being about 0.3 sd; prior_shift: how far the mean goes, in sds, between a prior to
-        the power of 0.8 and of 1.25; verdict ("ok", "prior-data conflict", "strong prior / weak likelihood"), words.
-        attrs: sentences; scaled, the priors; pareto_k of the weights, not to be trusted above 0.7; integrated ("exact",
-        "quadrature" or ""); threshold.  Kallioinen et al. (2024).  Raises UnknownNameError, UnsupportedError (all
-        priors flat or unknown); ``hm.plots.power_scaling`` draws it.
+        the power of 0.8 and of 1.25; conflict_p and conflict_p_data: the tail test of the parameter's own prior at
+        REML's or ML's estimate, as in ``prior.against``; moved_by: the priors that move it, the strongest first;
+        verdict: "data decide", "prior has a say", "prior decides" (it moves the posterior at least as far as the data),
+        "prior-data conflict" (by the tail test, Holm's correction for the number of priors, and the prior matters:
+        of data from the priors at most 5 in 100 sets are called so); words.  attrs: sentences; by_prior, the
+        sensitivity of each such parameter to every prior alone; scaled, the priors; pareto_k of the weights, not to be
+        trusted above 0.7; integrated ("exact", "quadrature" or ""); threshold.  Kallioinen et al. (2024), Evans and
+        Moshonov (2006).  Raises UnknownNameError, UnsupportedError (all priors flat or unknown);
+        ``hm.plots.power_scaling`` draws it.
 
         >>> import hiermod as hm
         >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
         >>> m.fit(random_seed=1).prior_sensitivity()["verdict"].unique().tolist()
-        ['ok']
+        ['data decide']
         """
         from hiermod.noted import noted
         from hiermod.results.prior_and_reml.sensitivity import sensitivity_table

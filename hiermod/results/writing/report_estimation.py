@@ -10,6 +10,7 @@ from hiermod.results.frequentist_text import boundary
 from hiermod.results.glmm import GeneralisedFit
 from hiermod.results.keeping.fingerprint import Origin
 from hiermod.results.keeping.origins import origin_of
+from hiermod.results.prior_and_reml.tail_test import conflict_sentence
 from hiermod.results.writing.report_sample import code, joined
 
 if TYPE_CHECKING:
@@ -76,7 +77,9 @@ def _priors(fit: BayesianFit, origin: Origin) -> str:
     design = fit.design
     centred = origin.center_predictors and design.has_intercept and len(design.common) > 1
     where = " The prior of the intercept is on its value where the predictors are at their means." if centred else ""
-    return f"{'The prior was' if len(told) == 1 else 'Priors were'} {', '.join(told)}.{where}"
+    conflict = conflict_sentence(fit)
+    against = f" {conflict}: REML's estimate is a surprise under that prior." if conflict else ""
+    return f"{'The prior was' if len(told) == 1 else 'Priors were'} {', '.join(told)}.{where}{against}"
 
 
 def _sampling(fit: BayesianFit) -> str:
