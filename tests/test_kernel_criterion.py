@@ -14,7 +14,7 @@ from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.frequentist.mixed import problem_of
 from hiermod.kernel.conditioning import GroupTerm, condition
-from hiermod.kernel.sparse_rows import SparseRows
+from hiermod.kernel.sparse_rows import SparseRows, sparse_rows
 from hiermod.kernel.start import curvature_guess, start_x
 
 
@@ -130,3 +130,19 @@ def test_columns_that_explain_each_other_are_refused():
         condition(x, np.ones((20, 1)), [GroupTerm("g", "zero | g", codes, 4, np.zeros((20, 1)))])
     with pytest.raises(DataError, match="positive"):
         condition(x, np.ones((20, 1)), weights=np.zeros(20))
+
+
+@pytest.mark.parametrize("K", [1, 2, 3])
+def test_sparse_rows_multiply_as_dense_ones(K):
+    """Both products over the list of pairs against plain matrices: products are kept for K of 1 and 2, not for 3."""
+    rng = np.random.default_rng(K)
+    J, m = 5, 6
+    R = rng.normal(size=(J, K, m)) * (rng.random((J, 1, m)) < 0.5)
+    R[2] = 0.0  # a level without entries
+    level, column = np.nonzero(R.any(axis=1))
+    rows = sparse_rows((J, K, m), level, column, R[level, :, column])
+    Q, P = rng.normal(size=(J, K, K)), rng.normal(size=(m, m))
+    Q, P = Q + np.swapaxes(Q, 1, 2), P + P.T
+    np.testing.assert_allclose(rows.gram(Q), np.tril(np.einsum("jam,jab,jbn->mn", R, Q, R)), atol=1e-12)
+    np.testing.assert_allclose(rows.sandwich(P), np.einsum("jam,mn,jbn->jab", R, P, R), atol=1e-12)
+    assert (rows.products is None) == (K == 3)

@@ -1,7 +1,8 @@
 """The marginal engine: samples the few variance parameters, draws all effects exactly (DESIGN.md, section 4).
 
-Laplace at the mode, a mixture adapted by its own weights, then independence Metropolis-Hastings in chains that share no
-proposals.  Where the mixture cannot follow the posterior, NUTS runs on the same marginal density."""
+Laplace at every mode, a mixture adapted by its own weights, then independence Metropolis-Hastings in chains that share
+no proposals.  Chains that did not mix are run again with a mixture adapted further; where that does not help, NUTS runs
+on the same marginal density.  What is decided depends on model, data and seed, never on time."""
 
 from __future__ import annotations
 
@@ -18,15 +19,18 @@ from hiermod.arguments import check_count, check_settings, resolve_seed
 from hiermod.bayes.coordinates import correlation_matrix
 from hiermod.bayes.effect_draws import Effects, draw_batch, draw_one
 from hiermod.bayes.marginal_density import MarginalDensity
-from hiermod.bayes.metropolis import accepted, choose
+from hiermod.bayes.metropolis import accepted, choose, step_on
 from hiermod.bayes.mode import find_mode
+from hiermod.bayes.modes import all_modes
 from hiermod.bayes.on_demand import LARGEST, EffectsOnDemand, blocks_on_demand, on_demand
-from hiermod.bayes.posterior import Draws, Inference, Posterior, assess
-from hiermod.bayes.proposal import Mixture, Weighted, adapt, defended, effective_share, grow, laplace, split, weigh
+from hiermod.bayes.posterior import MAX_R_HAT, MIN_ESS, Draws, Inference, Posterior, assess
+from hiermod.bayes.proposal import Mixture, Weighted, adapt, defended, effective_share, grow, split, weigh
+from hiermod.bayes.surrogate import Surrogate, fit_surrogate
 from hiermod.errors import ArgumentError, FitError
 from hiermod.formula.design import Block, Design
 from hiermod.kernel.batch import NUMBERS
 from hiermod.kernel.elimination import Factorisation
+from hiermod.kernel.memory import keep_freed_memory
 from hiermod.kernel.threads import suitable_threads
 
 MAX_K_HAT, LEAST_EFFICIENCY = 0.7, 0.25  # beyond these independence proposals are not to be trusted
@@ -38,17 +42,34 @@ SAMPLE, SAMPLE_LARGE = 2000, 250  # proposals of one pass; where one evaluation 
 CHEAP = 200  # evaluations that fit into one stack, from which several are made for each kept draw
 MOST_THIN = 10  # proposals per kept draw
 START, START_LARGE = 100, 25  # proposals of a chain that only decide where it begins
+GOOD_SURROGATE = 0.9  # efficiency at which the surrogate leaves nothing to adapt the mixture for
+INNER = 10  # steps on the surrogate for one evaluation, over the efficiency of the mixture
+BLOCK = 500  # evaluations whose proposals are made at once
+ATTEMPTS, MORE = 3, 4  # at chains that mix, and how many times larger samples of later adaptation are
+TELLING = 100  # draws per chain from which R-hat and ESS can tell whether chains mix
 REASON = "Gaussian model with Normal priors on its common effects: those and the group effects integrate out exactly"
+
+
+Tried = tuple[tuple[Mixture, Weighted], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """How the proposals were found: the mixture and its last weighted sample."""
+    """How the proposals were found: the mixture, its last weighted sample, and all that was tried before."""
 
     mixture: Mixture
     sample: Weighted
     k_hat: float
     passes: int
+    modes: Mixture  # around each mode, as adaptation began
+    core: Mixture  # the mixture without its defences, which adaptation goes on from
+    tried: Tried
+    surrogate: Surrogate | None = None  # where evaluations are dear
+
+    @property
+    def efficiency(self) -> float:
+        """Expected importance effective size of what the chains propose, as a share."""
+        return self.sample.efficiency if self.surrogate is None else self.surrogate.efficiency
 
     @property
     def usable(self) -> bool:
@@ -86,38 +107,69 @@ def search(density: MarginalDensity, rng: np.random.Generator) -> Search:
     """Mode, Laplace approximation, then passes of adaptation until efficiency and k-hat are good: one at least, where
     evaluations are cheap."""
     mode, precision, warp = find_mode(density)
-    large = density.batch is None
     _check_digits(density, warp.to_phi(mode), precision)
-    core = mixture = laplace(mode, precision, warp)
+    modes = all_modes(density, mode, precision, warp)
+    large = density.batch is None
     count, most = (SAMPLE_LARGE, PASSES_LARGE) if large else (SAMPLE, PASSES)
-    tried: list[tuple[Mixture, Weighted]] = []
-    while True:
-        sample = weigh(mixture, density.values, count, rng)
-        tried.append((mixture, sample))
-        passes, k_hat = len(tried) - 1, float(_versions.psis(sample.log_ratio)[1])
-        stalled = passes > 1 and sample.efficiency > POOR and sample.efficiency < 1.05 * tried[-2][1].efficiency
-        good = (sample.efficiency >= GOOD or stalled) and k_hat <= (MAX_K_HAT if large else GOOD_K_HAT)
-        if passes == most or (good and (large or passes)):
-            return Search(mixture, sample, k_hat, passes)
-        x, weights = _pooled(tried)
-        if passes == 0:
-            core = split(x, weights, core)
-        elif sample.efficiency < POOR:
-            core = grow(core, x, weights)
-        core = adapt(core, x, weights)
-        mixture = defended(core)
+    found = _judged(density, modes, modes, modes, weigh(modes, density.values, count, rng), ())
+    while found.passes < most and not (_good(found, large) and (large or found.passes)):
+        found = _adapted(density, found, count, rng)
+    return found
 
 
-def _pooled(tried: list[tuple[Mixture, Weighted]]) -> tuple[np.ndarray, np.ndarray]:
-    """All proposals so far (n, d), weighted (n,) against the mixture of all that proposed (Veach and Guibas 1995).
+def search_on(density: MarginalDensity, found: Search, rng: np.random.Generator) -> Search:
+    """Two more passes of adaptation, with four times as many proposals each, for chains that did not mix."""
+    count = MORE * (SAMPLE_LARGE if density.batch is None else SAMPLE)
+    for _ in range(2):
+        found = _adapted(density, found, count, rng)
+    return found
+
+
+def _adapted(density: MarginalDensity, found: Search, count: int, rng: np.random.Generator) -> Search:
+    """One pass: the mixture moved by the weights of everything tried so far, and its own sample."""
+    core = found.core
+    x, _, weights = _pooled(found.tried)
+    if found.passes == 0:
+        core = split(x, weights, core)
+    elif found.sample.efficiency < POOR:
+        core = grow(core, x, weights)
+    core = adapt(core, x, weights)
+    mixture = defended(core, found.modes)
+    return _judged(density, found.modes, core, mixture, weigh(mixture, density.values, count, rng), found.tried)
+
+
+def _judged(
+    density: MarginalDensity, modes: Mixture, core: Mixture, mixture: Mixture, sample: Weighted, before: Tried
+) -> Search:
+    """What is known after one more weighted sample."""
+    tried = (*before, (mixture, sample))
+    surrogate = fit_surrogate(mixture, *_pooled(tried)) if density.batch is None else None
+    k_hat = float(_versions.psis(sample.log_ratio)[1])
+    return Search(mixture, sample, k_hat, len(before), modes, core, tried, surrogate)
+
+
+def _good(found: Search, large: bool) -> bool:
+    """Whether more adaptation would gain little."""
+    efficiency, last = found.sample.efficiency, found.tried[-2:][0][1].efficiency
+    stalled = found.passes > 1 and POOR < efficiency < 1.05 * last
+    follows = found.passes > 0 and efficiency > POOR and found.efficiency >= GOOD_SURROGATE
+    return (efficiency >= GOOD or stalled or follows) and found.k_hat <= (MAX_K_HAT if large else GOOD_K_HAT)
+
+
+def _pooled(tried: Tried) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All proposals so far (n, d), their log target, and weights (n,) against the mixture of all that proposed (Veach
+    and Guibas 1995).
 
     Weights are cut at mean * sqrt(n) (Ionides 2008, J. Comput. Graph. Stat. 17): no point alone moves a mixture."""
     x = np.concatenate([sample.x for _, sample in tried])
     log_target = np.concatenate([sample.log_target for _, sample in tried])
-    log_proposal = special.logsumexp([mixture.log_density(x) for mixture, _ in tried], axis=0)
+    share = np.log([len(sample.x) for _, sample in tried])
+    log_proposal = special.logsumexp(
+        [n + mixture.log_density(x) for n, (mixture, _) in zip(share, tried, strict=True)], axis=0
+    )
     weights = Weighted(x, log_target, log_target - log_proposal).weights
     weights = np.minimum(weights, len(x) ** -0.5)
-    return x, weights / weights.sum()
+    return x, log_target, weights / weights.sum()
 
 
 def sample_marginal(
@@ -149,58 +201,96 @@ def sample_marginal(
     jobs = [(stream, (beta[c], tuple(block[c] for block in b))) for c, stream in enumerate(streams)]
     how: dict[str, Any] = {"method": "marginal", "reason": REASON, "tune": 0, "divergences": 0}
     stats: dict[str, np.ndarray] = {}
+
+    def judged(phi: np.ndarray) -> tuple[Draws, Assessment]:
+        arrays = _collect(density, phi, beta, b, seed if later else None)
+        return arrays, assess(arrays, design, how["divergences"], effects=False)
+
     with _threads(density):
         if density.coordinates.d == 0:  # no groups and known residual sds: the posterior is Gaussian
             phi = np.empty((chains, draws, 0))
             for stream, out in jobs:
                 draw_effects(density, phi[0], stream, out)
+            arrays, verdict = judged(phi)
         else:
             found = search(density, first)
-            efficiency = found.sample.efficiency
-            if found.usable:
-                thin = _thinning(density, efficiency)
-                start = START if density.batch is not None else START_LARGE
-                chain = _chain if density.batch is not None else _chain_one_by_one
-                runs = [chain(density, found.mixture, start, thin, *job) for job in jobs]
-                phi = np.stack([run[0] for run in runs])
-                stats = {name: np.stack([run[2][name] for run in runs]) for name in runs[0][2]}
-                how |= {"proposals": chains * (start + draws * thin)}
+            for attempt in range(ATTEMPTS):
+                mixed, why = False, "did not fit"
+                how |= {"k_hat": found.k_hat, "importance_efficiency": found.sample.efficiency}
+                if not found.usable:
+                    break
+                runs = [_chain(density, found, attempt, *job) for job in jobs]
+                phi = np.stack([run.phi for run in runs])
+                stats = {name: np.stack([run.stats[name] for run in runs]) for name in runs[0].stats}
                 # fresh proposals, many more than the mixture was adapted to: an estimate that adaptation cannot flatter
-                efficiency = effective_share(np.concatenate([run[1] for run in runs]))
-            how |= {"k_hat": found.k_hat, "importance_efficiency": efficiency}
-            if not found.usable or efficiency < LEAST_EFFICIENCY:
+                ratios = np.concatenate([run.log_ratio for run in runs])
+                how |= {
+                    "proposals": sum(run.evaluations for run in runs),
+                    "importance_efficiency": effective_share(ratios),
+                }
+                if how["importance_efficiency"] < LEAST_EFFICIENCY:
+                    break
+                arrays, verdict = judged(phi)
+                mixed, why = _mixed(verdict, draws, chains), "did not mix"
+                if mixed:
+                    break
+                if attempt + 1 < ATTEMPTS:
+                    found = search_on(density, found, first)
+            if not mixed:
                 from hiermod.bayes.marginal_nuts import sample_phi
 
                 phi, stats = sample_phi(density, found, draws, tune, chains, seed, target_accept, cores)
                 for one, (stream, out) in zip(phi, jobs, strict=True):
                     draw_effects(density, one, stream, out)
                 reason = (
-                    f"{REASON}; independence proposals did not fit (Pareto k-hat {found.k_hat:.2f}, importance "
-                    f"efficiency {efficiency:.0%}), so NUTS ran on the marginal density"
+                    f"{REASON}; independence proposals {why} (Pareto k-hat {found.k_hat:.2f}, importance "
+                    f"efficiency {how['importance_efficiency']:.0%}), so NUTS ran on the marginal density"
                 )
                 divergences = int(stats["diverging"].sum())
                 how |= {"method": "marginal-nuts", "reason": reason, "tune": tune, "divergences": divergences}
-    arrays = _collect(density, phi, beta, b, seed if later else None)
+                arrays, verdict = judged(phi)
+    for block in b:
+        block.setflags(write=False)  # complete, and ours: the record need not copy what can be most of memory
     if later:
         how |= {"group_effects": _words(design.blocks[later[0]], draws * chains)}
-    max_r_hat, bulk, tail, words = assess(arrays, design, how["divergences"], effects=False)
+    max_r_hat, bulk, tail, words = verdict
     how |= {"max_r_hat": max_r_hat, "min_ess_bulk": bulk, "min_ess_tail": tail, "messages": words}
     seconds = time.perf_counter() - begin
     inference = Inference(seconds=seconds, draws=draws, chains=chains, seed=seed, **how)
     return Posterior(**vars(arrays), inference=inference, idata=None, stats=stats)
 
 
+Assessment = tuple[float, float, float, tuple[str, ...]]
+"""Largest R-hat, smallest bulk and tail ESS, and words."""
+
+
+def _mixed(verdict: Assessment, draws: int, chains: int) -> bool:
+    """Whether chains are as good as a fit of this length should be: R-hat and ESS of Vehtari et al. (2021), where so
+    many independent draws would pass (their split R-hat exceeds 1 by some 2.5 / draws), and draws enough to tell."""
+    max_r_hat, bulk, tail, _ = verdict
+    if draws < TELLING:
+        return True
+    return not (max_r_hat > max(MAX_R_HAT, 1 + 2.5 / draws) or min(bulk, tail) < min(MIN_ESS, draws * chains / 4))
+
+
 def _threads(density: MarginalDensity) -> AbstractContextManager[Any]:
     """One BLAS thread for stacks of small matrices, where more only wait for each other (cake: 0.2 s, else 1 s)."""
     if density.batch is None:
+        keep_freed_memory()
         return suitable_threads(len(density.problem.cross.tail))
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=1, user_api="blas")
 
 
-Run = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
-"""phi (draws, d), log target - log proposal (n,) of all proposals, and the statistics of each kept draw."""
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One chain."""
+
+    phi: np.ndarray  # (draws, d)
+    log_ratio: np.ndarray  # (n,) log target - log proposal of each proposal that was evaluated
+    stats: dict[str, np.ndarray]  # (draws,) each
+    evaluations: int
 
 
 def _thinning(density: MarginalDensity, efficiency: float) -> int:
@@ -210,17 +300,18 @@ def _thinning(density: MarginalDensity, efficiency: float) -> int:
     return int(np.clip(np.ceil(2.5 / efficiency), 3, MOST_THIN))
 
 
-def _chain(
-    density: MarginalDensity, mixture: Mixture, start: int, thin: int, rng: np.random.Generator, out: Effects
-) -> Run:
-    """One chain from its own proposals; effects go to ``out``."""
-    x = mixture.draw(start + len(out[0]) * thin, rng)
+def _chain(density: MarginalDensity, found: Search, attempt: int, rng: np.random.Generator, out: Effects) -> Run:
+    """One chain from its own proposals; effects go to ``out``.  Each attempt takes twice as many for a kept draw."""
+    thin = _thinning(density, found.sample.efficiency) * 2**attempt
+    if density.batch is None:
+        return _chain_one_by_one(density, found, thin, rng, out)
+    x = found.mixture.draw(START + len(out[0]) * thin, rng)
     log_target = density.values(x)
-    log_ratio = log_target - mixture.log_density(x)
-    path = accepted(log_ratio, start, rng)
-    where = path[start + thin - 1 :: thin]
+    log_ratio = log_target - found.mixture.log_density(x)
+    path = accepted(log_ratio, START, rng)
+    where = path[START + thin - 1 :: thin]
     draw_effects(density, x[where], rng, out)
-    return x[where], log_ratio, _stats(log_target[where], path[start:] == np.arange(start, len(x)), thin)
+    return Run(x[where], log_ratio, _stats(log_target[where], path[START:] == np.arange(START, len(x)), thin), len(x))
 
 
 def _stats(log_target: np.ndarray, moved: np.ndarray, thin: int) -> dict[str, np.ndarray]:
@@ -230,29 +321,44 @@ def _stats(log_target: np.ndarray, moved: np.ndarray, thin: int) -> dict[str, np
 
 
 def _chain_one_by_one(
-    density: MarginalDensity, mixture: Mixture, start: int, thin: int, rng: np.random.Generator, out: Effects
+    density: MarginalDensity, found: Search, thin: int, rng: np.random.Generator, out: Effects
 ) -> Run:
-    """As ``_chain`` where a factor takes many milliseconds: each is made once, and serves for the effects too."""
-    draws = len(out[0])
-    x = mixture.draw(start + draws * thin, rng)
-    log_target, moved = np.empty(len(x)), np.zeros(len(x), dtype=bool)
-    log_ratio = -mixture.log_density(x)
-    log_target[:start] = density.values(x[:start])
-    log_ratio[:start] += log_target[:start]
-    at = choose(log_ratio[:start], rng)
-    factor = density.factorise(x[at])
-    where = np.empty(draws, dtype=np.intp)
-    for i in range(start, len(x)):
-        proposed = density.factorise(x[i])
-        log_target[i] = density.value(x[i], proposed)
-        log_ratio[i] += log_target[i]
-        if np.log(rng.random()) < log_ratio[i] - log_ratio[at]:
-            at, factor, moved[i] = i, proposed, True
-        kept, left = divmod(i - start + 1, thin)
+    """As ``_chain`` where a factor takes many milliseconds: each is made once, and serves for the effects too.
+
+    A proposal is where some steps on the surrogate lead, from where the chain is (surrogate.py)."""
+    draws, mixture, surrogate = len(out[0]), found.mixture, found.surrogate
+    inner = 1 if surrogate is None else int(np.clip(np.ceil(INNER / found.sample.efficiency), INNER, 4 * INNER))
+
+    def propose(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """phi, log proposal density and log surrogate - log mixture of ``count`` draws of the mixture."""
+        x = mixture.draw(count, rng)
+        over = np.zeros(count) if surrogate is None else surrogate.log_ratio(x)
+        return x, mixture.log_density(x) + over, over
+
+    x, log_proposal, over = propose(START_LARGE)
+    log_target = density.values(x)
+    first = choose(log_target - log_proposal, rng)
+    phi, value, ratio, at = x[first], log_target[first], log_target[first] - log_proposal[first], float(over[first])
+    factor = density.factorise(phi)
+    ratios = []
+    kept, log_kept, moved = np.empty((draws, len(phi))), np.empty(draws), np.zeros(draws * thin, dtype=bool)
+    for i in range(draws * thin):
+        if i % BLOCK == 0:
+            x, log_proposal, over = propose(min(BLOCK, draws * thin - i) * inner)
+        begin = i % BLOCK * inner
+        to, there = step_on(over[begin : begin + inner], at, rng)
+        if to is not None:
+            j = begin + to
+            proposed = density.factorise(x[j])
+            log_p = density.value(x[j], proposed)
+            ratios.append(log_p - log_proposal[j])
+            if np.log(rng.random()) < ratios[-1] - ratio:
+                phi, value, ratio, at, factor, moved[i] = x[j], log_p, ratios[-1], there, proposed, True
+        row, left = divmod(i + 1, thin)
         if left == 0:
-            where[kept - 1] = at
-            _write(density, x[at], factor, rng, out, kept - 1)
-    return x[where], log_ratio, _stats(log_target[where], moved[start:], thin)
+            kept[row - 1], log_kept[row - 1] = phi, value
+            _write(density, phi, factor, rng, out, row - 1)
+    return Run(kept, np.array(ratios), _stats(log_kept, moved, thin), START_LARGE + len(ratios))
 
 
 def empty_effects(design: Design, chains: int, draws: int, later: tuple[int, ...] = ()) -> Effects:
@@ -316,8 +422,6 @@ def _collect(
 ) -> Draws:
     """Draws in the Design's order from phi (c, d, D) and the effects; seed: that of effects drawn on demand, if any."""
     coordinates = density.coordinates
-    for block in b:
-        block.setflags(write=False)  # complete, and ours: the record need not copy what can be most of memory
     factors = coordinates.correlation_factors(phi)
     corr = tuple(correlation_matrix(L) if L.shape[-1] > 1 else None for L in factors)
     sigma = None if density.problem.sigma_known else density.sigma(phi)

@@ -177,6 +177,20 @@ class MarginalDensity:
             values[rows] = np.where(factor.ok & np.isfinite(logs), logs, -np.inf)
         return values
 
+    def penalised_squares(self, phi: np.ndarray) -> np.ndarray:
+        """Penalised residual sum of squares at each row of phi, (S,); nan where there is no factor."""
+        found = np.full(len(phi), np.nan)
+        if self.batch is None:
+            for s, one in enumerate(phi):
+                factor = self.factorise(one)
+                found[s] = np.nan if factor is None else factor.pwrss
+            return found
+        for start in range(0, len(phi), self.batch.chunk()):
+            part = slice(start, start + self.batch.chunk())
+            many = self.factorise_many(phi[part])
+            found[part] = np.where(many.ok, many.pwrss, np.nan)
+        return found
+
     # --- priors -------------------------------------------------------------------------------------------------
     def log_prior(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """log p(phi) (...) with the Jacobians of the unbounded scales, and its gradient (..., d)."""

@@ -27,6 +27,17 @@ def accepted(log_ratio: np.ndarray, start: int, rng: np.random.Generator) -> np.
     return where
 
 
+def step_on(log_ratio: np.ndarray, current: float, rng: np.random.Generator) -> tuple[int | None, float]:
+    """Where steps with these proposals lead from a place with the ratio ``current``: which proposal, None for staying,
+    and the ratio there."""
+    at: int | None = None
+    log_u = np.log(rng.random(len(log_ratio))).tolist()
+    for i, ratio in enumerate(log_ratio.tolist()):
+        if log_u[i] < ratio - current:
+            at, current = i, ratio
+    return at, current
+
+
 def choose(log_ratio: np.ndarray, rng: np.random.Generator) -> int:
     """One of some proposals, by their weights; any where all have weight 0."""
     weights = np.exp(log_ratio - log_ratio.max()) if np.isfinite(log_ratio).any() else np.ones(len(log_ratio))

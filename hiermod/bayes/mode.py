@@ -16,20 +16,18 @@ OUTSIDE = 1e15  # what the minimiser sees where the density is 0
 STEP = 1e-4  # of the differences of the gradient
 MANY = 6  # dimensions from which on a mode can be far from the bulk
 LOOSE = 0.2  # sd of a log sd beyond which it may be skewed
-SLICE = np.linspace(-12, 5, 52)  # from the mode
+SLICE, SLICE_LARGE = np.linspace(-12, 5, 52), np.linspace(-6, 3, 19)  # from the mode; where evaluations are dear
 
 
 def find_mode(density: MarginalDensity) -> tuple[np.ndarray, np.ndarray, Warp]:
     """Mode (d,) and minus the Hessian of the log density there (d, d), by differences of the gradient, both in the
     coordinates of the Warp, in which the density is closest to a Normal."""
     warp = identity(density.coordinates.d)
-    mode, precision = _climb(density, warp, start_phi(density))
-    if density.batch is None:  # slices take too long
-        return mode, precision, warp
+    mode, precision = climb(density, warp, start_phi(density))
     warp = _bend(density, mode, precision)
     if len(warp.bent):
-        mode, precision = _climb(density, warp, warp.to_x(mode))
-    if len(mode) < MANY:
+        mode, precision = climb(density, warp, warp.to_x(mode))
+    if len(mode) < MANY or density.batch is None:  # walkers take too long
         return mode, precision, warp
     # these points only decide where proposals go, so a stream of their own does no harm to independence of chains
     bulk = find_bulk(density.values, laplace(mode, precision, warp), np.random.default_rng(0))
@@ -44,7 +42,9 @@ def value_and_gradient(density: MarginalDensity, warp: Warp, x: np.ndarray) -> t
     return value + float(warp.log_slope(x)), gradient * warp.slopes(x) + warp.log_slope_gradient(x)
 
 
-def _climb(density: MarginalDensity, warp: Warp, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def climb(density: MarginalDensity, warp: Warp, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From start (d,) to a maximum (d,), and minus the Hessian there (d, d), in the coordinates of the Warp."""
+
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = value_and_gradient(density, warp, x)
         return (-value, -gradient) if np.isfinite(value) else (OUTSIDE, np.zeros(len(x)))
@@ -65,15 +65,15 @@ def _climb(density: MarginalDensity, warp: Warp, start: np.ndarray) -> tuple[np.
 
 def _bend(density: MarginalDensity, mode: np.ndarray, precision: np.ndarray) -> Warp:
     """The warp that slices of the density through its mode ask for, along coordinates that are not known well."""
-    centre = np.full(len(mode), np.nan)
+    centre, slice_ = np.full(len(mode), np.nan), SLICE_LARGE if density.batch is None else SLICE
     loose = np.flatnonzero(np.diag(precision) < 1 / LOOSE**2)
-    points = np.repeat(mode[None], len(loose) * len(SLICE), axis=0).reshape(len(loose), len(SLICE), len(mode))
+    points = np.repeat(mode[None], len(loose) * len(slice_), axis=0).reshape(len(loose), len(slice_), len(mode))
     for row, i in zip(points, loose, strict=True):
-        row[:, i] += SLICE
-    values = density.values(points.reshape(-1, len(mode))).reshape(len(loose), len(SLICE))
+        row[:, i] += slice_
+    values = density.values(points.reshape(-1, len(mode))).reshape(len(loose), len(slice_))
     for i, row in zip(loose, values, strict=True):
         weights = np.exp(row - row.max())
-        centre[i] = best_centre(mode[i] + SLICE, weights / weights.sum())
+        centre[i] = best_centre(mode[i] + slice_, weights / weights.sum())
     return Warp(centre)
 
 

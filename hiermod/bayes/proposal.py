@@ -17,6 +17,7 @@ from hiermod.bayes.warp import Warp, choose_warp, identity
 
 DF = 5.0  # tails heavier than those of any density of log sds
 DEFENCE, WIDER = 0.1, 3.0  # share of the wide component, and how much wider than the mixture it is
+ANCHOR = 0.03  # share of proposals around each of several modes
 LEAST_WEIGHT = 0.02  # a component below this is dropped
 FEED = 2  # effective points of a weighted sample that a component needs for each entry of its scale
 MOST, GROWN = 10, 0.2  # components of a mixture that still grows, and the share that new ones start with
@@ -64,10 +65,14 @@ class Mixture:
             logs[:, k] = height - (df + d) / 2 * np.log1p(squares[:, k] / df)
         return logs, squares
 
+    def x_log_density(self, x: np.ndarray) -> np.ndarray:
+        """(n,) of x (n, d) = ``warp.to_x(phi)``."""
+        return special.logsumexp(self.component_logs(x)[0], axis=1)
+
     def log_density(self, phi: np.ndarray) -> np.ndarray:
-        """(n,) at phi (n, d)."""
+        """(n,) of phi (n, d)."""
         x = self.warp.to_x(phi)
-        return special.logsumexp(self.component_logs(x)[0], axis=1) - self.warp.log_slope(x)
+        return self.x_log_density(x) - self.warp.log_slope(x)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean (d,) and scale (d, d) of the whole, in the coordinates of ``warp``."""
@@ -90,9 +95,9 @@ def laplace(mode: np.ndarray, precision: np.ndarray, warp: Warp | None = None) -
 def split(phi: np.ndarray, weights: np.ndarray, start: Mixture) -> Mixture:
     """A mixture to start adapting from, in coordinates bent as the weighted sample asks for.  Three components where
     the sample can feed them: along the direction in which it is most skewed, one on either side of its mean, and the
-    first of ``start`` with the rest of the weight.  Else ``start`` alone."""
-    start = _rewarped(start, choose_warp(phi, weights))
-    if not _feeds(weights, 3, start.d):
+    first of ``start`` with the rest of the weight.  Else, or where it has several already, ``start`` alone."""
+    start = rewarped(start, choose_warp(phi, weights))
+    if len(start.weights) > 1 or not _feeds(weights, 3, start.d):
         return start
     x = start.warp.to_x(phi)
     mean, cov = _moments(x, weights)
@@ -114,7 +119,7 @@ def _feeds(weights: np.ndarray, components: int, d: int) -> bool:
     return 1 / np.square(weights).sum() > FEED * d**2 * components
 
 
-def _rewarped(mixture: Mixture, warp: Warp) -> Mixture:
+def rewarped(mixture: Mixture, warp: Warp) -> Mixture:
     """The mixture in other coordinates: exact at its means, scales by the slopes there."""
     phi = mixture.warp.to_phi(mixture.means)
     means = warp.to_x(phi)
@@ -170,18 +175,24 @@ def adapt(mixture: Mixture, phi: np.ndarray, weights: np.ndarray, steps: int = 3
     return mixture
 
 
-def defended(mixture: Mixture) -> Mixture:
-    """The mixture with a share of wide proposals, so that no tail of the target is out of reach (Hesterberg 1995).
+def defended(mixture: Mixture, modes: Mixture | None = None) -> Mixture:
+    """The mixture with a share of wide proposals, so that no tail of the target is out of reach (Hesterberg 1995), and
+    where it has several modes with a share around each, so that none is lost when little of a sample was there.
 
     In many dimensions hardly any of these would come near the target: there a second component is as wide as leaves
     its volume WIDER^6."""
     mean, cov = mixture.moments()
     root = _root(cov)
     wide = [WIDER] if mixture.d <= 6 else [WIDER, WIDER ** (6 / mixture.d)]
+    shares, means, roots = [DEFENCE] * len(wide), [mean] * len(wide), [factor * root for factor in wide]
+    if modes is not None and len(modes.weights) > 1:
+        kept = rewarped(modes, mixture.warp)
+        shares += [ANCHOR] * len(kept.weights)
+        means, roots = [*means, *kept.means], [*roots, *kept.roots]
     return Mixture(
-        np.append((1 - DEFENCE * len(wide)) * mixture.weights, [DEFENCE] * len(wide)),
-        np.concatenate([mixture.means, *[mean[None]] * len(wide)]),
-        np.concatenate([mixture.roots, *(factor * root[None] for factor in wide)]),
+        np.append((1 - sum(shares)) * mixture.weights, shares),
+        np.concatenate([mixture.means, means]),
+        np.concatenate([mixture.roots, roots]),
         mixture.warp,
     )
 

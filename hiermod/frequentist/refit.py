@@ -18,7 +18,7 @@ from hiermod.frequentist.linear import LinearFit, fit_linear
 from hiermod.frequentist.mixed import MixedFit, fit_problem
 from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.criterion import Problem
-from hiermod.kernel.sparse_rows import SparseRows
+from hiermod.kernel.sparse_rows import SparseRows, pair_products
 from hiermod.kernel.stacks import rows_times
 from hiermod.kernel.structure import merge
 from hiermod.kernel.threads import suitable_threads
@@ -86,8 +86,7 @@ def _last_column(rows: SparseRows, values: np.ndarray) -> SparseRows:
     """y's column, which every level has, replaced by values (J, K)."""
     entries = rows.values.copy()
     entries[rows.column == rows.shape[2] - 1] = values  # levels ascend
-    product = None if rows.product is None else entries[rows.first, 0] * entries[rows.second, 0]
-    return replace(rows, values=entries, product=product)
+    return replace(rows, values=entries, products=pair_products(entries, rows.first, rows.second))
 
 
 def check_response(design: Design, y: object) -> np.ndarray:

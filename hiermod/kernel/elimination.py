@@ -119,8 +119,10 @@ def _apply(cross: CrossProducts, matrices: Sequence[np.ndarray], target: np.ndar
 def _tail_gram(Q: np.ndarray, tail: np.ndarray | SparseRows) -> np.ndarray:
     """sum_j R_j'Q_j R_j, (m, m)."""
     if isinstance(tail, SparseRows):
-        lower = tail.gram(Q)
-        return lower + np.tril(lower, -1).T
+        whole = tail.gram(Q)
+        whole += whole.T
+        whole.ravel()[:: len(whole) + 1] *= 0.5
+        return whole
     m = tail.shape[2]
     return tail.reshape(-1, m).T @ multiply(Q, tail).reshape(-1, m)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+PRODUCTS = 2  # columns up to which the products of each pair are kept: three numbers a pair
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SparseRows:
@@ -26,7 +28,7 @@ class SparseRows:
     present: np.ndarray  # (levels with entries,) which levels they are
     itself: np.ndarray  # (nnz,) where each entry's pair with itself stands
     target: np.ndarray  # (pairs,) column[first] * m + column[second]
-    product: np.ndarray | None  # (pairs,) for K = 1: values[first] * values[second]
+    products: np.ndarray | None  # ``pair_products``; None where K is larger than PRODUCTS
 
     def matrix(self) -> sparse.csr_matrix:
         """R as one matrix, the K rows of each level below each other: (J K, m)."""
@@ -56,10 +58,11 @@ class SparseRows:
     def gram(self, Q: np.ndarray) -> np.ndarray:
         """Lower triangle of sum_j R_j'Q_j R_j, (m, m).  Q (J, K, K)."""
         m = self.shape[2]
-        if self.product is not None:
-            spread = np.repeat(Q[self.present, 0, 0], np.diff(self.starts, append=len(self.target)))
-            spread *= self.product
-            return np.bincount(self.target, spread, m * m).reshape(m, m)
+        if self.products is not None:
+            counts, weights = np.diff(self.starts, append=len(self.target)), np.zeros(len(self.target))
+            for (a, b), product in zip(_entries(self.shape[1]), self.products, strict=True):
+                weights += np.repeat(Q[self.present, a, b], counts) * product
+            return np.bincount(self.target, weights, m * m).reshape(m, m)
         right = np.einsum("nab,nb->na", Q[self.level], self.values)
         weights = self.values[self.first, 0] * right[self.second, 0]
         for a in range(1, self.shape[1]):
@@ -74,9 +77,10 @@ class SparseRows:
             return result
         middle = P.ravel().take(self.target)
         middle[self.itself] *= 0.5  # every other pair stands for two
-        if self.product is not None:
-            middle *= self.product
-            result[self.present, 0, 0] = 2.0 * np.add.reduceat(middle, self.starts)
+        if self.products is not None:
+            for (a, b), product in zip(_entries(K), self.products, strict=True):
+                sums = np.add.reduceat(middle * product, self.starts)
+                result[self.present, a, b] = result[self.present, b, a] = 2.0 * sums if a == b else sums
             return result
         for a in range(K):
             left = self.values[self.first, a] * middle
@@ -105,6 +109,22 @@ class SparseRows:
         return result
 
 
+def _entries(K: int) -> list[tuple[int, int]]:
+    """The upper triangle of a (K, K), row by row."""
+    return [(a, b) for a in range(K) for b in range(a, K)]
+
+
+def pair_products(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
+    """(K (K + 1) / 2, pairs): what multiplies each entry of a symmetric (K, K) in R_j'Q_j R_j and in R_j P R_j'."""
+    if values.shape[1] > PRODUCTS:
+        return None
+    rows = []
+    for a, b in _entries(values.shape[1]):
+        product = values[first, a] * values[second, b]
+        rows.append(product if a == b else product + values[first, b] * values[second, a])
+    return np.stack(rows)
+
+
 def sparse_rows(shape: tuple[int, int, int], level: np.ndarray, column: np.ndarray, values: np.ndarray) -> SparseRows:
     """Sort the entries (each (level, column) once, values (nnz, K)) and list the pairs within each level."""
     order = np.lexsort((column, level))
@@ -118,7 +138,7 @@ def sparse_rows(shape: tuple[int, int, int], level: np.ndarray, column: np.ndarr
     present = np.flatnonzero(counts)
     pairs = counts[present] * (counts[present] + 1) // 2
     target = column[first] * shape[2] + column[second]
-    product = values[first, 0] * values[second, 0] if shape[1] == 1 else None
+    products = pair_products(values, first, second)
     return SparseRows(
-        shape, level, column, values, first, second, np.cumsum(pairs) - pairs, present, ends - 1, target, product
+        shape, level, column, values, first, second, np.cumsum(pairs) - pairs, present, ends - 1, target, products
     )

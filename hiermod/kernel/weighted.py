@@ -14,7 +14,7 @@ from scipy import sparse
 from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.criterion import Problem, build_problem
 from hiermod.kernel.crossproducts import ChainLevel, CrossProducts
-from hiermod.kernel.sparse_rows import SparseRows
+from hiermod.kernel.sparse_rows import SparseRows, pair_products
 from hiermod.kernel.structure import Factor, merge
 
 
@@ -114,8 +114,7 @@ class WeightedProblem:
         for a in range(factor.size):
             for c, places in enumerate(self.positions.T):
                 values[:, a] += np.bincount(places, w * factor.values[:, a] * columns[:, c], len(values))
-        product = values[before.first, 0] * values[before.second, 0] if factor.size == 1 else None
-        return replace(before, values=values, product=product)
+        return replace(before, values=values, products=pair_products(values, before.first, before.second))
 
     def _tail(self, w: np.ndarray) -> np.ndarray:
         """(m, m) products among crossed factors and X; y's place holds a one."""
