@@ -25,7 +25,6 @@ from hiermod.errors import (
 from hiermod.formula.build import build_design
 from hiermod.formula.catalogue import GENERALISED, check_family, check_link
 from hiermod.formula.design import Design
-from hiermod.formula.evaluate import base_namespace
 from hiermod.prior_methods import PriorMethods
 
 if TYPE_CHECKING:
@@ -265,7 +264,7 @@ class Model(PriorMethods):
             center_predictors=self.center_predictors,
             noncentered=self.noncentered,
             centred=centring.centred,
-            extra_namespace=base_namespace() | (self.extra_namespace or {}),
+            extra_namespace=self.extra_namespace,
         )
         self._centring = centring.words
         return built

@@ -87,7 +87,7 @@ COLUMNS = {
     "0 + log(z)": {"log(z)": lambda d: np.log(d.z)},
     "0 + scale(x)": {"scale(x)": lambda d: scaled(d.x)},
     "0 + center(x)": {"center(x)": lambda d: d.x - d.x.mean()},
-    "0 + c": {"c": lambda d: d.c.astype(float)},
+    "0 + c": {"c[False]": lambda d: 1.0 - d.c, "c[True]": lambda d: d.c.astype(float)},
     "0 + `my x` + my.x + class": {
         "my x": lambda d: d.x + 1,
         "my.x": lambda d: d["my.x"],
@@ -250,7 +250,7 @@ def test_a_design_cannot_be_changed(data):
         ("y ~ (1|g/b)", "y ~ 1 + (1|g) + (1|`g:b`)"),
         ("y ~ 0 + h/x", "y ~ 0 + `h` + `h`:`x`"),  # as typed, formulae gives h and h:x one coding
         ("y ~ (`my x` + h)**2", "y ~ 1 + `my x` + `h` + `my x`:`h`"),
-        ("y ~ h/I((x + 1)**2)", "y ~ h/I((x + 1)**2)"),  # its name, I(x + 1 ** 2), is another number
+        ("y ~ h/I((x + 1)**2)", "y ~ 1 + `h` + `h`:I((x + 1) ** 2)"),  # not by its name, I(x + 1 ** 2), another number
         ("y - z ~ x", "I(y - z) ~ x"),
     ],
 )

@@ -54,9 +54,6 @@ def test_levels_of_a_factor(data, kind):
 
 
 NUMBERS = {
-    "bool": lambda: [True, False] * 12,
-    "object bool": lambda: np.array([True, False] * 12, dtype=object),
-    "boolean": lambda: pd.array([True, False] * 12, dtype="boolean"),
     "int8": lambda: np.arange(N, dtype="int8"),
     "uint64": lambda: np.arange(N, dtype="uint64"),
     "float32": lambda: np.arange(N, dtype="float32") / 4,
@@ -75,14 +72,31 @@ def test_numbers_of_every_kind(data, kind):
     np.testing.assert_array_equal(design.X[:, 1], [float(value) for value in data["k"]])
 
 
+TRUTH = {
+    "bool": lambda: [True, False] * 12,
+    "object bool": lambda: np.array([True, False] * 12, dtype=object),
+    "boolean": lambda: pd.array([True, False] * 12, dtype="boolean"),
+}
+
+
+@pytest.mark.parametrize("kind", TRUTH)
+def test_truth_values_of_every_kind_are_factors(data, kind):
+    data["k"] = TRUTH[kind]()
+    design = build_design("y ~ k", data)
+    assert design.common == ("Intercept", "k[True]")
+    np.testing.assert_array_equal(design.X[:, 1], [float(value) for value in data["k"]])
+
+
 @pytest.mark.parametrize("dtype", ["string[pyarrow]", "int64[pyarrow]", "double[pyarrow]", "bool[pyarrow]"])
 def test_arrow_columns(data, dtype):
     pytest.importorskip("pyarrow")
     values = list("cab") * 8 if "string" in dtype else np.arange(N) % 2
     data["k"] = pd.array(values).astype(dtype)
     design = build_design("y ~ k + (1 | k)", data)
-    assert design.common == (("Intercept", "k[b]", "k[c]") if "string" in dtype else ("Intercept", "k"))
-    assert design.blocks[0].levels == (("a", "b", "c") if "string" in dtype else ("0", "1"))
+    labels = {"string": ("k[b]", "k[c]"), "bool": ("k[True]",)}.get(dtype.partition("[")[0], ("k",))
+    levels = {"string": ("a", "b", "c"), "bool": ("False", "True")}.get(dtype.partition("[")[0], ("0", "1"))
+    assert design.common == ("Intercept", *labels)
+    assert design.blocks[0].levels == levels
 
 
 def test_numbers_that_group_are_labels_in_order_of_size(data):
@@ -96,8 +110,9 @@ def test_numbers_that_group_are_labels_in_order_of_size(data):
 def test_truth_values_that_group(data):
     data["k"] = [True, False] * 12
     assert build_design("y ~ x + (1|k)", data).blocks[0].levels == ("False", "True")
-    both = build_design("y ~ k + (1|k)", data)  # a number too: 0 and 1 in both places, in new data as well
-    assert both.blocks[0].levels == ("0", "1")
+    both = build_design("y ~ k + (1|k)", data)  # a predictor too: one factor in both places, in new data as well
+    assert both.blocks[0].levels == ("False", "True")
+    assert both.common == ("Intercept", "k[True]")
     np.testing.assert_array_equal(new_rows(both, data).codes[0], both.blocks[0].codes)
 
 

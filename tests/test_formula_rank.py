@@ -36,7 +36,7 @@ R_SAYS = {
     "y ~ f:x + z + x": ["x"],  # main effects first: x gives way to z, f:x stays
     "y ~ x:f + z": ["x:f[c]"],  # main effects first, however they are typed
     "y ~ x*f + z:f": ["z:f[a]", "z:f[b]", "z:f[c]"],
-    "y ~ f + I(f == 'b')": ["I(f == 'b')"],
+    "y ~ f + I(f == 'b')": ["I(f == 'b')[True]"],
     "y ~ x + I(x - 0.5)": ["I(x - 0.5)"],
     "y ~ I(x/1000000000) + x": ["x"],
     "y ~ I(0*x) + x": ["I(0 * x)"],

@@ -3,7 +3,7 @@ default priors are finite whatever the columns.  Imports Bambi, so it is itself 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -24,14 +24,25 @@ ROUNDING = 1e6  # times what it should be: a default prior this wide comes from 
 class HierarchicalModel(bambi.Model):
     """What ``hiermod.Model.bambi`` hands out.
 
-    finish: what makes the graph that Bambi has built the Design's; it is applied whenever ``build`` is, as Bambi asks
-    for after ``set_alias``.  renamed: whether its variables have other names than the Design's."""
+    names: what the formula looks up besides columns, each seen to be allowed (formula/functions.py).  finish: what makes
+    the graph that Bambi has built the Design's; it is applied whenever ``build`` is, as Bambi asks for after
+    ``set_alias``.  renamed: whether its variables have other names than the Design's."""
 
-    def __init__(self, formula: Any, data: Any, finish: Callable[[HierarchicalModel], None], **arguments: Any) -> None:
+    def __init__(
+        self,
+        formula: Any,
+        data: Any,
+        names: Mapping[str, Any],
+        finish: Callable[[HierarchicalModel], None],
+        **arguments: Any,
+    ) -> None:
         self.finish = finish
         self.renamed = False
+        # Bambi looks names up in the frame that calls it before any it is given, and a formula may come from a file: so
+        # that frame holds the formula's own names and nothing else.  No name of a formula begins with "_".
+        frame = {**names, "__builtins__": {}, "_init": super().__init__, "_given": (formula, data), "_named": arguments}
         with _constant_columns_allowed():
-            super().__init__(formula, data, **arguments)
+            exec("_init(*_given, **_named)", frame)
 
     def build(self) -> None:
         """Bambi's graph, then its blocks correlated and centred.  UnsupportedError where PyMC cannot build it."""

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from hiermod.errors import ArgumentError, listing, nearest
+from hiermod.errors import ArgumentError, UnsupportedError, listing, nearest
 
 # name: (arguments in PyMC's order, support).  tests/test_bayes_priors.py compares the order with the installed PyMC.
 CATALOGUE: dict[str, tuple[tuple[str, ...], str]] = {
@@ -82,7 +82,13 @@ class Distribution:
         """The same as a ``bambi.Prior``."""
         import bambi
         import numpy as np
+        import pymc
 
+        found = getattr(pymc, self.name, None)
+        if not (
+            isinstance(found, type) and found.__module__.startswith("pymc.distributions.")
+        ):  # a name from a file, perhaps
+            raise UnsupportedError(f"the prior {self} is no distribution of PyMC's")
         args: dict[str, Any] = {}
         for name, value in self.args:
             if isinstance(value, Distribution):

@@ -16,6 +16,7 @@ from hiermod.bayes.centred_sums import sum_of, totals
 from hiermod.bayes.priors import PriorSet, resolve_priors
 from hiermod.bayes.quiet import collected
 from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.formula.bambi_text import check_for_bambi
 from hiermod.formula.design import Block, Column, Design
 
 MULTIVARIATE = ("categorical", "multinomial", "dirichlet_multinomial")  # one coefficient per response category
@@ -55,9 +56,9 @@ def build_bambi(
             family=chosen,
             link=link,
             priors=given or None,
+            extra_namespace=extra_namespace,
             noncentered=noncentered is not False,
             center_predictors=center_predictors,
-            extra_namespace=extra_namespace,
         )
         for one, component, prefix in _predictors(model, design):
             _check_common(component, one, prefix)
@@ -124,16 +125,19 @@ def _family(design: Design, family: Any, priors: dict[str, Any]) -> Any:
     return known_sd(np.asarray(design.se))
 
 
-def _bambi_model(design: Design, **arguments: Any) -> Any:
+def _bambi_model(design: Design, extra_namespace: Mapping[str, Any] | None, **arguments: Any) -> Any:
     import bambi
 
     from hiermod.bayes.bambi_model import HierarchicalModel
 
     further = [f"{name} ~{part.bambi_formula.partition('~')[2]}" for name, part in design.parts.items()]
     formula = bambi.Formula(design.bambi_formula, *further) if further else design.bambi_formula
+    names: dict[str, Any] = {}
+    for one in (design, *design.parts.values()):
+        names |= check_for_bambi(one.bambi_formula, design.frame.columns, extra_namespace)
     try:
-        return HierarchicalModel(formula, design.frame, **arguments)
-    except (ValueError, NotImplementedError, KeyError) as error:
+        return HierarchicalModel(formula, design.frame, names=names, **arguments)
+    except (ValueError, NotImplementedError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise UnsupportedError(f"Bambi cannot build the model {design.formula!r}: {error}") from error
 
 
@@ -214,7 +218,9 @@ def _other_model(design: Design, found: str, block: Block | None = None) -> Unsu
     where = f" In ({block.text}):" if block is not None else ""
     labels = [label for label in (block.labels if block is not None else ()) if label != "Intercept"]
     advice = "Keep the intercept and the factor in one term, (f | g), if that is what you mean"
-    if labels:
+    if block is None:
+        advice = "Write an interaction's factors side by side, and what it contains as terms of their own: f + h + f:h"
+    elif labels:
         advice += f"; else add a numeric column to the data for each of {', '.join(labels)}, and write those instead"
     return UnsupportedError(
         f"NUTS on the graph cannot fit {design.formula!r} as written.{where} {found}, so it would fit another model. "

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentTypeError, DesignError, FormulaError
+from hiermod.formula.bambi_text import check_for_bambi, terms_for_bambi
 from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.data import (
     backtick_hint,
@@ -22,9 +23,10 @@ from hiermod.formula.data import (
     used_columns,
 )
 from hiermod.formula.design import Block, Column, Design
-from hiermod.formula.evaluate import KNOWN_CALLS, Evaluator, Term, base_namespace, separate_terms
+from hiermod.formula.evaluate import Evaluator, Term
 from hiermod.formula.further import DISTRIBUTIONAL, parse_further
 from hiermod.formula.groups import group_codes
+from hiermod.formula.language import columns_of_factors, describe
 from hiermod.formula.parse import Bar, ParsedFormula, parse_formula
 from hiermod.formula.rank import estimable_columns
 from hiermod.formula.response import Response, read_response
@@ -66,8 +68,7 @@ def build_design(
         hint = backtick_hint(" ~ ".join(map(str, texts)), getattr(data, "columns", ()))
         raise (FormulaError(f"{error}\n{hint}") if hint else error) from None
     formulas = (parsed, *further.values())
-    namespace = base_namespace() | dict(extra_namespace or {})
-    used = list(dict.fromkeys(name for one in formulas for name in used_columns(one, data, namespace, KNOWN_CALLS)))
+    used = list(dict.fromkeys(name for one in formulas for name in used_columns(one, data, extra_namespace)))
     rows = {"weights": row_vector("weights", weights, data), "se": row_vector("se", se, data)}
     for one in formulas:
         _check_group_columns(one, used)
@@ -89,6 +90,11 @@ def build_design(
             frame[bar.name] = pd.Categorical.from_codes(codes, list(levels), ordered=True)
     lefts = tuple(bar.left for bar in parsed.bars)
     evaluator = Evaluator(parsed.common, lefts, frame, extra_namespace, keep_intercept=family not in ORDINAL)
+    bambi_formula, more = _bambi_formula(parsed, response, evaluator, frame)
+    for name, column in more.items():
+        frame[name] = column
+    blocks = _blocks(parsed, evaluator, frame)
+    check_for_bambi(bambi_formula, frame.columns, extra_namespace)  # a likelihood's further arguments are only its
     common = [term for term in evaluator.common_terms() if not term.is_offset]
     offsets = [term for term in evaluator.common_terms() if term.is_offset]
     X = np.hstack([np.empty((len(frame), 0)), *(term.values for term in common)])
@@ -103,10 +109,10 @@ def build_design(
         common=tuple(label for term in common for label in term.labels),
         common_terms=tuple(term.name for term in common for _ in term.labels),
         estimable=estimable_columns(X, degree),
-        blocks=_blocks(parsed, evaluator, frame),
+        blocks=blocks,
         frame=frame,
         evaluator=evaluator,
-        bambi_formula=_bambi_formula(parsed, response),
+        bambi_formula=bambi_formula,
         trials=response.trials,
         offset=np.sum([term.values[:, 0] for term in offsets], axis=0) if offsets else None,
         weights=numbers["weights"],
@@ -149,11 +155,32 @@ def _plain_frame(
 ) -> pd.DataFrame:
     mentions = Counter(token.text for one in formulas for token in one.names)
     as_group = Counter(column for one in formulas for bar in _written_bars(one) for column in bar.factor)
+    left, right, whole = _where_used(formulas)
     columns = {}
     for name in used:
         values = data[name] if keep.all() else data.loc[keep, name]
-        columns[name] = plain_column(name, values, grouping_only=mentions[name] <= as_group[name])
+        columns[name] = plain_column(
+            name,
+            values,
+            grouping_only=mentions[name] <= as_group[name],
+            truth_is_factor=name in right,
+            keep_whole=name in left or name in whole,
+        )
     return pd.DataFrame(columns, index=data.index if keep.all() else data.index[keep])
+
+
+def _where_used(formulas: Sequence[ParsedFormula]) -> tuple[set[str], set[str], set[str]]:
+    """The names left of ``~``, those right of it, and those that stand in a call which makes a factor of numbers."""
+    left: set[str] = set()
+    right = {column for one in formulas for bar in one.bars for column in bar.factor}
+    whole: set[str] = set()
+    for one in formulas:
+        left |= describe(f"{one.response} ~ 1").response.var_names
+        for text in (one.common, *(bar.left for bar in one.bars)):
+            model = describe(text)
+            right |= model.var_names
+            whole |= columns_of_factors(model)
+    return left, right, whole
 
 
 def _written_bars(parsed: ParsedFormula) -> list[Bar]:
@@ -218,9 +245,19 @@ def _columns(term: Term, bar: Bar) -> list[Column]:
     return [Column(label, variable, level) for label, level in zip(term.labels, levels, strict=True)]
 
 
-def _bambi_formula(parsed: ParsedFormula, response: Response) -> str:
-    pieces = [separate_terms(parsed.common)]
-    for bar in parsed.bars:
+def _bambi_formula(
+    parsed: ParsedFormula, response: Response, evaluator: Evaluator, frame: pd.DataFrame
+) -> tuple[str, dict[str, Any]]:
+    """The formula in Bambi's language and the columns it needs besides the person's."""
+    texts = (parsed.common, *(bar.left for bar in parsed.bars))
+    written: list[str] = []
+    columns: dict[str, Any] = {}
+    for text, terms in zip(texts, evaluator.models, strict=True):
+        one, more = terms_for_bambi(text, terms, frame)
+        written.append(one)
+        columns |= more
+    pieces = [written[0]]
+    for bar, left in zip(parsed.bars, written[1:], strict=True):
         name = bar.name if bar.name.isidentifier() else f"`{bar.name}`"
-        pieces.append(f"({bar.left}|{name})")
-    return f"{response.bambi_text} ~ {' + '.join(pieces)}"
+        pieces.append(f"({left}|{name})")
+    return f"{response.bambi_text} ~ {' + '.join(pieces)}", columns

@@ -13,6 +13,7 @@ import pandas as pd
 
 from hiermod.errors import ArgumentTypeError, DataError, HiermodError, UnknownNameError, listing, nearest
 from hiermod.escaping import label_text
+from hiermod.formula.functions import VALUES, find_function, no_such_function
 from hiermod.formula.parse import ParsedFormula
 from hiermod.formula.scan import marked
 
@@ -55,30 +56,29 @@ def backtick_hint(text: str, columns: Iterable[object]) -> str:
     return f"The data have a column {name!r}: write `{name}` in backticks."
 
 
-def used_columns(
-    parsed: ParsedFormula, data: pd.DataFrame, namespace: Mapping[str, Any], known_calls: frozenset[str]
-) -> list[str]:
+def used_columns(parsed: ParsedFormula, data: pd.DataFrame, extra: Mapping[str, Any] | None) -> list[str]:
     """Columns the formula uses, in order of mention.
 
-    namespace: what the formula may use besides columns.  known_calls: formulae's own functions.  Raises
-    UnknownNameError, the place marked and the nearest name told, for what is neither."""
+    extra: names of the person's own.  Raises UnknownNameError, the place marked and the nearest name told, for
+    functions that a formula cannot call and names that are no column."""
     for token in parsed.functions:
         whole_response = token.start == 0 and token.text == parsed.response_call
-        if not whole_response and token.text not in known_calls and token.text.split(".")[0] not in namespace:
-            hint = nearest(token.text, [*known_calls, *namespace])
-            advice = f"Functions of your own go in extra_namespace={{{token.text.split('.')[0]!r}: ...}}."
-            quoted = re.match(r"""\(\s*(["'])(.+?)\1\s*\)""", parsed.text[token.stop :])
-            if token.text == "Q" and quoted:  # patsy's
-                hint, advice = "", f"A column's name with spaces or signs goes in backticks: write `{quoted[2]}`."
-            raise UnknownNameError(
-                f"the formula calls {token.text!r}, and no such function is known.{hint}\n"
-                f"{marked(parsed.text, token.start, token.stop)}\n{advice}"
+        if whole_response or find_function(token.text, extra) is not None:
+            continue
+        told = no_such_function(token.text, extra)
+        quoted = re.match(r"""\(\s*(["'])(.+?)\1\s*\)""", parsed.text[token.stop :])
+        if token.text == "Q" and quoted:  # patsy's
+            told = (
+                f"the formula calls {token.text!r}, and no such function is known. A column's name with spaces or "
+                f"signs goes in backticks: write `{quoted[2]}`."
             )
+        first, _, advice = told.partition("\n")
+        raise UnknownNameError(f"{first}\n{marked(parsed.text, token.start, token.stop)}\n{advice}".rstrip())
     used: dict[str, None] = {}
     for token in parsed.names:
         if token.text in data.columns:
             used[token.text] = None
-        elif token.text not in namespace:
+        elif token.text not in (extra or {}) and token.text not in VALUES:
             bare = backtick_hint(parsed.text, [name for name in data.columns if token.text in str(name)])
             raise UnknownNameError(
                 f"the formula uses {token.text!r}, and the data have no such column."
@@ -183,11 +183,15 @@ def missing_rows(parts: Mapping[str, pd.Series], dropna: bool) -> tuple[np.ndarr
     return keep, counts
 
 
-def plain_column(name: str, values: pd.Series, *, grouping_only: bool) -> pd.Series:
+def plain_column(
+    name: str, values: pd.Series, *, grouping_only: bool, truth_is_factor: bool = False, keep_whole: bool = True
+) -> pd.Series:
     """One column as numpy numbers or an ordered categorical with its unused levels gone.
 
     Text becomes a categorical in code-point order, a categorical keeps its own order of levels.  A column that only
-    groups rows becomes a categorical whose levels are text, numbers in numerical order."""
+    groups rows becomes a categorical whose levels are text, numbers in numerical order.  truth_is_factor: True and
+    False become the levels "False" and "True", else 1 and 0.  keep_whole: whole numbers stay integers, which a factor's
+    levels and counts are; else they become floats, in which powers do not overflow."""
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         present = values.cat.remove_unused_categories()
@@ -198,16 +202,19 @@ def plain_column(name: str, values: pd.Series, *, grouping_only: bool) -> pd.Ser
             f"for example (data[{name!r}] - data[{name!r}].min()).dt.days"
         )
     if pd.api.types.is_bool_dtype(dtype):
-        return values.astype("int64") if not grouping_only else _from_text(name, values)
+        return _from_text(name, values) if grouping_only or truth_is_factor else values.astype("int64")
     if pd.api.types.is_complex_dtype(dtype):
         raise DataError(f"column {name!r} holds complex numbers, which a formula cannot use")
     if pd.api.types.is_numeric_dtype(dtype):
-        kind = "int64" if pd.api.types.is_integer_dtype(dtype) else "float64"
+        kind = "int64" if pd.api.types.is_integer_dtype(dtype) and (keep_whole or grouping_only) else "float64"
         numbers = pd.Series(values.to_numpy(dtype=kind), index=values.index)
         return _numeric_levels(numbers) if grouping_only else numbers
     inferred = pd.api.types.infer_dtype(values, skipna=True)
     if inferred in ("integer", "floating", "mixed-integer-float", "decimal", "boolean"):
-        return plain_column(name, pd.to_numeric(values), grouping_only=grouping_only)
+        plain = pd.to_numeric(values)
+        return plain_column(
+            name, plain, grouping_only=grouping_only, truth_is_factor=truth_is_factor, keep_whole=keep_whole
+        )
     if inferred not in ("string", "empty"):
         raise DataError(
             f"column {name!r} holds neither only numbers nor only text ({inferred}): make it one of them, "

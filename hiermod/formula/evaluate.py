@@ -6,30 +6,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulae.categorical import ENCODINGS, CategoricalBox, Sum, Treatment
+from formulae.categorical import CategoricalBox, Sum, Treatment
 from formulae.environment import Environment
-from formulae.model_description import model_description
+from formulae.terms.call import Call
 from formulae.terms.terms import Intercept
-from formulae.terms.variable import Variable
-from formulae.transforms import TRANSFORMS, C
+from formulae.transforms import TRANSFORMS
 
 from hiermod.errors import DataError, FormulaError, HiermodError, listing, nearest
+from hiermod.formula.coding import Coding, codings
 from hiermod.formula.data import as_hiermod_error
-
-KNOWN_CALLS = frozenset(TRANSFORMS) | frozenset(ENCODINGS)  # formulae's own functions
-
-
-def base_namespace() -> dict[str, Any]:
-    """Functions every formula can use besides formulae's own (center, scale, poly, bs, C, T, S, I, offset)."""
-    names: dict[str, Any] = {"np": np, "factor": C}
-    names.update(ENCODINGS)  # contrasts, for C(f, Sum)
-    names.update({name: getattr(np, name) for name in ("log", "log2", "log10", "log1p", "exp", "sqrt", "abs")})
-    return names
+from hiermod.formula.functions import LEFT_ONLY
+from hiermod.formula.language import closed_namespace, describe, is_truth
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +45,7 @@ class Evaluator:
     """
 
     keep_intercept = True  # of evaluators written to files before there was a choice
+    as_in_r = False  # ... and before truth values were factors and interactions without main effects coded as in R
 
     def __init__(
         self,
@@ -65,15 +59,27 @@ class Evaluator:
             self.keep_intercept = False
         self.common, self.lefts, self.frame = common, lefts, frame
         self.extra_namespace = dict(extra_namespace or {})
-        self._models = tuple(_evaluated(text, repr(text), frame, extra_namespace) for text in (common, *lefts))
+        self.as_in_r = True
+        self._evaluate()
+
+    def _evaluate(self) -> None:
+        texts = (self.common, *self.lefts)
+        self._models = tuple(
+            evaluated(text, repr(text), self.frame, self.extra_namespace, self.as_in_r) for text in texts
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_models"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        texts = (self.common, *self.lefts)
-        self._models = tuple(_evaluated(text, repr(text), self.frame, self.extra_namespace) for text in texts)
+        known = ("common", "lefts", "frame", "extra_namespace", "keep_intercept", "as_in_r")
+        vars(self).update({name: state[name] for name in known if name in state})
+        self._evaluate()
+
+    @property
+    def models(self) -> tuple[Evaluated, ...]:
+        """The common part and every left side, evaluated."""
+        return self._models
 
     def common_terms(self) -> list[Term]:
         """The terms of the common part, offsets among them, in formula order."""
@@ -112,7 +118,7 @@ class Evaluator:
         for term in self._models[i].common_terms:
             try:
                 with np.errstate(all="ignore"):
-                    values = np.asarray(term.eval_new_data(frame), dtype=float)
+                    values = self._models[i].kept(term, np.asarray(term.eval_new_data(frame), dtype=float))
             except Exception as error:  # unseen levels, the person's own functions
                 self._check_levels(getattr(term, "var_names", ()), frame)
                 raise as_hiermod_error(f"{term.name!r} on the new data", error) from error
@@ -136,60 +142,135 @@ class Evaluator:
                 )
 
 
-def _evaluated(text: str, what: str, frame: pd.DataFrame, extra_namespace: Mapping[str, Any] | None) -> Any:
-    """formulae's Model of ``text``, evaluated on ``frame`` in its own two steps, with a check between them."""
-    try:
-        model = model_description(text)
-    except Exception as error:  # formulae raises many kinds
-        if "'callee'" in str(error):  # its comparison of two calls fails in one of the two orders
-            raise FormulaError(
-                f"{what}: two calls of one function, the first with a call inside, cannot be compared. Write the plain "
-                "one first, as in scale(x) + scale(log(x))"
-            ) from error
-        raise FormulaError(
-            f"{what} means no set of terms: {error}. Terms are joined by + - : * / and **; arithmetic goes inside I()"
-        ) from error
-    for term in model.common_terms:  # see separate_terms: in f/x two terms share the component f
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """formulae's Model with its data, how its factors are coded, and the columns of terms that do not keep them all."""
+
+    model: Any
+    coding: dict[str, Coding]
+    columns: dict[str, np.ndarray] = field(default_factory=dict)  # term -> (c,) bool
+
+    @property
+    def common_terms(self) -> list[Any]:
+        """formulae's terms, the intercept and offsets among them."""
+        return list(self.model.common_terms)
+
+    def kept(self, term: Any, values: np.ndarray) -> np.ndarray:
+        """The columns of ``values`` that ``term`` keeps."""
+        chosen = self.columns.get(term.name)
+        return values if chosen is None else values[:, chosen]
+
+    def names(self, term: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Labels and levels of the columns of ``term``, as formulae has them, of those that it keeps."""
+        found = [tuple(term.labels), tuple(term.levels or ())]
+        chosen = self.columns.get(term.name)
+        if chosen is not None:
+            found = [tuple(one for one, keep in zip(names, chosen, strict=True) if keep) for names in found]
+        return found[0], found[1]
+
+
+def evaluated(
+    text: str, what: str, frame: pd.DataFrame, extra_namespace: Mapping[str, Any] | None, as_in_r: bool = True
+) -> Evaluated:
+    """``text`` on ``frame``; everything in it is seen to be allowed before anything is evaluated.
+
+    as_in_r: False for fits of older files, whose truth values are numbers and whose factors formulae coded."""
+    model = describe(text)
+    env = Environment([closed_namespace(model, frame.columns, extra_namespace)])
+    for term in model.common_terms:  # in f/x two terms share the component f
         if not isinstance(term, Intercept):
             term.components = deepcopy(term.components)
-    env = Environment([base_namespace() | dict(extra_namespace or {})])
+    if as_in_r:
+        model.common_terms = _without_repeats(model.common_terms)
     try:
         with np.errstate(all="ignore"):
             model.set_types(frame, env)
             if model.response is not None:
                 model.response.set_type(frame, env)
+            if as_in_r:
+                _truth_values(model)
             _check_types(model, len(frame))
-            model.add_extra_terms(model._get_encoding_bools(), frame, env)
-            encodings = model._get_encoding_bools()
-            for term in model.common_terms:
-                term.set_data(encodings[term.name][0] if term.name in encodings else False)
             if model.response is not None:
                 model.response.set_data()
+            return _coded(model) if as_in_r else _coded_by_formulae(model, frame, env)
     except HiermodError:
         raise
     except Exception as error:  # formulae evaluates the person's own functions, which can raise anything
         raise as_hiermod_error(what, error) from error
-    return model
 
 
-def separate_terms(text: str) -> str:
-    """``text`` for Bambi: terms written out one by one where formulae would let two of them share a component.
-
-    In ``f/x`` the factor of ``f`` and of ``f:x`` is one object, coded for the last: Bambi's columns and names part."""
-    terms = model_description(text).common_terms
-    components = [component for term in terms for component in getattr(term, "components", ())]
-    if len({id(component) for component in components}) == len(components):
-        return text
-    written = ["1" if any(isinstance(term, Intercept) for term in terms) else "0"]
-    for term in terms:
-        if not isinstance(term, Intercept):
-            written.append(":".join(_quoted(component) for component in term.components))
-    alone = " + ".join(written)
-    return alone if model_description(alone).common_terms == terms else text  # a call's name can lose parentheses
+def _without_repeats(terms: list[Any]) -> list[Any]:
+    """f:h and h:f are one term, the one that comes first."""
+    first: dict[frozenset[str], Any] = {}
+    for i, term in enumerate(terms):
+        components = getattr(term, "components", ())
+        key = frozenset(str(one.name) for one in components) if len(components) > 1 else frozenset({f" {i}"})
+        first.setdefault(key, term)
+    return list(first.values())
 
 
-def _quoted(component: Any) -> str:
-    return f"`{component.name}`" if isinstance(component, Variable) else component.name
+def _truth_values(model: Any) -> None:
+    """A call that gives True and False stands for a factor with these levels, as in R."""
+    for term in model.common_terms:
+        for component in getattr(term, "components", ()):
+            values = component._intermediate_data
+            if isinstance(component, Call) and pd.api.types.is_bool_dtype(values) and np.ndim(values) == 1:
+                component.kind = "categoric"
+                component._intermediate_data = pd.Categorical(values, categories=[False, True], ordered=True)
+        if len(getattr(term, "components", ())) == 1:
+            term.kind = term.components[0].kind
+
+
+def _coded(model: Any) -> Evaluated:
+    """Every term with its data, its factors coded as coding.py says."""
+    described = []
+    for term in model.common_terms:
+        components = [] if isinstance(term, Intercept) else term.components
+        factors = tuple(one.name for one in components if one.kind == "categoric")
+        numbers = frozenset(one.name for one in components if one.kind not in ("categoric", "offset"))
+        if getattr(term, "kind", None) != "offset":
+            described.append((term.name, factors, numbers))
+    found = codings(described)
+    columns = {}
+    for term in model.common_terms:
+        coding = found.get(term.name, Coding(frozenset()))
+        if isinstance(term, Intercept):
+            term.set_data(False)
+            continue
+        if coding.covered is not None:
+            columns[term.name] = _cells(term, coding)
+        else:
+            term.set_data({one.name: one.name in coding.full for one in term.components})
+    return Evaluated(model, found, columns)
+
+
+def _cells(term: Any, coding: Coding) -> np.ndarray:
+    """Gives ``term`` a column for every cell of its factors; returns which of them it keeps, (c,) bool."""
+    references = {}
+    for component in term.components:
+        values = component._intermediate_data
+        if isinstance(values, CategoricalBox):
+            references[component.name] = getattr(values.contrast, "reference", None)
+            values.contrast = None  # indicators, whatever contrasts were asked for
+    term.set_data({one.name: True for one in term.components})
+    axes: list[list[str | None]] = []  # per component and column, the factor that is away from its reference there
+    for component in term.components:
+        if component.kind == "categoric":
+            reference = references.get(component.name)
+            at = 0 if reference is None else list(component.levels).index(reference)
+            axes.append([None if i == at else component.name for i in range(len(component.levels))])
+        else:
+            width = component.value.shape[1] if np.ndim(component.value) == 2 else 1
+            axes.append([None] * width)
+    return np.array([coding.keeps(name for name in cell if name is not None) for cell in product(*axes)])
+
+
+def _coded_by_formulae(model: Any, frame: pd.DataFrame, env: Environment) -> Evaluated:
+    model.add_extra_terms(model._get_encoding_bools(), frame, env)
+    encodings = model._get_encoding_bools()
+    for term in model.common_terms:
+        term.set_data(encodings[term.name][0] if term.name in encodings else False)
+    return Evaluated(model, {})
 
 
 def _check_types(model: Any, n: int) -> None:
@@ -203,7 +284,7 @@ def _check_types(model: Any, n: int) -> None:
     for term in model.common_terms:
         for component in getattr(term, "components", ()):
             _check_component(component, n)
-            if component.kind == "categoric" and len(_levels(component._intermediate_data)) < 2:
+            if component.kind == "categoric" and _n_levels(component._intermediate_data) < 2:
                 raise DataError(
                     f"the predictor {component.name!r} has one level in the rows used, which explains nothing: "
                     "leave it out"
@@ -243,9 +324,31 @@ def _levels(values: Any) -> list[Any]:
     return list(pd.unique(values))
 
 
+def _n_levels(values: Any) -> int:
+    """Of a factor; of a call that gives True or False, those that occur."""
+    if is_truth(values):
+        return len(np.unique(values.codes))
+    return len(_levels(values))
+
+
 def evaluate_response(text: str, frame: pd.DataFrame, extra_namespace: Mapping[str, Any] | None) -> Any:
     """The response as formulae's Term: kind, levels, data, and its one component."""
-    return _evaluated(f"{text} ~ 1", f"the response {text!r}", frame, extra_namespace).response.term
+    return evaluated(f"{text} ~ 1", f"the response {text!r}", frame, extra_namespace).model.response.term
+
+
+def evaluate_arguments(text: str, frame: pd.DataFrame, extra_namespace: Mapping[str, Any] | None) -> None:
+    """Work out the arguments of a likelihood such as ``weighted(y, w / 2)``, which Bambi will; HiermodError if none."""
+    model = describe(f"{text} ~ 1")
+    call = model.response.term.components[0].call
+    env = Environment([{**TRANSFORMS, **closed_namespace(model, frame.columns, extra_namespace, LEFT_ONLY)}])
+    for argument in (*call.args, *call.kwargs.values()):
+        try:
+            with np.errstate(all="ignore"):
+                argument.eval(frame, env)
+        except HiermodError:
+            raise
+        except Exception as error:  # the person's own functions can raise anything
+            raise as_hiermod_error(f"the response {text!r}", error) from error
 
 
 def evaluate_number(text: str, frame: pd.DataFrame, extra_namespace: Mapping[str, Any] | None) -> np.ndarray:
@@ -265,23 +368,24 @@ def _as_rows(name: str, values: np.ndarray, n: int) -> np.ndarray:
     return values[:, None] if values.ndim == 1 else values
 
 
-def _terms(model: Any, n: int) -> list[Term]:
+def _terms(model: Evaluated, n: int) -> list[Term]:
     found = []
     for term in model.common_terms:
         name = term.name
-        values = _as_rows(name, np.asarray(term.data, dtype=float), n)
+        values = model.kept(term, _as_rows(name, np.asarray(term.data, dtype=float), n))
         is_offset = getattr(term, "kind", None) == "offset"
         if isinstance(term, Intercept):
             found.append(Term("Intercept", ("Intercept",), None, 0, values, False))
             continue
-        labels = (name,) if is_offset else tuple(term.labels)
-        found.append(Term(name, labels, _coordinates(term, values), len(term.components), values, is_offset))
+        labels, levels = ((name,), ()) if is_offset else model.names(term)
+        coordinates = _coordinates(term, levels, values)
+        found.append(Term(name, labels, coordinates, len(term.components), values, is_offset))
     return found
 
 
-def _coordinates(term: Any, values: np.ndarray) -> tuple[str, ...] | None:
+def _coordinates(term: Any, levels: tuple[str, ...], values: np.ndarray) -> tuple[str, ...] | None:
     """Bambi's coordinate labels: levels where a factor takes part, 0, 1, ... for other matrices, None for scalars."""
     kinds = {component.kind for component in term.components}
     if "categoric" in kinds:
-        return tuple(str(level) for level in term.levels)
+        return tuple(str(level) for level in levels)
     return tuple(str(i) for i in range(values.shape[1])) if values.shape[1] > 1 else None

@@ -30,7 +30,7 @@ class FullTerm(FrozenArrays):
 def full_terms(design: Design) -> tuple[FullTerm, ...]:
     """The terms of the common part, the intercept among them, offsets not."""
     found = []
-    for term in design.evaluator._models[0].common_terms:
+    for term in design.evaluator.models[0].common_terms:
         if getattr(term, "kind", None) == "offset":
             continue
         values = np.ones((design.nobs, 1))

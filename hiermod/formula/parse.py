@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hiermod.errors import ArgumentTypeError, FormulaError
+from hiermod.formula.functions import COUNT_CALLS, SPECIAL_RESPONSES
 from hiermod.formula.scan import (
     COMPARISONS,
     Token,
@@ -21,11 +22,10 @@ from hiermod.formula.scan import (
     scan,
     spaced,
     variables,
+    written_out,
 )
 
-COUNT_CALLS = ("p", "prop", "proportion", "cbind")
-SPECIAL_RESPONSES = ("weighted", "censored", "truncated", "constrained")
-FACTOR_CALLS = ("factor", "C", "as.factor")
+GROUP_CALLS = ("factor", "C", "as.factor")  # right of a bar, where a factor is one without them
 ARITHMETIC = ("PLUS", "MINUS", "STAR", "SLASH", "STAR_STAR", *COMPARISONS)
 
 
@@ -69,7 +69,7 @@ def parse_formula(text: str) -> ParsedFormula:
         raise ArgumentTypeError(
             f"the formula must be a string such as 'y ~ x + (x | g)', got {type(text).__name__}: put quotes around it"
         )
-    text = " ".join(text.split())
+    text = written_out(" ".join(text.split()))
     tokens = scan(text)
     tildes = [i for i, token in enumerate(tokens) if token.kind == "TILDE"]
     if not tildes or tildes[0] == 0:
@@ -213,7 +213,7 @@ def _read_atom(text: str, tokens: list[Token], after: Token | None) -> tuple[lis
                 f"a grouping factor is a column, a:b, or a/b; this is not.\n{marked(text, rest[0].start)}"
             )
         return factors, tokens[end + 1 :]
-    if first.kind == "IDENTIFIER" and first.text in FACTOR_CALLS and len(tokens) > 1 and tokens[1].kind == "LEFT_PAREN":
+    if first.kind == "IDENTIFIER" and first.text in GROUP_CALLS and len(tokens) > 1 and tokens[1].kind == "LEFT_PAREN":
         end = closing(tokens, 1)
         factors, rest = _read_nesting(text, tokens[2:end])
         if not rest:

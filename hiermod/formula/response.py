@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, DataError, HiermodError, listing
-from hiermod.formula.catalogue import ORDINAL
+from hiermod.formula.bambi_text import computed_otherwise
+from hiermod.formula.catalogue import COUNTS, ORDINAL
 from hiermod.formula.data import check_finite
-from hiermod.formula.evaluate import evaluate_number, evaluate_response
-from hiermod.formula.parse import COUNT_CALLS, SPECIAL_RESPONSES, ParsedFormula, parse_formula
+from hiermod.formula.evaluate import evaluate_arguments, evaluate_number, evaluate_response
+from hiermod.formula.functions import COUNT_CALLS, SPECIAL_RESPONSES
+from hiermod.formula.parse import ParsedFormula, parse_formula
 from hiermod.formula.support import category_values, check_order, check_support, ratings
 
 CONTINUOUS = ("gaussian", "t", "laplace", "asymmetriclaplace", "exgaussian", "skewnormal")
@@ -51,6 +53,7 @@ def read_response(
         y = evaluate_number(parsed.response_args[0], frame, extra_namespace)
         check_finite(f"the response {parsed.response_args[0]!r}", y)
         check_support(parsed.response_args[0], y, family)
+        evaluate_arguments(parsed.response, frame, extra_namespace)
         return Response(y, None, parsed.response, {}, parsed.response_call)
     return _single(parsed, frame, family, extra_namespace, ordered)
 
@@ -119,6 +122,9 @@ def _single(
         categories, column = ratings(text, y, family), f"{text} as categories".replace("`", "")
         return Response(y, None, f"`{column}`", {column: categories}, None, tuple(categories.categories))
     check_support(text, y, family)
+    if reference is None and computed_otherwise(response, frame, y):
+        values = y.astype("int64") if family in COUNTS else y
+        return Response(y, None, f"`{component.name}`", {component.name: values}, None)
     return Response(y, None, text, {}, None)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hiermod.formula.design import Design
+from hiermod.formula.language import is_truth
 from hiermod.formula.parse import parse_formula
 
 FACTOR, NUMBER = "factor", "number"
@@ -34,17 +35,17 @@ def variable_roles(design: Design, lefts: bool = False) -> dict[str, str]:
 
 def offset_columns(design: Design) -> set[str]:
     """The columns inside ``offset(...)``."""
-    terms = [term for term in design.evaluator._models[0].common_terms if getattr(term, "kind", None) == "offset"]
+    terms = [term for term in design.evaluator.models[0].common_terms if getattr(term, "kind", None) == "offset"]
     return {name for term in terms for component in term.components for name in _names_in(component)}
 
 
 def _called_factors(design: Design) -> set[str]:
-    """Columns inside a call that makes a factor, as in C(cyl)."""
+    """Columns inside a call that makes a factor, as in C(cyl); x of I(x > 0) stays a number."""
     found: set[str] = set()
-    for model in design.evaluator._models:
+    for model in design.evaluator.models:
         for term in model.common_terms:
             for component in getattr(term, "components", ()):
-                if component.kind == "categoric":
+                if component.kind == "categoric" and not is_truth(component._intermediate_data):
                     found |= _names_in(component)
     return found
 

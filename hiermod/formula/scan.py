@@ -4,8 +4,11 @@ formulae's Scanner makes the tokens and its Parser judges each part; what passes
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import pairwise
 
 from formulae.parser import ParseError, Parser
@@ -39,6 +42,29 @@ class _PlacedScanner(Scanner):
         """Keep the token as formulae does, and its place."""
         super().add_token(kind, literal)
         self.placed.append(Token(kind, self.code[self.start : self.current], self.start, self.current))
+
+
+QUOTED_OR_POWER = re.compile(
+    r"""(?P<quoted>`[^`]*`|["'].*?["'])|(?<![\w.])(?P<number>(?:\d+\.?\d*|\.\d+)[eE][+-]?\d+)(?![\w.])"""
+)
+
+
+def written_out(text: str) -> str:
+    """Numbers such as 1e-3 as R writes them in the names of its columns, 0.001; the scanner reads no powers of ten.
+
+    >>> written_out("y ~ I(x * 1e-3) + `1e-3`")
+    'y ~ I(x * 0.001) + `1e-3`'
+    """
+
+    def plain(found: re.Match[str]) -> str:
+        number = found["number"]
+        if number is None:
+            return found[0]
+        if not math.isfinite(float(number)):
+            raise FormulaError(f"the number {number} is too large.\n{marked(text, found.start(), found.end())}")
+        return format(Decimal(number), "f") if float(number) else "0"
+
+    return QUOTED_OR_POWER.sub(plain, text)
 
 
 def marked(text: str, start: int, stop: int | None = None) -> str:

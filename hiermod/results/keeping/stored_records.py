@@ -15,6 +15,7 @@ import numpy as np
 from hiermod.bayes.on_demand import EffectsOnDemand
 from hiermod.bayes.posterior import Draws, Posterior, extract
 from hiermod.errors import ArgumentTypeError, FileError, HiermodError, UnknownNameError, listing
+from hiermod.formula.bambi_text import check_for_bambi
 from hiermod.formula.design import Design
 from hiermod.formula.evaluate import Evaluator
 from hiermod.formula.support import category_values
@@ -56,8 +57,8 @@ def read_design(given: Mapping[str, Any] | None, **fields: Any) -> Design:
     if needed:
         entries = ", ".join(f"{name!r}: ..." for name in needed)
         raise UnknownNameError(
-            f"the formula {fields['formula']!r} uses {listing(needed)}, of your own, and a file holds no code: "
-            f"load it with extra_namespace={{{entries}}}"
+            f"the formula {fields['formula']!r} uses {listing(needed)}, of the author's own, and a file holds no code: "
+            f"load it with extra_namespace={{{entries}}}, functions that may be called with whatever the file says"
         )
     state |= {"frame": fields["frame"], "extra_namespace": state["extra_namespace"] | dict(given or {})}
     codes = np.arange(len(fields.get("categories") or ()))
@@ -67,6 +68,7 @@ def read_design(given: Mapping[str, Any] | None, **fields: Any) -> Design:
     try:
         evaluator.__setstate__(state)
         design = Design(**fields, evaluator=evaluator)
+        check_for_bambi(design.bambi_formula, design.frame.columns, evaluator.extra_namespace)
         same = _same_columns(design)
     except HiermodError as error:
         raise FileError(f"its formula {fields['formula']!r} cannot be evaluated again: {error}") from error
