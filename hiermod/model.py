@@ -50,7 +50,8 @@ class Model(PriorMethods):
     column's name (``predict`` looks for it in new data too), an array, or a Series, matched to the rows by its index.
     dropna: leave out rows with missing values in columns the model uses.  center_predictors: as in Bambi, the prior of
     the intercept is on the intercept at the predictors' means.  noncentered: True, False or "auto".
-    extra_namespace: names the formula may use besides columns.  parameters: formulas for further parameters of the
+    extra_namespace: functions and values the formula may use besides columns and the list of functions that every
+    formula has (docs/guide/formulas.md).  parameters: formulas for further parameters of the
     response, each on its own scale (log; logit for psi): ``{"sigma": "x + (1 | g)"}``.
 
     Raises errors that are HiermodError and also ValueError, TypeError or KeyError; warns RankDeficiencyWarning.

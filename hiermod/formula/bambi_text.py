@@ -108,15 +108,14 @@ def _crossed(
     start = names.index(together[0])
     if names[start : start + len(together)] != together:
         return pieces
-    if any(not isinstance(components[name], Variable) for name in together):
-        return pieces
+    factorial = {one: pd.Series(columns.get(one, frame.get(one))) for one in together}  # None: some other call
     name = ":".join(together)
-    if name in frame.columns:
+    if name in frame.columns or any(not isinstance(one.dtype, pd.CategoricalDtype) for one in factorial.values()):
         return pieces
-    levels = [list(frame[one].cat.categories) for one in together]
+    levels = [list(one.cat.categories) for one in factorial.values()]
     codes = np.zeros(len(frame), dtype=int)
-    for one, its in zip(together, levels, strict=True):
-        codes = codes * len(its) + frame[one].cat.codes.to_numpy()
+    for one, its in zip(factorial.values(), levels, strict=True):
+        codes = codes * len(its) + one.cat.codes.to_numpy()
     labels = [", ".join(map(str, cell)) for cell in product(*levels)]
     columns[name] = pd.Categorical.from_codes(codes, labels, ordered=True)
     return [*pieces[:start], f"`{name}`", *pieces[start + len(together) :]]

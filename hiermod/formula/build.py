@@ -173,7 +173,7 @@ def _where_used(formulas: Sequence[ParsedFormula]) -> tuple[set[str], set[str], 
     """The names left of ``~``, those right of it, and those that stand in a call which makes a factor of numbers."""
     left: set[str] = set()
     right = {column for one in formulas for bar in one.bars for column in bar.factor}
-    whole: set[str] = set()
+    whole = set(right)  # a level of a grouping factor is 7, not 7.0
     for one in formulas:
         left |= describe(f"{one.response} ~ 1").response.var_names
         for text in (one.common, *(bar.left for bar in one.bars)):
