@@ -16,8 +16,8 @@ def load(path: str | os.PathLike[str], extra_namespace: Mapping[str, Any] | None
     """Read a fit that ``fit.save(path)`` wrote, in this or another process, on this or another version of Python.
 
     extra_namespace: the functions of your own that the formula uses; a file holds values, never code.  Nothing in a
-    file is run: a formula that calls anything but the functions of every formula and those given is refused before it is
-    evaluated.  Nothing stays open.  Raises FileError for a file that is missing, truncated, changed, foreign or of
+    file is run: a formula that calls more than what every formula may and what is given is refused unevaluated.
+    Nothing stays open.  Raises FileError for a file that is missing, truncated, changed, foreign or of
     a later format; and UnknownNameError where the formula needs functions that were not given.
 
     >>> import hiermod as hm, pathlib, tempfile
