@@ -24,8 +24,8 @@ ROUNDING = 1e6  # times what it should be: a default prior this wide comes from 
 class HierarchicalModel(bambi.Model):
     """What ``hiermod.Model.bambi`` hands out.
 
-    names: what the formula looks up besides columns, each seen to be allowed (formula/functions.py).  finish: what makes
-    the graph that Bambi has built the Design's; it is applied whenever ``build`` is, as Bambi asks for after
+    names: what the formula looks up besides columns, each seen to be allowed (formula/functions.py).  finish: what
+    makes the graph that Bambi has built the Design's; it is applied whenever ``build`` is, as Bambi asks for after
     ``set_alias``.  renamed: whether its variables have other names than the Design's."""
 
     def __init__(
