@@ -18,9 +18,9 @@ from hiermod import datasets
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HEAVY = {"pymc", "bambi", "arviz", "matplotlib"}
-# Declared without an import of our own: nutpie compiles models with numba and does not require it itself; xarray reads
-# and writes netCDF with h5netcdf, which ArviZ 1.x does not bring; pandas writes tables with jinja2 and tabulate.
-NEEDED_BY_OTHERS = {"numba", "h5netcdf", "jinja2", "tabulate"}
+# Declared without an import of our own: nutpie compiles models with numba and does not require it itself; pandas writes
+# tables with jinja2 and tabulate.
+NEEDED_BY_OTHERS = {"numba", "jinja2", "tabulate"}
 
 
 def declared(requirements: list[str]) -> set[str]:

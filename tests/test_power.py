@@ -11,6 +11,7 @@ from scipy import special, stats
 
 import hiermod as hm
 from hiermod.batch import power_study
+from hiermod.batch.checkpoint import Checkpoint
 from hiermod.batch.extended import extended
 from hiermod.batch.power_result import wilson
 from hiermod.batch.required_size import probit_line, required_size
@@ -205,7 +206,8 @@ def test_a_checkpoint_of_other_work_is_refused(tmp_path):
     with pytest.raises(FileError, match="of size 6 are not those"):
         paired(1.0, sizes=[6], fits=10, checkpoint=path, design=lambda n: hm.designs.within(subjects=n, repeats=2))
     lines = path.read_text().splitlines()
-    path.write_text(lines[0] + '\n{"size": null}\n')
+    path.write_text(lines[0] + "\n")
+    Checkpoint(path).add({"size": None})
     with pytest.raises(FileError, match="no chunk"):
         paired(1.0, sizes=[6], fits=10, checkpoint=path)
     path.write_text("\n".join([lines[0], "{broken", lines[1]]) + "\n")

@@ -114,3 +114,17 @@ def chunks(size: int, fits: int, method: str) -> list[Job]:
     """The jobs of one sample size."""
     step = CHUNK[method]
     return [Job(min(step, fits - start), size, i) for i, start in enumerate(range(0, fits, step))]
+
+
+def is_chunk(record: Mapping[str, Any]) -> bool:
+    """Whether a record of a checkpoint is what ``PowerWorker.run`` gives: a file can hold anything."""
+    kinds = {"p": (float, type(None)), "estimate": (float, type(None)), "singular": (bool,), "converged": (bool,)}
+    columns = [record.get(name) for name in COLUMNS]
+    return (
+        all(type(record.get(name)) is int for name in ("size", "chunk"))
+        and all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns)  # type: ignore[arg-type]
+        and all(type(one) in kinds[name] for name in COLUMNS for one in record[name])
+        and all(one is None or 0.0 <= one <= 1.0 for one in record["p"])
+        and isinstance(record.get("messages"), list)
+        and all(isinstance(one, str) for one in record["messages"])
+    )

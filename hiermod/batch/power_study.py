@@ -15,7 +15,7 @@ import pandas as pd
 from hiermod.arguments import check_count, resolve_seed
 from hiermod.batch.checkpoint import Checkpoint
 from hiermod.batch.extended import sized_frames
-from hiermod.batch.power_jobs import CHUNK, COLUMNS, Plan, PowerWorker, chunks
+from hiermod.batch.power_jobs import CHUNK, COLUMNS, Plan, PowerWorker, chunks, is_chunk
 from hiermod.batch.power_result import Power
 from hiermod.batch.simulated_fits import SimulatedFits, frozen_priors
 from hiermod.batch.term_tests import check_method, term_columns
@@ -133,10 +133,9 @@ def _work(
     wanted = [job for size in plan.simulators for job in chunks(size, fits, plan.method)]
     parts: dict[tuple[int, int], dict[str, Any]] = {}
     for record in store.records if store is not None else []:
-        size, chunk = record.get("size"), record.get("chunk")
-        lists = all(isinstance(record.get(name), list) for name in (*COLUMNS, "messages"))
-        if not (isinstance(size, int) and isinstance(chunk, int) and lists):
+        if not is_chunk(record):
             raise FileError("the checkpoint has a line that is no chunk of a power curve: remove the file")
+        size, chunk = record["size"], record["chunk"]
         if size in marks and record.get("design") != marks[size]:
             raise FileError(
                 f"the checkpoint's data of size {size} are not those of this design: predictors or groups differ. "

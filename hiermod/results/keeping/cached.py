@@ -25,6 +25,7 @@ from hiermod.errors import (
     UnsupportedError,
     warn,
 )
+from hiermod.files import file_path
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.keeping.fingerprint import (
     BAYESIAN,
@@ -121,7 +122,7 @@ def _folder(cache: Any) -> Path:
     """The folder, made if it is not there."""
     if not isinstance(cache, str | os.PathLike):
         raise ArgumentTypeError(f"cache must be the path of a folder, got {type(cache).__name__}")
-    folder = Path(cache).expanduser()
+    folder = file_path(cache, "cache")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -20,11 +19,13 @@ from hiermod import _versions
 from hiermod.bayes.coordinates import exact_correlations
 from hiermod.bayes.idata import build_idata
 from hiermod.bayes.posterior import extract
-from hiermod.errors import ArgumentTypeError, FileError, HiermodError, UnknownNameError, UnsupportedError
+from hiermod.errors import FileError, HiermodError, UnknownNameError, UnsupportedError
+from hiermod.files import file_path, open_regular, whole
 from hiermod.formula.design import Design
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.glmm import GeneralisedFit
+from hiermod.results.keeping.container import Packed, describe, pack, seal, told
 from hiermod.results.keeping.fingerprint import content_fingerprint, versions
 from hiermod.results.keeping.origins import origin_of
 from hiermod.results.keeping.stored_records import DRAWS, check_namespace, draws_in, instead_of, makers
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # raised when older versions of hiermod could misread what newer ones write
 OWN = "hiermod"  # the group with everything but draws
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # The names that stand in files -> the classes of today, as in stored_values.RECORDS.
 KINDS = {"BayesianFit": BayesianFit, "FrequentistFit": FrequentistFit, "GeneralisedFit": GeneralisedFit}
 ALWAYS = ("posterior", "sample_stats", "observed_data")  # of draws that were never asked for as idata
+# what making a fit raises when a file with the right SHA-256 was made by somebody else
+BROKEN = (HiermodError, ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 SLASH = "\N{DIVISION SLASH}"  # for the "/" of names such as I(x / 2), which in a netCDF file would begin a group
 
 
@@ -48,53 +50,68 @@ def save(fit: Fit, path: str | os.PathLike[str]) -> Path:
 
     Returns the path.  Raises FileError where the file cannot be written and UnsupportedError for data that no file can
     hold; either way, as after an interrupt, what was there before is still there."""
-    target = _path(path)
-    groups, attrs = _groups(fit)
-    with _whole(target) as unfinished:
-        for i, (name, dataset) in enumerate(groups.items()):
-            encoding = {one: _encoding(dataset[one]) for one in dataset.variables}
-            dataset.to_netcdf(unfinished, mode="a" if i else "w", group=name, engine="h5netcdf", encoding=encoding)
-        attrs["sha256"] = _read_back(unfinished, groups)
-        _empty(attrs).to_netcdf(unfinished, mode="a", engine="h5netcdf")
+    target = file_path(path)
+    with whole(target) as handle:
+        groups, attrs = _groups(fit)
+        packed = pack(groups)
+        describe(packed, {**attrs, "sha256": _read_back(packed, groups)})
+        seal(packed)
+        handle.write(packed.getbuffer())
     return target
 
 
-def _read_back(path: Path, groups: Mapping[str, xr.Dataset]) -> str:
-    """SHA-256 of what the file now holds, once fit and draws are seen to be in it: a file that is kept can be read."""
-    found = {name: _read(path, name, plain=name == OWN) for name in groups}
+def _read_back(packed: BytesIO, groups: Mapping[str, xr.Dataset]) -> str:
+    """SHA-256 of what the file holds, once fit and draws are seen to be in it: a file that is kept can be read."""
+    file = Packed(packed)
+    found = {name: file.group(name, plain=name == OWN) for name in groups}
     needed = [name for name in (OWN, "posterior") if name in groups]
     if _content({name: found[name] for name in needed}) != _content({name: groups[name] for name in needed}):
-        raise FileError(f"what was written to {path.parent} could not be read back as it was: nothing is kept")
+        raise FileError("what was to be written could not be read back as it was: nothing is kept")
     return _content(found)
 
 
 def read(path: str | os.PathLike[str], extra_namespace: Mapping[str, Any] | None = None) -> Fit:
     """The fit in a file, without its Model: what ``hiermod.load`` does, which says more."""
     given = check_namespace(extra_namespace)
-    source = _path(path)
-    _check_file(source)
-    try:
-        own = _read(source, OWN, plain=True)
-    except KeyError:
-        raise FileError(
-            f"{source} is a netCDF file, but not one that fit.save() wrote: it has no group {OWN!r}"
-        ) from None
-    _check_format(source, own)
-    try:
-        groups = {name: _read(source, name) for name in json.loads(own.attrs["groups"])}
-        told = _read(source, "/").attrs.get("sha256")
-    except KeyError as error:
-        raise FileError(f"{source} lacks the group {error}, which it had when it was saved") from None
-    if _content({OWN: own, **groups}) != told:
-        raise FileError(f"{source} is not as it was saved: its content and its SHA-256 disagree. Use another copy")
+    source = file_path(path)
+    with open_regular(source) as handle:
+        try:
+            own, groups = _stored(handle)
+        except FileError as error:
+            raise FileError(f"{source} {error}") from error
     try:
         return _fit(own, groups, given)
     except UnknownNameError:
         raise
     except FileError as error:
         raise FileError(f"{source} cannot be read: {error}") from error
-    except (HiermodError, AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise FileError(f"{source} holds no fit that hiermod can make sense of: {error}") from error
+    except MemoryError as error:
+        raise FileError(f"{source} describes a fit that needs more memory than there is") from error
+    except BROKEN as error:
+        raise FileError(f"{source} holds no fit that hiermod can make sense of: {told(error)}") from error
+
+
+def _stored(handle: BinaryIO) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
+    """The own group and the draws, as they were saved.  FileError without the file's name."""
+    file = Packed.read(handle)
+    if OWN not in file.names:
+        raise FileError(f"is a netCDF file, but not one that fit.save() wrote: it has no group {OWN!r}")
+    own = file.group(OWN, plain=True)
+    _check_format(own)
+    try:
+        names = json.loads(own.attrs["groups"])
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FileError(f"is damaged: its list of groups cannot be read ({told(error)})") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FileError("is damaged: its list of groups is none")
+    missing = [name for name in names if name not in file.names]
+    if missing:
+        raise FileError(f"lacks the group {missing[0]!r}, which it had when it was saved")
+    groups = {name: file.group(name) for name in names}
+    sha256 = file.attributes().get("sha256")
+    if not isinstance(sha256, str) or _content({OWN: own, **groups}) != sha256:
+        raise FileError("is not as it was saved: its content and its SHA-256 disagree. Use another copy")
+    return own, groups
 
 
 # --- a fit as groups ------------------------------------------------------------------------------------------------
@@ -254,99 +271,12 @@ def _content(groups: Mapping[str, xr.Dataset]) -> str:
 # --- the file -------------------------------------------------------------------------------------------------------
 
 
-def _path(path: Any) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        raise ArgumentTypeError(f"path must be a text or a pathlib.Path, got {type(path).__name__}")
-    return Path(path).expanduser()
-
-
-def _encoding(variable: Any) -> dict[str, Any]:
-    """Compression, which pays for text and codes; no value of its own for missing numbers."""
-    encoding: dict[str, Any] = {"_FillValue": None} if variable.dtype.kind in "fiub" else {}
-    if variable.dtype.kind in "fiub" and variable.nbytes > 512:
-        encoding |= {"zlib": True, "complevel": 1, "shuffle": True}
-    return encoding
-
-
-def _empty(attrs: Mapping[str, Any]) -> xr.Dataset:
-    import xarray as xr
-
-    return xr.Dataset(attrs=dict(attrs))
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A new file in the target's folder, which takes its place when the block ends well and goes when it does not."""
-    target = target.resolve()  # through a link, to the file it names
-    if target.is_dir():
-        raise FileError(f"{target} is a folder: give the name of a file in it, such as {target / 'fit.nc'}")
-    if not target.parent.is_dir():
-        raise FileError(f"there is no folder {target.parent} to save {target.name!r} in: make it first")
-    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        try:
-            yield unfinished
-            _to_disk(unfinished)
-            os.replace(unfinished, target)
-        except (OSError, RuntimeError) as error:  # h5py's word for a disk that is full is either
-            raise FileError(f"{target} could not be written ({error}). What was there before is unchanged") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _to_disk(path: Path) -> None:
-    """Not only in the system's memory: after a power cut a file that has its name has its content too."""
-    with path.open("r+b") as handle:
-        os.fsync(handle.fileno())
-
-
-def _check_file(source: Path) -> None:
-    """FileError unless it is a file that begins as HDF5 does."""
-    try:
-        with source.open("rb") as handle:
-            start = handle.read(len(SIGNATURE))
-    except FileNotFoundError:
-        raise FileError(f"there is no file {source}") from None
-    except OSError as error:
-        raise FileError(f"{source} cannot be opened: {error.strerror or error}") from error
-    if not start:
-        raise FileError(f"{source} is empty: it was not written by fit.save(), which leaves no unfinished files")
-    if start != SIGNATURE:
-        raise FileError(f"{source} is not a file that fit.save() wrote: it is no netCDF-4 (HDF5) file")
-    import h5py
-
-    try:
-        with source.open("rb") as handle, h5py.File(handle, "r") as file:
-            file.attrs.get("_nc3_strict")
-    except (OSError, RuntimeError) as error:  # before h5netcdf meets it, which does not clean up after itself
-        raise FileError(f"{source} is damaged, perhaps cut off: {error}") from error
-
-
-def _read(source: Path, group: str, plain: bool = False) -> xr.Dataset:
-    """One group in memory, the file closed.  plain: as the file has it.  KeyError where there is no such group."""
-    import xarray as xr
-
-    try:
-        with source.open("rb") as handle, xr.open_dataset(
-            handle, engine="h5netcdf", group=group, decode_cf=not plain, decode_times=False
-        ) as dataset:  # fmt: skip
-            return dataset.load()
-    except (KeyError, FileNotFoundError):
-        raise KeyError(group) from None
-    except (ImportError, MemoryError):
-        raise
-    except Exception as error:  # h5py and h5netcdf raise many kinds on bytes that are not theirs
-        if "group not found" in str(error):
-            raise KeyError(group) from None
-        raise FileError(f"{source} is damaged, perhaps cut off: {error}") from error
-
-
-def _check_format(source: Path, own: xr.Dataset) -> None:
+def _check_format(own: xr.Dataset) -> None:
     number, writer = own.attrs.get("format"), own.attrs.get("hiermod", "?")
     if not isinstance(number, int | np.integer) or "fit" not in own or "groups" not in own.attrs:
-        raise FileError(f"{source} has a group {OWN!r} without what fit.save() puts there")
+        raise FileError(f"has a group {OWN!r} without what fit.save() puts there")
     if number > FORMAT:
         raise FileError(
-            f"{source} was written by hiermod {writer} in format {number}, and this hiermod ({versions()['hiermod']}) "
-            f"reads formats up to {FORMAT}: install a newer one"
+            f"was written by hiermod {told(writer)} in format {number}, and this hiermod "
+            f"({versions()['hiermod']}) reads formats up to {FORMAT}: install a newer one"
         )

@@ -60,6 +60,8 @@ def read_design(given: Mapping[str, Any] | None, **fields: Any) -> Design:
             f"the formula {fields['formula']!r} uses {listing(needed)}, of the author's own, and a file holds no code: "
             f"load it with extra_namespace={{{entries}}}, functions that may be called with whatever the file says"
         )
+    if len(fields["frame"]) != len(fields["y"]):
+        raise FileError(f"its data have {len(fields['frame'])} rows, its response {len(fields['y'])}")
     state |= {"frame": fields["frame"], "extra_namespace": state["extra_namespace"] | dict(given or {})}
     codes = np.arange(len(fields.get("categories") or ()))
     if len(codes) and np.array_equal(np.unique(fields["y"]), codes):  # files of earlier versions: codes from 0

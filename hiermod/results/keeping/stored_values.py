@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
@@ -49,6 +50,7 @@ RECORDS: dict[str, Any] = {
 }
 RENAMED = {("Posterior", "b"): "effects"}  # (record, field) of older files -> the field of today
 PLAIN = (bool, int, str, type(None))
+ZONE = re.compile(r"(?!dateutil)(?!.*\.\.)[A-Za-z][\w+\-/:]*")
 LIST, MAP, RECORD, NUMBER = "list", "map", "record", "number"
 ARRAY, FRAME, INDEX, DAY, MOMENT = "array", "frame", "index", "day", "moment"
 
@@ -212,14 +214,19 @@ class Reader:
 
     def _array(self, value: Mapping[str, Any]) -> np.ndarray:
         shape, kind = tuple(value["shape"]), value["type"]
+        size = math.prod(shape)
         if kind == "object":
-            array = np.empty(int(np.prod(shape)), dtype=object)
+            if len(value[ARRAY]) != size:
+                raise FileError(f"an array of the file has {len(value[ARRAY])} entries where its text says {shape}")
+            array = np.empty(size, dtype=object)
             array[:] = [self.read(item) for item in value[ARRAY]]
             return array.reshape(shape)
         dtype = np.dtype(kind)
         if dtype.kind not in "biufmM":
             raise FileError(f"the file holds an array of type {kind!r}, which is no type of number")
         if value[ARRAY] == []:
+            if size:
+                raise FileError(f"an array of the file has no entries where its text says {shape}")
             return np.empty(shape, dtype=dtype)
         plain = np.asarray(self.arrays(int(value[ARRAY])))
         array = plain.view(dtype) if dtype.kind in "mM" else plain.astype(dtype, copy=False)
@@ -251,6 +258,8 @@ class Reader:
         if kind == "date":
             dates = pd.DatetimeIndex(values, name=name)
             if value["zone"] is not None:
+                if not ZONE.fullmatch(value["zone"]):  # pandas would look for a file of that name
+                    raise FileError(f"the file has the time zone {value['zone']!r}, which is none")
                 dates = dates.tz_localize("UTC").tz_convert(value["zone"])
             dates.freq = value["freq"]
             return dates

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, ArgumentTypeError, FileError, UnknownNameError, nearest
 from hiermod.escaping import NO_MATH, html_text, latex, markdown
+from hiermod.files import file_path
 
 MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
 CSS = [
@@ -143,7 +143,7 @@ def written(text: str, buf: object) -> str | None:
         return text
     if isinstance(buf, str | os.PathLike):
         try:
-            Path(buf).write_text(text, encoding="utf-8")
+            file_path(buf, "buf").write_text(text, encoding="utf-8")
         except OSError as error:
             raise FileError(f"{buf} could not be written: {error.strerror or error}") from error
         return None
