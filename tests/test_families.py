@@ -238,6 +238,20 @@ def test_truth_is_recovered(name):
     check_recovery(name)
 
 
+@pytest.mark.stack
+def test_a_sampled_ordinal_model_has_one_scale_in_its_idata():
+    """What ArviZ sets beside each other, under one name: bars of whole numbers."""
+    fit = fitted("cumulative")
+    fit.posterior_predictive(100, random_seed=1)
+    found = {
+        group: _versions.group_dataset(fit.idata, group)["y"] for group in ("observed_data", "posterior_predictive")
+    }
+    np.testing.assert_array_equal(found["observed_data"].values, data("cumulative")["y"].cat.codes + 1)
+    for one in found.values():
+        assert set(np.unique(one)) == {1, 2, 3, 4}
+        assert one.dtype.kind == "i"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_truth_is_recovered_by_every_family(name):

@@ -264,7 +264,7 @@ def _tidy(model: Any, idata: Any, names: list[str], design: Design) -> Any:
         )
         name = variable.name
         if design.categories:  # the graph counts from 0, in a column of its own
-            name, data = design.response, design.category_values[data.astype(int)]
+            name, data = design.response, design.category_values[data.astype(int)].astype(int)
         observed[name] = (tuple(dims), data)
     groups = {"posterior": posterior, "sample_stats": None, "observed_data": xr.Dataset(observed)}
     if "sample_stats" in _versions.group_names(idata):

@@ -140,6 +140,8 @@ def _dataset(values: np.ndarray, design: Design, chosen: np.ndarray) -> xr.Datas
     coords = {"chain": np.arange(len(values)), "draw": chosen, "__obs__": np.arange(design.nobs)}
     told = [f"{value:g} = {name}" for value, name in zip(design.category_values, design.categories, strict=True)]
     attrs = {"categories": ", ".join(told)} if told else {}
+    if told:
+        values = values.astype(int)  # by which ArviZ draws bars, not a density
     variables = {design.response: (("chain", "draw", "__obs__"), values, attrs)}
     return xr.Dataset(variables, coords=coords, attrs={"modeling_interface": "hiermod"})
 

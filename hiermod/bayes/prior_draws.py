@@ -180,7 +180,7 @@ def _by_graph(model: Any, design: Design, draws: int, seed: int) -> tuple[dict[s
     if design.categories:  # the graph counts from 0, in a column of its own
         for name in {"prior_predictive", "observed_data"} & set(groups):
             codes = groups[name][response]
-            numbers = codes.copy(data=design.category_values[codes.values])
+            numbers = codes.copy(data=design.category_values[codes.values].astype(int))
             groups[name] = groups[name].assign({response: numbers}).rename({response: design.response})
         response = design.response
     y = np.asarray(groups["prior_predictive"][response].transpose("chain", "draw", ...).values, dtype=float)[0]
