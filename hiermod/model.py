@@ -100,6 +100,8 @@ class Model(PriorMethods):
             family=self.family,
             parameters=parameters,
         )
+        if self.extra_namespace:
+            self.extra_namespace = dict(self.spec.evaluator.extra_namespace)  # what goes by rows, in their order
         self._check_counts()
         from hiermod.bayes.priors import resolve_priors
 

@@ -12,6 +12,7 @@ import pytest
 from hiermod.datasets import load_dataset
 from hiermod.errors import DataError
 from hiermod.formula.build import build_design
+from hiermod.formula.newdata import new_rows
 
 N = 60
 
@@ -232,6 +233,21 @@ def test_a_series_of_weights_is_matched_by_its_index(data):
     np.testing.assert_array_equal(build_design("y ~ x", repeated, weights=repeated["z"]).weights, frame["z"])
     with pytest.raises(DataError, match="labels repeat"):
         build_design("y ~ x", repeated, weights=repeated["z"].iloc[::-1])
+
+
+def test_a_series_in_the_namespace_is_matched_by_its_index(data):
+    frame = data.set_axis([f"row {i}" for i in range(len(data))])
+    frame.loc["row 5", "x"] = np.nan
+    shuffled = frame["z"].sample(frac=1.0, random_state=3)
+    design = build_design("y ~ x + offset(o)", frame, extra_namespace={"o": shuffled}, dropna=True)
+    np.testing.assert_array_equal(design.offset, frame["z"].drop("row 5"))
+    with pytest.raises(DataError, match=r"'o' in extra_namespace is a Series.*matched to the rows by its index"):
+        build_design("y ~ offset(o)", frame, extra_namespace={"o": frame["z"].reset_index(drop=True)})
+    table = pd.Series({"u": 1.0, "v": 2.0})  # not of rows: something to look up in
+    looked = build_design("y ~ find(h)", data, extra_namespace={"find": lambda h: table[list(h)].to_numpy()})
+    np.testing.assert_array_equal(looked.X[:, 1], data["h"].map(table))
+    with pytest.raises(DataError, match=r"a value for each row of the fit.*make it a column"):
+        new_rows(design, frame.iloc[:4].dropna())
 
 
 def test_a_design_cannot_be_changed(data):

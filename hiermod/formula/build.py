@@ -14,6 +14,7 @@ from hiermod.formula.bambi_text import check_for_bambi, terms_for_bambi
 from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.data import (
     backtick_hint,
+    by_rows,
     check_finite,
     check_frame,
     check_positive,
@@ -74,6 +75,7 @@ def build_design(
         _check_group_columns(one, used)
     keep, missing = missing_rows(_columns_to_check(data, used, rows, {"weights": weights, "se": se}), dropna)
     frame = _plain_frame(formulas, data, used, keep)
+    extra_namespace = by_rows(extra_namespace, data.index, keep)
     numbers = {
         name: None if values is None else values.to_numpy(dtype=float, na_value=np.nan)[keep]
         for name, values in rows.items()

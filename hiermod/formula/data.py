@@ -120,8 +120,22 @@ def by_label(what: str, values: pd.Series, index: pd.Index) -> pd.Series:
         why = f"it has no value for {len(lost)} of the {len(index)} rows (the first: {lost[0]!r})"
     raise DataError(
         f"{what} is a Series, which is matched to the rows by its index, and the two differ: {why}. "
-        f"Give it the index of the rows, or say that it stands in their order: {what}=values.to_numpy()"
+        "Give it the index of the rows or, where it stands in their order, hand over its values: values.to_numpy()"
     )
+
+
+def by_rows(namespace: Mapping[str, Any] | None, index: pd.Index, keep: np.ndarray) -> Mapping[str, Any] | None:
+    """Names for the formula, a Series with a value for each row of the data matched to the rows kept by its index.
+
+    One of another length is something else of the person's, such as a table to look things up in."""
+    if namespace is None:
+        return None
+    return {
+        name: by_label(f"{name!r} in extra_namespace", value, index)[keep]
+        if isinstance(value, pd.Series) and len(value) == len(index)
+        else value
+        for name, value in namespace.items()
+    }
 
 
 def row_vector(what: str, given: Any, data: pd.DataFrame) -> pd.Series | None:

@@ -56,6 +56,7 @@ def new_rows(design: Design, newdata: Any, *, groups: bool = True) -> NewRows:
         raise ArgumentTypeError(f"newdata must be a pandas DataFrame, got {type(newdata).__name__}")
     if len(newdata) == 0:
         raise DataError("newdata has no rows: there is nothing to predict")
+    _check_row_values(design, newdata)
     frame = _plain_new_frame(design, newdata, groups)
     X, offset = design.evaluator.new_common(frame)
     check_finite("a predictor in newdata", X)
@@ -70,6 +71,18 @@ def new_rows(design: Design, newdata: Any, *, groups: bool = True) -> NewRows:
         codes.append(match_levels(parts, block.levels))
         labels.append(np.array([":".join(row) for row in zip(*parts, strict=True)], dtype=object))
     return NewRows(newdata.index, X, offset, tuple(codes), values, tuple(labels))
+
+
+def _check_row_values(design: Design, newdata: pd.DataFrame) -> None:
+    """DataError where the formula uses a Series of the fit's own rows, which other rows have no values of."""
+    mentioned = {token.text for token in parse_formula(design.formula).names}
+    for name, value in design.evaluator.extra_namespace.items():
+        of_rows = isinstance(value, pd.Series) and value.index.equals(design.index)
+        if name in mentioned and of_rows and not newdata.index.equals(design.index):
+            raise DataError(
+                f"the formula {design.formula!r} uses {name!r}, a Series from extra_namespace, a value for each row of "
+                "the fit, and new rows have none: make it a column of the data, and of newdata"
+            )
 
 
 def _plain_new_frame(design: Design, newdata: pd.DataFrame, groups: bool) -> pd.DataFrame:
