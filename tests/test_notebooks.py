@@ -99,7 +99,7 @@ def test_numbers_agree_with_their_references(one: Printed) -> None:
     assert float(found.group(1)) == pytest.approx(one.expected, abs=one.tolerance), one.origin
 
 
-@pytest.mark.parametrize("path", stored(""), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", stored(""), ids=[path.stem for path in stored("")])
 def test_notebooks_are_small_and_clean(path: Path) -> None:
     assert path.stat().st_size < MOST_BYTES
     cells = read(path)["cells"]
