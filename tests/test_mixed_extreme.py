@@ -60,8 +60,13 @@ def test_group_effects_that_dwarf_the_residual(ratio: float, tolerance: float) -
 
 
 def test_beyond_what_can_be_told_it_says_so() -> None:
-    with pytest.warns(ConvergenceWarning, match="rounding blurs the criterion"):
-        Model("y ~ x + (1 | g)", balanced(1e6)).reml()
+    """What rounding does at one point is a matter of chance; the verdict goes by what is to be expected (the last
+    digit of y'y, as a share of pwrss), so that it is the same on every processor: 8e-4 of the criterion at a ratio of
+    2e5, 2e-3 at 3e5, where 1e-3 is the limit."""
+    assert Model("y ~ x + (1 | g)", balanced(2e5)).reml().converged
+    for ratio in (3e5, 1e6):
+        with pytest.warns(ConvergenceWarning, match="rounding blurs the criterion"):
+            Model("y ~ x + (1 | g)", balanced(ratio)).reml()
     with pytest.raises(DesignError, match="together explain y as good as exactly"):
         Model("y ~ x + (1 | g)", balanced(1e8)).reml()
 

@@ -33,8 +33,12 @@ def lowest_minimum(design: Design, problem: Problem, reml: bool, start: np.ndarr
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         return problem.criterion_and_gradient_x(x, reml)
 
+    def rounding(x: np.ndarray) -> float:
+        factor = problem.factorise_x(x)
+        return 0.0 if factor is None else problem.rounding(factor.pwrss, reml)
+
     def search(x: np.ndarray) -> Minimum:
-        return minimise_scaled(objective, x, lambda at: curvature_guess(problem, at))
+        return minimise_scaled(objective, x, lambda at: curvature_guess(problem, at), rounding)
 
     diagonal = problem.template.diagonal()
     if start is None:

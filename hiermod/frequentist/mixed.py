@@ -15,7 +15,7 @@ from hiermod.errors import DesignError, FitError, UnsupportedError
 from hiermod.formula.design import Design, read_only
 from hiermod.frequentist.at_theta import AtTheta
 from hiermod.frequentist.lowest_minimum import OUTSIDE, lowest_minimum
-from hiermod.frequentist.optimise import FAR, ROUNDED, Convergence, Minimum
+from hiermod.frequentist.optimise import FAR, ROUNDED, Convergence, Minimum, believed
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.covariance import null_directions, positive_columns
@@ -111,7 +111,7 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
         raise FitError("the penalised normal equations could not be factorised at the optimum")
     found = _solution(design, problem, theta, factor)
     value = problem.value(found, reml)
-    lost = abs(value - problem.value(factor, reml))
+    lost = believed(abs(value - problem.value(factor, reml)), problem.rounding(found.pwrss, reml))
     exact = not best.convergence.converged and found.pwrss < EXACT * float(problem.cross.tail[-1, -1])
     if exact or (best.convergence.status == "unbounded" and np.abs(best.x).max() > OUTSIDE):
         raise DesignError(

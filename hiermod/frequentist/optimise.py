@@ -24,6 +24,7 @@ LONGEST = 2.0  # longest step of x, whose unit is one residual standard deviatio
 FAR = 20.0  # an element of x above this is measured in units of itself
 SURPASSED = 5.0  # a search that leads this many times further starts again in the new units
 MOST_SCALES = 6
+LOUDER = 10.0  # times the expected rounding: what the values themselves show is then believed
 LOUD = 1e-8  # noise of the values above which short differences of the gradient say nothing
 UNIMPORTANT = 0.05  # scaled size of a gradient, in standard errors, that rounding may hide
 ROUNDED = "rounding blurs the criterion: group effects are so large that their differences hide the residual"
@@ -108,8 +109,14 @@ def minimise(
     return Minimum(x, value, gradient, hessian, record)
 
 
-def minimise_scaled(objective: Objective, start: np.ndarray, curvature: Callable[[np.ndarray], np.ndarray]) -> Minimum:
-    """``minimise`` in units in which no element of x is large; curvature: a guess of the Hessian's diagonal at a point.
+def minimise_scaled(
+    objective: Objective,
+    start: np.ndarray,
+    curvature: Callable[[np.ndarray], np.ndarray],
+    rounding: Callable[[np.ndarray], float] = lambda x: 0.0,
+) -> Minimum:
+    """``minimise`` in units in which no element of x is large; curvature: a guess of the Hessian's diagonal at a point;
+    rounding: how far the value at a point may be off.
 
     An element of 1,000 has a curvature 1e-6 times that of an element of 1, below what rounding leaves of the Hessian,
     and takes steps of its own size.  Nothing changes where every element is below ``FAR``."""
@@ -117,7 +124,7 @@ def minimise_scaled(objective: Objective, start: np.ndarray, curvature: Callable
     for _ in range(MOST_SCALES):
         unit = np.where(np.abs(x) > FAR, np.abs(x), 1.0)
 
-        noise = _noise(objective, x) if (unit > 1.0).any() else 0.0
+        noise = _noise(objective, x, rounding(x)) if (unit > 1.0).any() else 0.0
 
         def scaled(z: np.ndarray, unit: np.ndarray = unit) -> tuple[float, np.ndarray]:
             value, gradient = objective(z * unit)
@@ -132,13 +139,22 @@ def minimise_scaled(objective: Objective, start: np.ndarray, curvature: Callable
     return Minimum(x, found.value, found.gradient / unit, found.hessian / np.outer(unit, unit), convergence)
 
 
-def _noise(objective: Objective, x: np.ndarray) -> float:
-    """How far values next to each other differ by rounding: the spread about a line through nine of them."""
+def _noise(objective: Objective, x: np.ndarray, expected: float) -> float:
+    """How far rounding moves values next to each other: the spread about a line through nine of them."""
     steps = np.arange(-4.0, 5.0)
     values = np.array([objective(x * (1.0 + 1e-9 * step))[0] for step in steps])
     if not np.isfinite(values).all():
-        return 0.0
-    return float(np.ptp(values - np.polyval(np.polyfit(steps, values, 1), steps)))
+        return expected
+    seen = float(np.ptp(values - np.polyval(np.polyfit(steps, values, 1), steps)))
+    return believed(seen, expected)
+
+
+def believed(seen: float, expected: float) -> float:
+    """How far rounding has moved a value: as expected, unless much more is seen.
+
+    What is seen at one point may be anything between 0 and twice what it is beside it: a verdict that hung on it would
+    depend on the processor."""
+    return seen if seen > LOUDER * expected else expected
 
 
 def _bfgs(

@@ -138,6 +138,15 @@ class Problem:
             return total + pwrss + m * float(np.log(2 * np.pi))
         return total + m * (1.0 + np.log(2 * np.pi * pwrss / m))
 
+    def rounding(self, pwrss: float, reml: bool) -> float:
+        """How far rounding may move the criterion where elimination takes from y'y what leaves pwrss.
+
+        Where group effects dwarf the residual that is a small difference of large numbers; twice the last digit of
+        y'y, as a share of pwrss, was seen on four kernels of BLAS for ratios of sds from 1e4 to 1e6."""
+        m = self.n - self.p if reml else self.n
+        weight = 1.0 if self.sigma_known else m / max(pwrss, np.finfo(float).tiny)
+        return 2.0 * float(np.finfo(float).eps * weight * self.cross.tail[-1, -1])
+
     def criterion_x(self, x: np.ndarray, reml: bool) -> float:
         """inf where the factor does not exist."""
         factor = self.factorise_x(x)
