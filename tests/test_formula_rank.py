@@ -11,6 +11,8 @@ import pytest
 from hiermod.formula.build import build_design
 from hiermod.formula.rank import estimable_columns
 
+pytestmark = pytest.mark.numeric
+
 
 def left_out(formula: str, data: pd.DataFrame) -> list[str]:
     design = build_design(formula, data)

@@ -7,6 +7,8 @@ import pytest
 
 from hiermod.kernel.covariance import Template, block_order, null_directions, positive_columns
 
+pytestmark = pytest.mark.numeric
+
 
 def test_order_of_blocks():
     """lme4 1.1 mkReTrms: kept when the numbers of levels do not increase, else rev(order(nlevels))."""

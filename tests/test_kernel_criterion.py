@@ -17,6 +17,8 @@ from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.sparse_rows import SparseRows, sparse_rows
 from hiermod.kernel.start import curvature_guess, start_x
 
+pytestmark = pytest.mark.numeric
+
 
 def dense_criterion(design: Design, lambdas, reml: bool) -> float:
     """-2 log density: of y at the best beta and sigma (ML), or of the contrasts K'y with K'X = 0 (REML, then the usual

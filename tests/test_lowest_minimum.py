@@ -16,7 +16,7 @@ from hiermod.frequentist.refit import refit
 from hiermod.kernel.covariance import Template
 from hiermod.kernel.start import curvature_guess, start_x
 
-pytestmark = pytest.mark.filterwarnings("ignore::hiermod.SingularFitWarning")
+pytestmark = [pytest.mark.numeric, pytest.mark.filterwarnings("ignore::hiermod.SingularFitWarning")]
 
 
 def columns(text: str, **factors: str) -> pd.DataFrame:

@@ -110,6 +110,7 @@ def test_many_at_once_are_one_by_one(name):
     np.testing.assert_allclose(density.values(phis), one_by_one, rtol=1e-9, atol=1e-8)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", ["two correlated", "three correlated", "nested and crossed", "known se", "no groups"])
 def test_wild_points_are_impossible_or_finite_and_silent(name):
     """Proposals come from heavy tails: log sds of +-1000 give a number or -inf, without a warning, either way."""

@@ -616,6 +616,7 @@ def test_settings_of_other_programs_are_refused(setting, words):
         Model("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff")).fit(**setting)
 
 
+@pytest.mark.numeric
 def test_groups_that_explain_everything_are_told_instead_of_crashing():
     rng = np.random.default_rng(1)
     d = pd.DataFrame({"g": rng.integers(0, 300, 1000), "x": rng.standard_normal(1000)})

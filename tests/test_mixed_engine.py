@@ -15,6 +15,8 @@ from hiermod.frequentist.linear import fit_linear
 from hiermod.frequentist.mixed import fit_mixed, joint_variance, problem_of
 from hiermod.frequentist.optimise import minimise
 
+pytestmark = pytest.mark.numeric
+
 MIXED = [
     "sleepstudy_intercept",
     "sleepstudy_slope",

@@ -17,6 +17,8 @@ from hiermod.frequentist.optimise import minimise, minimise_scaled
 from hiermod.model import Model
 from hiermod.results.frequentist_text import unconverged
 
+pytestmark = pytest.mark.numeric
+
 GROUPS, ROWS = 8, 6
 
 

@@ -151,6 +151,7 @@ def test_no_two_sizes_and_no_two_chunks_share_random_numbers():
 
 
 # --- interrupted and resumed ------------------------------------------------------------------------------------------
+@pytest.mark.numeric
 def test_processes_and_interruptions_do_not_change_a_number(tmp_path, monkeypatch):
     whole = paired(1.0, sizes=[6, 9], fits=60)
     assert whole.fits.equals(paired(1.0, sizes=[6, 9], fits=60, cores=2).fits)

@@ -14,6 +14,8 @@ from hiermod.model import Model
 from hiermod.results.frequentist_text import boundary, unconverged
 from hiermod.results.singular_text import boundaries
 
+pytestmark = pytest.mark.numeric
+
 
 def fitted(model: Model, reml: bool = True):
     with warnings.catch_warnings():

@@ -11,6 +11,8 @@ from hiermod.model import Model
 from hiermod.results import frequentist_text
 from hiermod.results.frequentist import FrequentistFit
 
+pytestmark = pytest.mark.numeric
+
 METHOD = "df and p by Satterthwaite's method"
 
 
