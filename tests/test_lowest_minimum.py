@@ -11,7 +11,7 @@ from hiermod.errors import ConvergenceWarning
 from hiermod.frequentist.lowest_minimum import spans_everything
 from hiermod.frequentist.mixed import fit_mixed, fit_problem, problem_of
 from hiermod.frequentist.optimise import minimise_scaled
-from hiermod.frequentist.other_minima import other_minima, quasi_random, spread_points
+from hiermod.frequentist.other_minima import SPAN, other_minima, quasi_random, spread_points
 from hiermod.frequentist.refit import refit
 from hiermod.kernel.covariance import Template
 from hiermod.kernel.start import curvature_guess, start_x
@@ -188,7 +188,7 @@ def test_points_are_spread_evenly_over_scales_and_reach_correlations_of_one():
         for column in u.T:
             counts = np.histogram(column, bins=10, range=(0, 1))[0]
             assert counts.min() >= 30, counts  # 40 expected; independent draws would give 29 to 51
-    points = spread_points(Template((2, 1), (0, 1)), 400)
+    points = spread_points(Template((2, 1), (0, 1)), 400, SPAN)
     sds = np.hypot(points[:, 1], points[:, 2])
     assert (np.histogram(np.log10(sds), bins=5, range=(np.log10(0.03), 3))[0] >= 60).all()
     correlations = points[1::2, 1] / sds[1::2]

@@ -15,9 +15,10 @@ from hiermod.formula.design import Design
 from hiermod.frequentist.families import Likelihood, likelihood_of
 from hiermod.frequentist.generalised_record import GeneralisedMixedFit
 from hiermod.frequentist.glm import names_of, scoring
-from hiermod.frequentist.laplace import LaplaceCriterion
+from hiermod.frequentist.laplace import LaplaceCriterion, laplace_value
 from hiermod.frequentist.mixed import theta_names
 from hiermod.frequentist.optimise import Convergence, Minimum, minimise
+from hiermod.frequentist.other_minima import in_z, topograph
 from hiermod.frequentist.pirls import Mode
 from hiermod.frequentist.quadrature import QuadratureCriterion, check_nodes
 from hiermod.kernel import conditional
@@ -34,6 +35,9 @@ ZERO = 1e-4  # a diagonal element of the whitened Lambda below this is tried at 
 ROUNDING = 1e-12  # an element of Lambda that is zero but for the way to z and back
 STEP = 1e-3  # of the differences that give the Hessian, in standard errors
 RUNAWAY = 50.0  # a standard deviation of group effects no data on these scales can tell from infinity
+SPAN = 0.1, 10.0  # standard deviations on the scale of the linear predictor between which other minima are looked for
+POINTS, LEAST_POINTS, DESCENTS = 8, 8, 3  # points for each dimension up to three
+POINTS_TIMES_SIZE = 10_000  # rows and effects: none where a value costs more, and more rows leave fewer minima
 FLAT = 1e-8  # an eigenvalue of the Hessian, relative to the largest, that is not positive
 
 
@@ -107,12 +111,35 @@ def _first_stage(criterion: LaplaceCriterion, start: np.ndarray | None) -> tuple
     if mode is None:
         raise FitError("the conditional modes could not be found at the start: rescale predictors or drop terms")
     weighted = rows.reweighted(mode.derivatives.expected)
-    x = minimise(objective, x, curvature_guess(weighted, x), max_evaluations=200).x
+    best = minimise(objective, x, curvature_guess(weighted, x), max_evaluations=200)
+    if start is None:
+        for further in _further_starts(criterion, best):
+            other = minimise(objective, further, curvature_guess(weighted, further), max_evaluations=200)
+            if other.value < best.value - 1e-6:
+                best = other
+    x = best.x
     x = np.where(diagonal & (np.abs(x) < AWAY), AWAY, x)
     mode = criterion.mode(x, None)
     if mode is None:
         raise FitError("the conditional modes could not be found: rescale predictors or drop terms")
     return x, mode
+
+
+def _further_starts(criterion: LaplaceCriterion, best: Minimum) -> np.ndarray:
+    """(S, n_theta) basins other than that of ``best`` that points spread over all Lambdas show; few, for they cost."""
+    problem = criterion.rows.problem
+    size = problem.n + sum(factor.n_levels * factor.size for factor in problem.factors)
+    count = min(POINTS * min(len(best.x), 3), POINTS_TIMES_SIZE // size)
+    if count < LEAST_POINTS:
+        return np.empty((0, len(best.x)))
+    graph = topograph(problem.template.sizes, problem.template.order, count, SPAN)
+    level = np.full(count, np.inf)
+    with np.errstate(all="ignore"):  # where the linear predictor leaves floating point there is no mode
+        for s, x in enumerate(graph.points):
+            mode = criterion.mode(x, None)
+            if mode is not None:
+                level[s] = laplace_value(mode)
+    return graph.points[graph.minima(level, in_z(problem.template, best.x), best.value)[:DESCENTS]]
 
 
 class _Search:

@@ -21,7 +21,7 @@ from hiermod.kernel.criterion import Problem
 Values = Callable[[np.ndarray], np.ndarray]  # (S, n_theta) points -> (S,) criteria, inf where there is none
 
 UNIT = 0.1
-SMALLEST, LARGEST = 0.03, 1000.0  # relative standard deviations that the points span, in whitened columns
+SPAN = 0.03, 1000.0  # relative standard deviations from and to which points are spread, in whitened columns
 POINTS = 512
 LEAST_POINTS = 32  # fewer say nothing: the search is left out
 NEIGHBOURS = 3
@@ -47,8 +47,8 @@ def other_minima(problem: Problem, reml: bool, known: np.ndarray) -> list[np.nda
     values, count = _stacked(problem, reml)
     if count < LEAST_POINTS:
         return []
-    here = np.arcsinh(_normalised(problem.template, known) / UNIT)
-    graph = topograph(problem.template.sizes, problem.template.order, count)
+    here = in_z(problem.template, known)
+    graph = topograph(problem.template.sizes, problem.template.order, count, SPAN)
     everywhere = values(np.concatenate([known[None], graph.points]))
     depth, level = everywhere[0], everywhere[1:]
 
@@ -66,7 +66,7 @@ def other_minima(problem: Problem, reml: bool, known: np.ndarray) -> list[np.nda
     for s in np.argsort(level, kind="stable"):
         if level[s] > depth + NEARLY or len(found) == MOST_FOUND:
             break
-        end = np.arcsinh(_normalised(problem.template, UNIT * np.sinh(z[s])) / UNIT)
+        end = in_z(problem.template, UNIT * np.sinh(z[s]))
         others = found if level[s] < depth - ROUGH else [*found, here]
         if all(_rises(of_z, end[None], other, level[s : s + 1])[0] for other in others):
             found.append(end)
@@ -85,14 +85,14 @@ def _rises(values: Values, ends: np.ndarray, other: np.ndarray, level: np.ndarra
 
 
 def far_out(problem: Problem, reml: bool) -> float:
-    """The lowest criterion seen where the largest element of x is LARGEST: near sigma = 0, where X and Z span all."""
+    """The lowest criterion seen where the largest element of x is SPAN[1]: near sigma = 0, where X and Z span all."""
     values, _ = _stacked(problem, reml)
 
     def of_z(z: np.ndarray) -> np.ndarray:
         x = UNIT * np.sinh(z)
-        return values(x * (LARGEST / np.abs(x).max(axis=1, keepdims=True)))
+        return values(x * (SPAN[1] / np.abs(x).max(axis=1, keepdims=True)))
 
-    graph = topograph(problem.template.sizes, problem.template.order, LEAST_POINTS)
+    graph = topograph(problem.template.sizes, problem.template.order, LEAST_POINTS, SPAN)
     level = of_z(graph.z)
     starts = np.argsort(level, kind="stable")[: LEAST_POINTS // 4]
     nowhere = np.full(graph.z.shape[1], np.inf)
@@ -119,9 +119,9 @@ class Topograph:
 
 
 @lru_cache(maxsize=32)
-def topograph(sizes: tuple[int, ...], order: tuple[int, ...], count: int) -> Topograph:
-    """The points for blocks of these sizes (see ``Template``)."""
-    points = spread_points(Template(sizes, order), count)
+def topograph(sizes: tuple[int, ...], order: tuple[int, ...], count: int, span: tuple[float, float]) -> Topograph:
+    """Points for blocks of these sizes (see ``Template``), with standard deviations in a span."""
+    points = spread_points(Template(sizes, order), count, span)
     z = np.arcsinh(points / UNIT)
     squares = np.einsum("si,si->s", z, z)
     distance = squares[:, None] + squares - 2.0 * (z @ z.T)
@@ -163,7 +163,7 @@ def _values(problem: Problem, reml: bool, batch: Batch, added: np.ndarray, x: np
     return np.where(factor.ok & np.isfinite(found), found, np.inf)
 
 
-def spread_points(template: Template, count: int) -> np.ndarray:
+def spread_points(template: Template, count: int, span: tuple[float, float]) -> np.ndarray:
     """(count, n_theta) Lambdas: standard deviations spread evenly over logarithms, every other one with correlations.
 
     A row of Lambda is its standard deviation times a direction: the axis, or for correlations any direction."""
@@ -177,7 +177,7 @@ def spread_points(template: Template, count: int) -> np.ndarray:
         Lam = np.zeros((count, k, k))
         Lam[:, rows, below] = np.where(correlated[:, None] & (rows != below), np.tan(np.pi * (own - 0.5)), 0.0)
         Lam[:, range(k), range(k)] = 1.0
-        sd = SMALLEST * (LARGEST / SMALLEST) ** own[:, rows == below]
+        sd = span[0] * (span[1] / span[0]) ** own[:, rows == below]
         Lam *= (sd / np.linalg.norm(Lam, axis=2))[:, :, None]
         points[:, part] = Lam[:, rows, below]
     return points
@@ -258,6 +258,6 @@ def _steps(values: Values, z: np.ndarray, step: np.ndarray) -> tuple[np.ndarray,
         return found[:, 0], (found[:, 1:] - found[:, :1]) / DIFFERENCE
 
 
-def _normalised(template: Template, x: np.ndarray) -> np.ndarray:
-    """The same covariances with non-negative diagonals."""
-    return template.pack([positive_columns(L) for L in template.unpack(x)])
+def in_z(template: Template, x: np.ndarray) -> np.ndarray:
+    """Coordinates z of the same covariances with non-negative diagonals."""
+    return np.arcsinh(template.pack([positive_columns(L) for L in template.unpack(x)]) / UNIT)
