@@ -8,6 +8,7 @@ import pytest
 
 import hiermod as hm
 from hiermod.errors import ConvergenceWarning
+from hiermod.frequentist.generalised import START, fit_rows, rows_of
 from hiermod.frequentist.lowest_minimum import spans_everything
 from hiermod.frequentist.mixed import fit_mixed, fit_problem, problem_of
 from hiermod.frequentist.optimise import minimise_scaled
@@ -195,3 +196,33 @@ def test_points_are_spread_evenly_over_scales_and_reach_correlations_of_one():
     assert (points[::2, 1] == 0).all()
     assert correlations.min() < -0.95
     assert correlations.max() > 0.95
+
+
+def test_a_generalised_fit_looks_elsewhere_too():
+    rng = np.random.default_rng([5, 52])
+    n = int(rng.integers(14, 26))
+    data = pd.DataFrame(
+        {
+            "g": rng.integers(0, int(rng.integers(3, 6)), n).astype(str),
+            "h": rng.integers(0, int(rng.integers(3, 6)), n).astype(str),
+            "x": rng.normal(size=n).round(2),
+        }
+    )
+    data["y"] = rng.poisson(np.exp(rng.normal(1, 1.3, n)))
+    model = hm.Model("y ~ x + (x | g)", data, family="poisson")
+    rows = rows_of(model.spec)
+    usual = rows.problem.theta_from_x(rows.problem.template.diagonal() * START)
+    stopped = fit_rows(model.spec, rows, "poisson", "log", start=usual)
+    assert stopped.converged
+    assert stopped.criterion == pytest.approx(278.0296, abs=1e-4)  # the case is still one
+    fit = model.ml()
+    assert fit.converged
+    assert fit.criterion == pytest.approx(276.6882, abs=1e-4)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_lambda_beyond_floating_point_has_no_factor_and_no_warning(k):
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(rng.normal(size=(12, 3)), columns=["x", "z", "y"]).assign(g=list("aabbbcccddee"))
+    problem = problem_of(hm.Model(f"y ~ 1 + ({'x' if k == 2 else 'x + z'} | g)", frame).spec)
+    assert problem.factorise_x(np.full(problem.template.n_theta, 1e12)) is None

@@ -62,7 +62,10 @@ def factorise(cross: CrossProducts, lambdas: Sequence[np.ndarray]) -> Factorisat
     for position, level in enumerate(cross.chain):
         A, ancestors, tail = diagonals[position], joined[position], tails[position]
         Lam = lambdas[cross.chain_factors[position]]
-        half, Q, part = penalised_inverse(A, Lam)
+        try:
+            half, Q, part = penalised_inverse(A, Lam)
+        except np.linalg.LinAlgError:
+            return None
         logdet += part
         done.append(Eliminated(Lam, A, half, Q, level.parents, tuple(ancestors), tail))
         U = U - _tail_gram(Q, tail)

@@ -32,7 +32,8 @@ def transpose(stack: np.ndarray) -> np.ndarray:
 def penalised_inverse(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """With M_j = Lam'A_j Lam + I: (Lam M_j^-1, Lam M_j^-1 Lam', sum of log|M_j|).  A (J, K, K), Lam (K, K).
 
-    Nothing is divided by Lam, so a singular Lam is as good as any."""
+    Nothing is divided by Lam, so a singular Lam is as good as any.  LinAlgError where rounding, of entries beyond 1e8,
+    has left an M_j that is not positive definite."""
     K = len(Lam)
     if K == 1:
         lam = float(Lam[0, 0])
@@ -43,6 +44,8 @@ def penalised_inverse(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.nd
     if K == 2:
         a, b, c = M[:, 0, 0] + 1.0, M[:, 0, 1], M[:, 1, 1] + 1.0
         determinant = a * c - b * b
+        if not (determinant > 0.0).all():
+            raise np.linalg.LinAlgError("a penalised block is not positive definite")
         inverse = np.empty_like(M)
         inverse[:, 0, 0], inverse[:, 1, 1] = c / determinant, a / determinant
         inverse[:, 0, 1] = inverse[:, 1, 0] = -b / determinant
