@@ -19,11 +19,12 @@ from hand_made import hand_made
 import hiermod as hm
 from hiermod import _versions
 from hiermod.errors import ArgumentTypeError, FileError, UnknownNameError, UnsupportedError
-from hiermod.results.keeping import storage
+from hiermod.results.keeping import container, storage
 from hiermod.results.keeping.container import Packed, describe, pack
 from hiermod.results.keeping.stored_values import Reader, Writer
 
 STORED = Path(__file__).parent / "stored"
+SEALED = len(container.SEAL) + 65  # bytes of the seal at the end of a file
 
 
 def same(a: Any, b: Any) -> None:
@@ -290,9 +291,23 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_truncated_file_is_refused(share: float, kept: Path, tmp_path: Path) -> None:
     whole = kept.read_bytes()
     cut = tmp_path / "cut.nc"
-    cut.write_bytes(whole[: int(share * len(whole))])
+    cut.write_bytes(whole[: int(share * (len(whole) - SEALED))])
     with pytest.raises(FileError, match="damaged, perhaps cut off"):
         hm.load(cut)
+
+
+@pytest.mark.parametrize("left", [8, 16, 17, 50, 80])
+def test_a_seal_that_was_cut_is_refused(left: int, kept: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.nc"
+    cut.write_bytes(kept.read_bytes()[: left - SEALED])
+    with pytest.raises(FileError, match="damaged, perhaps cut off"):
+        hm.load(cut)
+
+
+def test_a_file_without_a_seal_is_read(kept: Path, tmp_path: Path) -> None:
+    """As those of the first versions are: its content has a SHA-256 too."""
+    (tmp_path / "bare.nc").write_bytes(kept.read_bytes()[:-SEALED])
+    same(hm.load(kept), hm.load(tmp_path / "bare.nc"))
 
 
 def test_changed_bytes_never_give_another_fit(kept: Path, tmp_path: Path) -> None:
