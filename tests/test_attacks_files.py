@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -429,3 +430,12 @@ def test_what_is_no_path(path: Any, fit: Any) -> None:
     for attack in (fit.save, hm.load, file_path, Checkpoint):
         with pytest.raises(ArgumentTypeError):
             attack(path)
+
+
+def test_the_page_that_promises_this_is_linked_and_names_what_there_is() -> None:
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "security.md").read_text(encoding="utf-8")
+    assert "security" in (root / "docs" / "index.md").read_text(encoding="utf-8").split()
+    named = re.findall(r"`(tests/test_\w+\.py)`", page)
+    assert "tests/test_attacks_files.py" in named
+    assert all((root / path).is_file() for path in named)
