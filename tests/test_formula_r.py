@@ -5,6 +5,7 @@ tests/reference/formulas.json is what R and lme4 answer on data made there (make
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 from typing import Any
 
@@ -16,6 +17,7 @@ from conftest import REFERENCE
 import hiermod as hm
 from hiermod.errors import RankDeficiencyWarning, SingularFitWarning, UnsupportedError
 from hiermod.formula.build import build_design
+from hiermod.formula.evaluate import Evaluator
 from hiermod.formula.newdata import new_rows
 
 R: dict[str, Any] = json.loads((REFERENCE / "formulas.json").read_text(encoding="utf-8"))
@@ -280,3 +282,18 @@ def test_factor_by_any_of_its_names_on_both_sides_of_a_bar() -> None:
         design = build_design(f"y ~ {name}(h) + (0 + {name}(h) | {name}(g))", DATA.assign(g=np.arange(72) // 8))
         assert design.common == ("Intercept", f"{name}(h)[v]")
         assert design.blocks[0].labels == (f"{name}(h)[u]", f"{name}(h)[v]")
+
+
+def test_fits_of_older_files_keep_the_coding_they_were_made_with() -> None:
+    """Their truth values are numbers, their factors formulae's; nothing in their state says so."""
+    frame = build_design("y ~ x + f + h", DATA).frame
+    old = Evaluator.__new__(Evaluator)
+    old.__setstate__({"common": "0 + I(x > 0) + f:h", "lefts": ("I(x > 0)",), "frame": frame, "extra_namespace": {}})
+    labels = [label for term in old.common_terms() for label in term.labels]
+    assert labels[0] == "I(x > 0)"
+    np.testing.assert_array_equal(old.new_common(frame.head(5))[0][:, 0], (frame["x"] > 0)[:5])
+    new = build_design("y ~ 0 + I(x > 0) + f:h", DATA).evaluator
+    for one in (old, new):  # what a file or another process gets
+        again = pickle.loads(pickle.dumps(one))
+        assert again.as_in_r == one.as_in_r == (one is new)
+        np.testing.assert_array_equal(again.new_common(frame)[0], one.new_common(frame)[0])
