@@ -17,7 +17,7 @@ import hiermod as hm
 from hiermod.bayes.conflict import blurred_conflict_p
 from hiermod.bayes.laws import lkj_marginal
 from hiermod.model import Model
-from hiermod.results.prior_and_reml.tail_test import Estimate, Marginal, estimates_of, holm, tail_tests
+from hiermod.results.prior_and_reml.tail_tests import Estimate, Marginal, estimates_of, holm, tail_tests
 from hiermod.results.prior_and_reml.verdicts import CONFLICT, DATA, DECIDES, MEANING, SAY, by_power, by_weight
 
 FORMULA = "y ~ time + (time | subject)"

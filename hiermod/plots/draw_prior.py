@@ -17,7 +17,7 @@ from hiermod.plots.style import COLOURS, new_axes, styled
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.prior_and_reml.prior import PriorPredictive
 from hiermod.results.prior_and_reml.prior_against import marginals
-from hiermod.results.prior_and_reml.tail_test import Marginal
+from hiermod.results.prior_and_reml.tail_tests import Marginal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

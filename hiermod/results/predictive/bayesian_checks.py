@@ -3,7 +3,7 @@
 Bounds are such that a true model is seldom accused: a statistic counts outside 0.01 to 0.99 of its posterior predictive
 distribution, a row or group further out than the furthest of 99 in 100 true data sets, uniformity of LOO-PIT at p below
 0.01.  A true model is accused of something in 1 to 5 of 100 data sets.  Tail probabilities of rows leave the row out,
-effects and all (scores/row_laws.py).  A prior-data conflict is that of the tail test (prior_and_reml/tail_test.py)."""
+effects and all (scores/row_laws.py).  A prior-data conflict is that of the tail test (prior_and_reml/tail_tests.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hiermod.errors import DesignError, UnsupportedError, listing
 from hiermod.results.predictive.loo_pit import LooPit, integrated_pit
 from hiermod.results.predictive.predictive_checks import StatisticDraws, statistic_draws
 from hiermod.results.predictive.replicates import PLAIN, Replicates, as_replicates
-from hiermod.results.prior_and_reml.tail_test import conflict_sentence
+from hiermod.results.prior_and_reml.tail_tests import conflict_sentence
 from hiermod.results.targets import read_request
 from hiermod.scores.record import MAX_K
 

@@ -29,7 +29,7 @@ from hiermod.results.prior_and_reml.prior_density import centred_at, marginal_la
 from hiermod.results.prior_and_reml.prior_weight import EDGE, prior_pull, to_scale, transformed
 from hiermod.results.prior_and_reml.scale_errors import estimates_and_errors
 from hiermod.results.prior_and_reml.sensitivity import movers
-from hiermod.results.prior_and_reml.tail_test import (
+from hiermod.results.prior_and_reml.tail_tests import (
     UNTESTED,
     TailTest,
     estimates_of,

@@ -1,6 +1,6 @@
 """Prior set against REML: where each estimate falls in its prior, and whether prior or data decide the answer.
 
-Conflict: the tail test of each parameter's own prior (tail_test.py).  Weight: the prior's information beside the
+Conflict: the tail test of each parameter's own prior (tail_tests.py).  Weight: the prior's information beside the
 likelihood's (prior_weight.py).  The verdicts on priors are those of verdicts.py."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hiermod.results.frequentist import FrequentistFit
 from hiermod.results.prior_and_reml.data_summaries import at_least_zero, data_summaries, summarise
 from hiermod.results.prior_and_reml.prior_weight import reml_interval
 from hiermod.results.prior_and_reml.prior_words import sentences, words_of
-from hiermod.results.prior_and_reml.tail_test import (
+from hiermod.results.prior_and_reml.tail_tests import (
     UNTESTED,
     Estimate,
     Marginal,

@@ -2,7 +2,7 @@
 
 Kallioinen, Paananen, Buerkner and Vehtari (2024, Stat. Comput. 34, 57): p(theta)^alpha p(y | theta), reached from the
 draws there are by importance weights.  That both move a posterior is no conflict yet: where prior and data share the
-say, either moves it.  A conflict needs the tail test of the parameter's own prior besides (tail_test.py)."""
+say, either moves it.  A conflict needs the tail test of the parameter's own prior besides (tail_tests.py)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
 from hiermod.bayes.posterior import labelled
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError, listing, nearest
 from hiermod.results.prior_and_reml.prior_density import log_priors, prior_behind
-from hiermod.results.prior_and_reml.tail_test import (
+from hiermod.results.prior_and_reml.tail_tests import (
     UNTESTED,
     TailTest,
-    tests_of_priors,
+    own_tests,
 )
 from hiermod.results.prior_and_reml.verdicts import CONFLICT, DATA, DECIDES, FIXED, SAY, by_power, p_words
 from hiermod.results.scoring.row_likelihood import AT_ONCE, row_log_likelihood
@@ -223,7 +223,7 @@ def sensitivity_table(
             "likelihood": likelihood.sensitivity(draws),
             "prior_shift": shift,
         }
-    tests, felt, why = tests_of_priors(fit)
+    tests, felt, why = own_tests(fit)
     for name, draws in labelled_draws(fit):
         own = behind.get(name, "")
         suspect = own in priors and name in tests and tests[name].conflict

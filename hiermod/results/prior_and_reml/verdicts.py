@@ -2,7 +2,7 @@
 
 Each measures in its own way: against by information beside REML's (prior_weight.py), prior_sensitivity by powers of
 prior and likelihood, agreement by where posterior and REML differ.  A conflict is one thing for all three: the tail
-test of the parameter's own prior (tail_test.py)."""
+test of the parameter's own prior (tail_tests.py)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from hiermod.results.frequentist_text import boundary
 from hiermod.results.glmm import GeneralisedFit
 from hiermod.results.keeping.fingerprint import Origin
 from hiermod.results.keeping.origins import origin_of
-from hiermod.results.prior_and_reml.tail_test import conflict_sentence
+from hiermod.results.prior_and_reml.tail_tests import conflict_sentence
 from hiermod.results.writing.report_sample import code, joined
 
 if TYPE_CHECKING:

@@ -237,7 +237,7 @@ def parameter_kinds(fit: BayesianFit) -> dict[str, str]:
     return kinds | ({"sigma": "sigma"} if fit.record.sigma is not None and fit.design.se is None else {})
 
 
-def tests_of_priors(fit: BayesianFit) -> tuple[dict[str, TailTest], set[str], str]:
+def own_tests(fit: BayesianFit) -> tuple[dict[str, TailTest], set[str], str]:
     """Each parameter's test; the conflicts in which the prior outweighs or moves the data; why there are no tests."""
     reml, why = likelihood_fit(fit)
     if reml is None:
@@ -252,7 +252,7 @@ def tests_of_priors(fit: BayesianFit) -> tuple[dict[str, TailTest], set[str], st
 def conflict_sentence(fit: BayesianFit) -> str:
     """The conflicts that matter, in a sentence for check() and report(); empty where none is known."""
     try:
-        tests, felt, _ = tests_of_priors(fit)
+        tests, felt, _ = own_tests(fit)
     except UnsupportedError:  # the priors are not known
         return ""
     told = [f"{name} ({p_words(tests[name].p_data)})" for name in tests if name in felt]
