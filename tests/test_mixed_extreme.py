@@ -169,6 +169,13 @@ def test_the_scaled_search_is_the_plain_one_near_one() -> None:
     assert found.convergence.converged
 
 
+def test_a_search_without_a_minimum_ends_quietly() -> None:
+    """A straight line falls for ever: steps are trusted more and more, and no number overflows on the way."""
+    found = minimise(lambda x: (-float(x.sum()), -np.ones(2)), np.zeros(2), np.ones(2))
+    assert found.convergence.status == "evaluations"
+    assert np.isfinite(found.value)
+
+
 def test_uncorrelated_terms_far_from_zero_are_told() -> None:
     """(x || g) at 300 sds from 0, levels spread as widely as their slopes times 300: digits are lost, and it says so.
 

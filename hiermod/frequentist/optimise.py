@@ -21,6 +21,7 @@ ROUGH_DIFFERENCE = 1e-3  # where those were lost in rounding
 NEGATIVE = 1e-6  # an eigenvalue below -NEGATIVE * largest is negative curvature
 SMALL_GRADIENT = 1e-3  # scaled size that counts as zero: the criterion is then within 5e-7 of its minimum
 LONGEST = 2.0  # longest step of x, whose unit is one residual standard deviation
+TOO_LONG = 1e6  # no step has to grow beyond: where there is no minimum they would without end
 FAR = 20.0  # an element of x above this is measured in units of itself
 SURPASSED = 5.0  # a search that leads this many times further starts again in the new units
 MOST_SCALES = 6
@@ -181,7 +182,7 @@ def _bfgs(
                 + (1.0 + float(change @ product) / curvature) * np.outer(step, step) / curvature
                 - (np.outer(product, step) + np.outer(step, product)) / curvature
             )
-        else:  # curvature is negative along the step: trust longer steps
+        elif longest < TOO_LONG:  # curvature is negative along the step: trust longer steps
             inverse = inverse * 4.0
         x, value, gradient = x + step, new_value, new_gradient
     return x, value, gradient, inverse
@@ -267,7 +268,7 @@ def _newton(
             continue
         surprise = np.linalg.norm(new_gradient - gradient - hessian @ step)
         good = surprise < 0.1 * np.linalg.norm(gradient)
-        radius = 0.5 * size if ratio < 0.25 and predicted > rounding else max(radius, 2.0 * size)
+        radius = 0.5 * size if ratio < 0.25 and predicted > rounding else min(max(radius, 2.0 * size), TOO_LONG)
         x, value, gradient, fresh = x + step, new_value, new_gradient, False
         if not good:
             hessian, fresh = _hessian(function, x, gradient, difference), True
@@ -321,7 +322,7 @@ def _judge(
         message = "the criterion could not be computed near the place where the search stopped"
         return Convergence("gradient", np.nan, np.nan, evaluations, restarts, False, message)
     eigenvalues, vectors = np.linalg.eigh(hessian)
-    largest = max(float(np.abs(eigenvalues).max()), 1e-300)
+    largest = max(float(np.abs(eigenvalues).max()), 1e-200)
     along = (vectors.T @ gradient) ** 2
     predicted = 0.5 * float((along / np.maximum(np.abs(eigenvalues), 1e-8 * largest)).sum())
     smallest = float(eigenvalues[0]) / largest

@@ -1,0 +1,33 @@
+"""Random models of every kind that formulas allow: every number against dense algebra at the theta reported.
+
+``random_models`` makes them and says what is compared; ``benchmarks/random_models.py`` does thousands.  A failure names
+its seed: ``check(draw(seed))`` repeats it, ``draw(seed).code()`` is the model to paste."""
+
+from __future__ import annotations
+
+import pytest
+from random_models import check, draw
+
+CHUNK = 10
+SMALL = 45  # rows, up to which the search for a lower criterion is quick, and several optima are most frequent
+
+
+def told(generalised: bool, start: int, most_rows: int) -> list[str]:
+    """What failed in a chunk; linear models by REML and ML in turn."""
+    found = []
+    for seed in range(start, start + CHUNK):
+        case = draw(seed, generalised, most_rows)
+        starts = 4 if len(case.y) <= SMALL and not generalised else 0
+        report = check(case, starts, methods=("reml", "ml")[seed % 2 : seed % 2 + 1])
+        found += [f"seed {seed}: {report.formula}: {kind}: {what}" for kind, what in report.failures]
+    return found
+
+
+@pytest.mark.parametrize("start", range(0, 260, CHUNK))
+def test_linear_models(start: int) -> None:
+    assert told(generalised=False, start=start, most_rows=45 if start % 20 else 400) == []
+
+
+@pytest.mark.parametrize("start", range(0, 40, CHUNK))
+def test_generalised_models(start: int) -> None:
+    assert told(generalised=True, start=start, most_rows=80) == []
