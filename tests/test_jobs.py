@@ -114,10 +114,11 @@ def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path):
     assert "__main__" in done.stderr
 
 
-def run_script(script: Path) -> subprocess.CompletedProcess[str]:
+def run_script(script: Path, **how: int) -> subprocess.CompletedProcess[str]:
     roots = [str(Path(hiermod.__file__).parents[1]), str(Path(__file__).parent)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
-    return subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
+    how = how or {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.run([sys.executable, script], env=environment, text=True, timeout=300, **how)
 
 
 ORPHANS = """
@@ -152,7 +153,7 @@ def runs(pid: int) -> bool:
 def test_workers_end_with_their_parent(how, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(ORPHANS.replace("HOW", how), encoding="utf-8")
-    done = run_script(script)
+    done = run_script(script, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # orphans would hold pipes open
     assert done.returncode == -getattr(signal, how)
     workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
     assert len(workers) == 2
