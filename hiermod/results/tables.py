@@ -153,4 +153,6 @@ def tidy_effects(fixed: pd.DataFrame, varcorr: pd.DataFrame, columns: Sequence[s
     )
     rest = rest.assign(effect="ran_pars", term=term, estimate=rest["sdcor"])
     wanted = ["effect", "group", "term", *columns]
-    return pd.concat([head.reindex(columns=wanted), rest.reindex(columns=wanted)], ignore_index=True)
+    # pandas 2 warns where one of two tables has no rows, or nothing but missing values of another dtype
+    parts = [part.reindex(columns=wanted).astype({"group": object}) for part in (head, rest) if len(part)]
+    return pd.concat(parts, ignore_index=True)
