@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from hiermod.datasets import load_dataset
+from hiermod.errors import ConvergenceWarning
 from hiermod.model import Model
 from hiermod.results import frequentist_text
 from hiermod.results.frequentist import FrequentistFit
@@ -35,6 +36,26 @@ def test_a_factor_on_both_sides_has_no_df_and_the_footer_says_why() -> None:
     assert footer(fit).startswith("No df and p: Satterthwaite's method needs")
     assert "class stands in the formula as a common effect and as a grouping factor" in footer(fit)
     assert max(map(len, str(fit.summary()).splitlines())) <= 80
+
+
+@pytest.mark.filterwarnings("ignore::hiermod.SingularFitWarning")
+@pytest.mark.parametrize("term", ["1", "year"])
+def test_what_reml_cannot_tell_is_the_same_on_every_processor(term: str) -> None:
+    """A'Z is 0 for the intercepts: the criterion is that of least squares whatever their sd, which lme4 leaves at 1."""
+    data = classes()
+    with pytest.warns(ConvergenceWarning, match=rf"explain those of \({term} \| class\), so that REML says nothing"):
+        fit = Model(f"score ~ class + ({term} | class)", data).reml()
+    assert not fit.converged
+    assert fit.theta.iloc[0] == 1.0
+    plain = Model("score ~ class", data).reml()
+    if term == "1":
+        assert fit.criterion == pytest.approx(plain.criterion, abs=1e-8)
+        means = data.groupby("class")["score"].mean()
+        assert fit.fixef()["estimate"].tolist() == pytest.approx([means["a"], *(means - means["a"]).iloc[1:]])
+        assert fit.sigma == pytest.approx(plain.sigma)
+        # var(mean of a class) = sigma^2 / 6 + sd^2, and sd = sigma
+        assert fit.fixef().loc["Intercept", "std_error"] == pytest.approx(plain.sigma * np.sqrt(1 / 6 + 1))
+    assert fit.fixef()["df"].isna().all()
 
 
 @pytest.mark.filterwarnings("ignore::hiermod.HiermodWarning")

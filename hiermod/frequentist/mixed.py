@@ -16,6 +16,7 @@ from hiermod.formula.design import Design, read_only
 from hiermod.frequentist.at_theta import AtTheta
 from hiermod.frequentist.lowest_minimum import OUTSIDE, lowest_minimum
 from hiermod.frequentist.optimise import FAR, ROUNDED, Convergence, Minimum, believed
+from hiermod.frequentist.undetermined import explained_columns, sentence, settled
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.covariance import null_directions, positive_columns
@@ -105,6 +106,12 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
     best = lowest_minimum(design, problem, reml, start)
     x = _at_the_boundary(problem, reml, best)
     Lambda = tuple(positive_columns(C @ L) for C, L in zip(problem.whiteners, problem.template.unpack(x), strict=True))
+    explained = explained_columns(design) if reml else ()
+    undetermined = any(which.any() for which in explained)
+    if undetermined:
+        Lambda = tuple(positive_columns(settled(*pair)) for pair in zip(Lambda, explained, strict=True))
+        record = replace(best.convergence, status="undetermined", message=sentence(design.blocks, explained))
+        best = replace(best, convergence=record)
     theta = problem.template.pack(Lambda)
     factor = problem.factorise(theta)
     if factor is None:
@@ -112,7 +119,7 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
     found = _solution(design, problem, theta, factor)
     value = problem.value(found, reml)
     lost = believed(abs(value - problem.value(factor, reml)), problem.rounding(found.pwrss, reml))
-    exact = not best.convergence.converged and found.pwrss < EXACT * float(problem.cross.tail[-1, -1])
+    exact = not (best.convergence.converged or undetermined) and found.pwrss < EXACT * float(problem.cross.tail[-1, -1])
     if exact or (best.convergence.status == "unbounded" and np.abs(best.x).max() > OUTSIDE):
         raise DesignError(
             f"common and group effects together explain {design.response} as good as exactly in every row: no residual "

@@ -35,7 +35,7 @@ ROUNDED = "rounding blurs the criterion: group effects are so large that their d
 class Convergence:
     """How the search ended.  gradient: sqrt(g'H^-1 g), in units of the square root of the criterion."""
 
-    status: Literal["converged", "gradient", "saddle", "evaluations", "unbounded"]
+    status: Literal["converged", "gradient", "saddle", "evaluations", "unbounded", "undetermined"]
     gradient: float
     smallest_eigenvalue: float  # of the Hessian, relative to the largest
     evaluations: int

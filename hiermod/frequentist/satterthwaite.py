@@ -109,6 +109,8 @@ def _differentiate(fit: MixedFit) -> Satterthwaite:
         hessian[v, :v] = hessian[:v, v]
         hessian[v, v] = fit.pwrss / variance
         jacobian[v] = vcov
+    if fit.convergence.status == "undetermined":  # the criterion is flat: its Hessian is rounding
+        return Satterthwaite(vcov, jacobian, np.full_like(hessian, np.nan))
     return Satterthwaite(vcov, jacobian, 2.0 * _inverse(hessian))
 
 

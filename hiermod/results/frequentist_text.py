@@ -157,6 +157,8 @@ def cure(convergence: Convergence) -> str:
     """What may help a search that did not converge; scales do not matter where the criterion has no minimum."""
     if convergence.status == "unbounded":
         return "Simplify the group effects"
+    if convergence.status == "undetermined":
+        return "Leave the common or the group effects of that factor out"
     return "Rescale predictors or simplify the group effects"
 
 
