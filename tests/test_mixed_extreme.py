@@ -176,6 +176,26 @@ def test_a_search_without_a_minimum_ends_quietly() -> None:
     assert np.isfinite(found.value)
 
 
+def test_columns_that_no_level_has_both_of() -> None:
+    """(0 + f | g) where each g has one level of f: the correlation is in no row.  The same likelihood as (1 | g) with a
+    variance for each f, fitted one by one: groups of different f share nothing but what is common, here nothing."""
+    rng = np.random.default_rng(2)
+    g = np.repeat(np.arange(12), 6)
+    f = np.array(["a", "b"])[g % 2]
+    d = pd.DataFrame(
+        {"g": pd.Categorical(g), "f": f, "y": rng.normal(size=72) + (1 + (f == "b")) * rng.normal(size=12)[g]}
+    )
+    d["s"] = 0.9
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)  # a correlation that nothing tells may end at 1
+        whole = Model("y ~ 0 + f + (0 + f | g)", d, se="s").ml()
+        parts = [Model("y ~ 1 + (1 | g)", d[d["f"] == level], se="s").ml() for level in "ab"]
+    assert whole.converged
+    assert whole.criterion == pytest.approx(sum(part.criterion for part in parts), abs=1e-6)
+    sds = [part.varcorr()["sdcor"].iloc[0] for part in parts]
+    assert whole.varcorr()["sdcor"].iloc[:2].tolist() == pytest.approx(sds, rel=1e-4)
+
+
 def test_uncorrelated_terms_far_from_zero_are_told() -> None:
     """(x || g) at 300 sds from 0, levels spread as widely as their slopes times 300: digits are lost, and it says so.
 

@@ -8,6 +8,7 @@ from hiermod.kernel.covariance import triangle
 from hiermod.kernel.criterion import Problem
 
 MOST_INFLATED = 1e6  # beyond, the minimum is lost in rounding
+FLAT = 1e-14  # of the largest curvature: where no level has rows of two columns nothing depends on their covariance
 LEAST, MOST = 0.1, 5.0  # range of the starting relative standard deviations, in whitened columns
 
 
@@ -91,6 +92,6 @@ def curvature_guess(problem: Problem, x: np.ndarray) -> np.ndarray:
             product[np.diag_indices_from(product)] *= 2.0
             rows, columns = triangle(len(product))
             matrix = np.zeros_like(product)
-            matrix[rows, columns] = product[rows, columns]
+            matrix[rows, columns] = np.maximum(product, FLAT * product.max())[rows, columns]
             guess[block] = matrix
     return problem.template.pack(guess)
