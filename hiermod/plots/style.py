@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_rgba
 
 COLOURS = {
     "none": "#8c8c8c",
@@ -23,7 +24,21 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "D", "s", "^", "v", "P", "X", "*")
 MANY = 300  # levels that a figure draws one by one; of more ...
 SAMPLE = 150  # ... so many
+GROUND, INK = "white", "black"  # what the colours above are to be seen on, whatever style a person has
 STYLE: dict[str, Any] = {
+    "figure.facecolor": GROUND,
+    "axes.facecolor": GROUND,
+    "legend.facecolor": GROUND,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": "auto",
+    "legend.labelcolor": INK,
+    "patch.edgecolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "xtick.labelcolor": INK,
+    "ytick.color": INK,
+    "ytick.labelcolor": INK,
     "font.size": 12,
     "axes.titleweight": "bold",
     "axes.spines.top": False,
@@ -92,7 +107,12 @@ def new_axes(width: float, height: float, given: Axes | None = None) -> Axes:
 
 
 def _for_plain_text(ax: Axes) -> Axes:
-    """Axes made outside hiermod's style, their labels and left title (a person's own stay) as those made inside it."""
+    """Axes made outside hiermod's style, their labels and left title (a person's own stay) as those made inside it.
+
+    A dark ground becomes white: black lines would not be seen on it."""
+    ground = to_rgba(ax.get_facecolor())
+    if np.mean((ground if ground[3] else to_rgba(ax.figure.get_facecolor()))[:3]) < 0.5:
+        ax.set_facecolor(GROUND)
     for axis in (ax.xaxis, ax.yaxis):
         axis.label.set_parse_math(False)
         axis.label.set_usetex(False)
