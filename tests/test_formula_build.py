@@ -264,6 +264,9 @@ def test_a_design_cannot_be_changed(data):
     [
         ("y ~ x + (x||g)", "y ~ x + (x|g)"),
         ("y ~ (1|g/b)", "y ~ 1 + (1|g) + (1|`g:b`)"),
+        ("y ~ x + (x - 1|g)", "y ~ x + (0 + `x`|g)"),  # which formulae does not read left of a bar
+        ("y ~ x + (h + 0||g)", "y ~ x + (0 + `h`|g)"),
+        ("y ~ x + (x + z - 1|g)", "y ~ x + (0 + `x` + `z`|g)"),  # where formulae would keep the intercept
         ("y ~ 0 + h/x", "y ~ 0 + `h` + `h`:`x`"),  # as typed, formulae gives h and h:x one coding
         ("y ~ (`my x` + h)**2", "y ~ 1 + `my x` + `h` + `my x`:`h`"),
         ("y ~ h/I((x + 1)**2)", "y ~ 1 + `h` + `h`:I((x + 1) ** 2)"),  # not by its name, I(x + 1 ** 2), another number

@@ -28,7 +28,9 @@ def check_for_bambi(text: str, columns: Any, extra: Mapping[str, Any] | None) ->
     return closed_namespace(describe(text), columns, extra, LEFT_ONLY)
 
 
-def terms_for_bambi(text: str, terms: Evaluated, frame: pd.DataFrame) -> tuple[str, dict[str, Any]]:
+def terms_for_bambi(
+    text: str, terms: Evaluated, frame: pd.DataFrame, left_of_bar: bool = False
+) -> tuple[str, dict[str, Any]]:
     """Terms (a common part, or the left side of a bar) as text for Bambi, and the columns it refers to.
 
     The text is as typed where formulae reads and codes it alike."""
@@ -38,20 +40,23 @@ def terms_for_bambi(text: str, terms: Evaluated, frame: pd.DataFrame) -> tuple[s
     for term in sorted(ordered, key=lambda term: (len(term.components), _depth(term))):
         pieces = [_written(component, frame, columns) for component in term.components]
         written.append(":".join(_crossed(term, pieces, terms.coding.get(term.name), frame, columns)))
-    if not columns and _alike(text, terms):
+    if not columns and _alike(text, terms, left_of_bar):
         return text, {}
     return " + ".join(written), columns
 
 
-def _alike(text: str, terms: Evaluated) -> bool:
+def _alike(text: str, terms: Evaluated, left_of_bar: bool) -> bool:
     """Whether formulae reads the text as the same terms in the same order, with components of their own and the
-    same coding."""
+    same coding.  Left of a bar it does not read ``x - 1``, and keeps the intercept of ``x + z - 1``."""
     try:
-        model = model_description(text)
+        if left_of_bar:
+            read = [term.expr for term in model_description(f"0 + ({text}|g)").group_terms]
+        else:
+            read = model_description(text).common_terms
     except Exception:  # its comparison of calls and its hashes fail on some formulas
         return False
-    names = [term.name for term in model.common_terms]
-    components = [id(one) for term in model.common_terms for one in getattr(term, "components", ())]
+    names = [term.name for term in read]
+    components = [id(one) for term in read for one in getattr(term, "components", ())]
     if names != [term.name for term in terms.common_terms] or len(set(components)) < len(components):
         return False
     found = terms.model._get_encoding_bools()

@@ -254,8 +254,8 @@ def _bambi_formula(
     texts = (parsed.common, *(bar.left for bar in parsed.bars))
     written: list[str] = []
     columns: dict[str, Any] = {}
-    for text, terms in zip(texts, evaluator.models, strict=True):
-        one, more = terms_for_bambi(text, terms, frame)
+    for i, (text, terms) in enumerate(zip(texts, evaluator.models, strict=True)):
+        one, more = terms_for_bambi(text, terms, frame, left_of_bar=i > 0)
         written.append(one)
         columns |= more
     pieces = [written[0]]

@@ -80,6 +80,8 @@ def used_columns(parsed: ParsedFormula, data: pd.DataFrame, extra: Mapping[str, 
             used[token.text] = None
         elif token.text not in (extra or {}) and token.text not in VALUES:
             bare = backtick_hint(parsed.text, [name for name in data.columns if token.text in str(name)])
+            if token.text in ("TRUE", "FALSE"):
+                bare = f"A truth value is written {token.text.capitalize()}."
             raise UnknownNameError(
                 f"the formula uses {token.text!r}, and the data have no such column."
                 f"{f' {bare}' if bare else _near_column(token.text, data)}\n"

@@ -114,6 +114,8 @@ ELSEWHERE = {
     "cc": "There are no cyclic splines: np.sin(x) + np.cos(x), x in radians, has a period.",
     "hsgp": "Gaussian processes are Bambi's: use bambi.Model directly.",
     "ifelse": "It is called np.where(condition, yes, no) here.",
+    "pmax": "It is called np.maximum(x, z) here.",
+    "pmin": "It is called np.minimum(x, z) here.",
     "as.numeric": "Make the column a number in the data: data['x'] = pandas.to_numeric(data['x']).",
     "cut": "Make the column first: data['band'] = pandas.cut(data['x'], ...).",
     "relevel": "T(f, ref='b') chooses the reference level.",

@@ -147,6 +147,11 @@ def describe(text: str) -> Model:
         found = _Terms(parser.parse()).resolve()
     except FormulaError:
         raise
+    except TypeError as error:  # 0 and 1 where formulae takes a term
+        raise FormulaError(
+            f"{text!r} means no set of terms. Terms are joined by + - : * / and **; arithmetic goes inside I(), as in "
+            "I(1/x), and what leaves out the intercept, 0 + or - 1, stands outside parentheses"
+        ) from error
     except Exception as error:  # formulae raises many kinds
         raise FormulaError(
             f"{text!r} means no set of terms: {error}. Terms are joined by + - : * / and **; arithmetic goes inside I()"

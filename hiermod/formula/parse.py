@@ -12,6 +12,7 @@ from hiermod.formula.functions import COUNT_CALLS, SPECIAL_RESPONSES
 from hiermod.formula.scan import (
     COMPARISONS,
     Token,
+    check_calls,
     check_parentheses,
     check_parses,
     check_terms,
@@ -78,6 +79,7 @@ def parse_formula(text: str) -> ParsedFormula:
     if not right:
         raise FormulaError(f"nothing stands right of '~'; write 'y ~ 1' for a model with only an intercept.\n  {text}")
     check_parentheses(text, tokens)
+    check_calls(text, tokens)
     for token in left:
         if token.kind == "PIPE":
             raise FormulaError(

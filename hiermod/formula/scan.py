@@ -91,6 +91,11 @@ def scan(text: str) -> list[Token]:
         place, advice = _scan_advice(text, scanner, error)
         raise FormulaError(f"the formula does not parse: {advice}.\n{marked(text, place)}") from None
     for token in scanner.placed:
+        if token.kind == "PERIOD" and text[: token.start].rstrip().endswith((")", "`")):
+            raise FormulaError(
+                "a formula calls functions, not methods: np.round(np.log(x), 2), not np.log(x).round(2).\n"
+                f"{marked(text, token.start)}"
+            )
         if token.kind == "PERIOD":
             raise FormulaError(
                 "'.' for all other columns is not supported: name the columns, joined by '+'.\n"
@@ -114,6 +119,8 @@ def _scan_advice(text: str, scanner: _PlacedScanner, error: Exception) -> tuple[
             "'^' is not used here: the square of x is I(x**2) or poly(x, 2), "
             "and all interactions up to second order are (a + b)**2. (In R, x^2 in a formula is just x.)"
         )
+    if text[place] == "&":
+        return place, "'&' is not used here: I(np.logical_and(x > 4, z < 0)) is where both hold"
     return place, (
         f"the character {text[place]!r} cannot stand here; a column with such a name goes in backticks: "
         f"`my {text[place]}`"
@@ -134,6 +141,23 @@ def check_parentheses(text: str, tokens: list[Token]) -> None:
         raise FormulaError(
             f"the formula does not parse: this '(' is not closed.\n{marked(text, open_places[-1].start)}"
         )
+
+
+def check_calls(text: str, tokens: list[Token]) -> None:
+    """FormulaError at a ``|`` or ``[`` inside a call, where neither can stand."""
+    outside = {token.start for _, token in outside_calls(tokens)}
+    for before, token in pairwise(tokens):
+        advice = ""
+        if token.start in outside:
+            continue
+        if token.kind == "PIPE":
+            advice = "'|' is not used inside a call: I(np.logical_or(x > 4, z < 0)) is where one of the two holds"
+        elif token.kind == "LEFT_BRACKET" and before.kind in ("COMMA", "EQUAL", "LEFT_PAREN"):
+            advice = (
+                "a list stands outside the formula, under a name: bs(x, knots=k) with extra_namespace={'k': [3, 5]}"
+            )
+        if advice:
+            raise FormulaError(f"the formula does not parse: {advice}.\n{marked(text, token.start)}")
 
 
 def closing(tokens: list[Token], opening: int) -> int:
