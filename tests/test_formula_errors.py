@@ -252,7 +252,11 @@ def test_weights_and_known_sds_that_are_none(what):
         ("Reaction ~ cbind(Days, x)", UnknownNameError, "cbind"),
         ("Reaction ~ -x", FormulaError, "arithmetic goes inside I()"),
         ("Reaction ~ (x + f)**x", FormulaError, "means no set of terms"),
-        ("Reaction ~ 1/x", FormulaError, "means no set of terms. Terms are joined by + - : * / and **; arithmetic goes"),
+        (
+            "Reaction ~ 1/x",
+            FormulaError,
+            "means no set of terms. Terms are joined by + - : * / and **; arithmetic goes",
+        ),
         ("Reaction ~ (x - 1)", FormulaError, "0 + or - 1, stands outside parentheses"),
         ("Reaction ~ poly(x, 2, raw=TRUE)", UnknownNameError, "A truth value is written True."),
         ("Reaction ~ pmax(x, 3)", UnknownNameError, "It is called np.maximum(x, z) here."),
