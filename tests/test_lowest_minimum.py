@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import hiermod as hm
-from hiermod.errors import ConvergenceWarning
+from hiermod.errors import ConvergenceWarning, DesignError
 from hiermod.frequentist.generalised import START, fit_rows, rows_of
 from hiermod.frequentist.lowest_minimum import spans_everything
 from hiermod.frequentist.mixed import fit_mixed, fit_problem, problem_of
@@ -153,6 +153,19 @@ def test_where_effects_can_reproduce_y_the_criterion_at_sigma_zero_decides(seed)
     else:
         assert record.convergence.status == "unbounded"
         assert "residual standard deviation nears 0" in record.convergence.message
+
+
+@pytest.mark.parametrize("reml", [True, False])
+def test_a_search_on_its_way_to_sigma_zero_is_told_what_it_nears(reml):
+    rng = np.random.default_rng(31)
+    frame = pd.DataFrame(rng.normal(size=(12, 3)), columns=["x", "z", "y"]).assign(g=list("abcd") * 3)
+    levels = np.eye(4)[list(range(4)) * 3]
+    effects = sum((levels @ rng.normal(size=4)) * values for values in (1.0, 3.0 * frame.x, frame.z))
+    frame["y"] = 0.1 * frame.y + effects
+    model = hm.Model("y ~ 1 + (x + z || g)", frame)  # Z has rank 12: the criterion has an infimum, at sigma = 0
+    assert spans_everything(model.spec, problem_of(model.spec))
+    with pytest.raises(DesignError, match="no residual variance is left"):
+        model.reml() if reml else model.ml()
 
 
 def points_everywhere(problem, count):

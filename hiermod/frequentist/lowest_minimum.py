@@ -20,6 +20,7 @@ from hiermod.kernel.start import curvature_guess, opposed_start, start_x
 
 LARGE, MOST_TENFOLD = 4.0, 10  # a start this large may be far too small
 OUTSIDE = 100.0  # an element of the whitened Lambda above this, where sigma may vanish, is on its way there
+AS_LOW = 1e-3  # of the criterion: no higher with a tenth of sigma
 SAME = 0.01  # relative difference of covariances that are the same
 FEW_ROWS = 600  # up to which ranks are found from the columns
 
@@ -86,7 +87,7 @@ def _among_all(
             lowest = one
     record = replace(lowest.convergence, evaluations=evaluations)
     if spanned:
-        record = _where_sigma_vanishes(design, problem, reml, lowest.value, record)
+        record = _where_sigma_vanishes(design, problem, reml, lowest, record)
     others = [one for one in inside if one.value < lowest.value + NEARLY and _differ(problem, one.x, lowest.x)]
     if others:
         other = min(others, key=lambda one: one.value)
@@ -134,20 +135,25 @@ def _rank(matrix: np.ndarray) -> int:
 
 
 def _where_sigma_vanishes(
-    design: Design, problem: Problem, reml: bool, lowest: float, record: Convergence
+    design: Design, problem: Problem, reml: bool, lowest: Minimum, record: Convergence
 ) -> Convergence:
-    """The verdict where X and Z can reproduce any y: what the criterion does as sigma nears 0."""
+    """The verdict where X and Z can reproduce any y: what the criterion does as sigma nears 0.
+
+    A search that did not end, is far out, and no lower than the same covariances with a tenth of sigma is on its way
+    there, and as low as the infimum already."""
     cause = f"common and group effects together can reproduce {design.response} in every row"
     if not reml and design.nobs <= FEW_ROWS and _rank(_effect_columns(design)) < design.nobs:
         message = f"{cause}: the likelihood grows without limit as the residual standard deviation nears 0"
         return replace(record, status="unbounded", message=message)
     infimum = far_out(problem, reml)
-    if not infimum < lowest - 1e-3:
+    on_the_way = not record.converged and np.abs(lowest.x).max() > OUTSIDE
+    on_the_way = on_the_way and problem.criterion_x(10.0 * lowest.x, reml) < lowest.value + AS_LOW
+    if not (on_the_way or infimum < lowest.value - 1e-3):
         return record
     name = "REML criterion" if reml else "deviance"
     message = (
         f"{cause}: the {name} falls to {infimum:.2f} or below as the residual standard deviation nears 0, and the best "
-        f"optimum away from there has {lowest:.2f}"
+        f"optimum away from there has {lowest.value:.2f}"
     )
     return replace(record, status="unbounded", message=message)
 
