@@ -34,12 +34,18 @@ class Coordinates:
         return found
 
     def sds(self, phi: np.ndarray) -> list[np.ndarray]:
-        """(..., k) per block."""
-        return [np.exp(phi[..., where]) for where, _ in self.parts()]
+        """(..., k) per block.
+
+        Of copies: numpy 2.0 leaves its vector code, and with it a last digit, for columns of a matrix that happen to
+        lie near the result in memory."""
+        return [np.exp(phi[..., where].copy()) for where, _ in self.parts()]
 
     def correlation_factors(self, phi: np.ndarray) -> list[np.ndarray]:
         """Cholesky factors (..., k, k) of the correlation matrices, per block."""
-        return [correlation_factor(phi[..., where], k) for (_, where), k in zip(self.parts(), self.sizes, strict=True)]
+        return [
+            correlation_factor(phi[..., where].copy(), k)
+            for (_, where), k in zip(self.parts(), self.sizes, strict=True)
+        ]
 
     def log_sigma(self, phi: np.ndarray) -> np.ndarray:
         """(...); 0 where sigma is not free."""

@@ -48,7 +48,7 @@ class MarginalDensity:
     def sigma(self, phi: np.ndarray) -> np.ndarray:
         """Residual sd (...); the multiple of the known ones where those are known."""
         if self.coordinates.has_sigma:
-            return np.exp(phi[..., -1])
+            return np.exp(phi[..., -1].copy())  # as in Coordinates.sds
         return np.full(phi.shape[:-1], self.fixed_sigma)
 
     def factorise(self, phi: np.ndarray) -> Factorisation | None:
@@ -199,14 +199,14 @@ class MarginalDensity:
             for i, (where_sd, where_z) in enumerate(self.coordinates.parts()):
                 for j, density in enumerate(self.sd_densities[i]):
                     at = where_sd.start + j
-                    one, slope = density(phi[..., at])
+                    one, slope = density(phi[..., at].copy())
                     value, gradient[..., at] = value + one, slope
                 k = self.coordinates.sizes[i]
                 if k > 1:
-                    one, gradient[..., where_z] = log_lkj(phi[..., where_z], lkj_shapes(k, self.priors.eta[i]))
+                    one, gradient[..., where_z] = log_lkj(phi[..., where_z].copy(), lkj_shapes(k, self.priors.eta[i]))
                     value = value + one
             if self.sigma_density is not None:
-                one, gradient[..., -1] = self.sigma_density(phi[..., -1])
+                one, gradient[..., -1] = self.sigma_density(phi[..., -1].copy())
                 value = value + one
         return value, gradient
 

@@ -89,7 +89,8 @@ def stack(problem: Problem, products: Products) -> Stack:
     else:
         order = np.argsort(distinct, kind="stable")
         for g, members in enumerate(np.split(order, np.cumsum(count)[:-1])):
-            rows, mine = X[members], own[:, members]
+            # one layout whatever S: numpy multiplies a matrix by its own transpose in another way
+            rows, mine = X[members], np.ascontiguousarray(own[:, members])
             xx[g] = np.einsum("jam,jbn->abmn", rows, rows)
             sums = rows_times(mine.transpose(0, 2, 1).reshape(S * K, -1), rows.reshape(len(members), -1))
             xy[:, g] = sums.reshape(S, K, K, m)
