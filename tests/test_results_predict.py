@@ -14,7 +14,7 @@ import pytest
 from scipy import linalg, stats
 
 from hiermod.datasets import load_dataset
-from hiermod.errors import ArgumentError, ArgumentTypeError, DataError, UnknownNameError
+from hiermod.errors import ArgumentError, ArgumentTypeError, DataError, RankDeficiencyWarning, UnknownNameError
 from hiermod.model import Model
 from hiermod.results.frequentist import FrequentistFit
 
@@ -395,3 +395,17 @@ def test_a_response_for_a_refit_is_matched_by_its_labels() -> None:
     assert fit.refit(y.sample(frac=1.0, random_state=1)).criterion == pytest.approx(fit.criterion, rel=1e-9)
     with pytest.raises(DataError, match="matched to the rows by its index"):
         fit.refit(y.set_axis(y.index + 1000))
+
+
+@pytest.mark.parametrize("family", ["gaussian", "poisson"])
+def test_rows_of_an_empty_cell_are_told(family: str) -> None:
+    d = pd.DataFrame({"f": list("aabb") * 6, "h": list("cdcd") * 6, "g": list("uvwxyz") * 4})
+    d["y"] = [8 * "uvwxyz".index(level) + i % 5 for i, level in enumerate(d["g"])]
+    with pytest.warns(RankDeficiencyWarning):
+        fit = Model("y ~ f * h + (1 | g)", d[(d["f"] == "a") | (d["h"] == "c")], family=family).ml()
+    table = fit.predict(d.head(4), target="population")
+    assert table.attrs["notes"] == (
+        "The data cannot tell the prediction of 3, since the model matrix is rank deficient: f[b]:h[d] counted as 0 "
+        "there.",
+    )
+    assert "notes" not in fit.predict(d.head(3), target="population").attrs

@@ -16,8 +16,9 @@ from hiermod.formula.design import Block, Design
 from hiermod.frequentist.linear import LinearFit
 from hiermod.frequentist.mixed import MixedFit, joint_variance
 from hiermod.frequentist.refit import refit
+from hiermod.noted import noted
 from hiermod.results import frequentist_inference, frequentist_predict, frequentist_text, intervals
-from hiermod.results.frequentist_inference import chosen_ddf
+from hiermod.results.frequentist_inference import chosen_ddf, lost_rows_note
 from hiermod.results.residual_checks import deletion_table
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
@@ -245,7 +246,9 @@ class FrequentistFit(Fit):
         new_levels: "raise", "zero", or "sample" (adds the spread of groups).  random_seed: nothing is drawn here.
         Raises UnknownNameError, ArgumentError, DataError."""
         request = read_request(self.design, newdata, target, interval, kind, new_levels)
-        return frequentist_predict.predict(self.design, self.record, request)
+        table = frequentist_predict.predict(self.design, self.record, request)
+        lost = lost_rows_note(self.design, request.rows.X, request.rows.index)
+        return noted(table, (*request.notes, *lost)) if lost else table
 
     @property
     def _mixed(self) -> MixedFit:

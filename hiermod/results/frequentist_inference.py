@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from hiermod.bayes.posterior import Posterior
-from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError, nearest
+from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError, listing, nearest
 from hiermod.frequentist.ftests import DegreesOfFreedom, Residual
 from hiermod.frequentist.generalised_record import GeneralisedMixedFit
 from hiermod.frequentist.glm import GeneralisedLinearFit
@@ -146,6 +146,18 @@ def estimable_rows(design: Design, L: np.ndarray) -> np.ndarray:
     implied = L[:, used] @ explained
     size = np.abs(L[:, used]) @ np.abs(explained) + np.abs(L[:, ~used])
     return np.asarray((np.abs(L[:, ~used] - implied) <= 1e-8 * np.maximum(size, 1e-300)).all(axis=1))
+
+
+def lost_rows_note(design: Design, X: np.ndarray, index: pd.Index) -> tuple[str, ...]:
+    """A sentence about rows to predict that the data cannot tell: what is not estimable counts as 0, as in R."""
+    told = estimable_rows(design, X)
+    if told.all():
+        return ()
+    dropped = [name for name, used in zip(design.common, design.estimable, strict=True) if not used]
+    return (
+        f"The data cannot tell the prediction of {listing(index[~told], 5)}, since the model matrix is rank deficient: "
+        f"{listing(dropped, 5)} counted as 0 there.",
+    )
 
 
 def f_tests(fit: FrequentistFit, ddf: str | None = "satterthwaite") -> pd.DataFrame:

@@ -17,9 +17,10 @@ from hiermod.formula.design import Design
 from hiermod.frequentist.generalised_record import GeneralisedMixedFit
 from hiermod.frequentist.generalised_refit import refit
 from hiermod.frequentist.glm import GeneralisedLinearFit
+from hiermod.noted import noted
 from hiermod.results import glmm_predict, glmm_text, intervals
 from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.frequentist_inference import chosen_ddf
+from hiermod.results.frequentist_inference import chosen_ddf, lost_rows_note
 from hiermod.results.summary import Summary
 from hiermod.results.tables import (
     LEVEL,
@@ -186,7 +187,9 @@ class GeneralisedFit(FrequentistFit):
         trials).  new_levels: "raise", "zero", "sample".  random_seed: nothing is drawn here.  Raises UnknownNameError,
         ArgumentError, DataError."""
         request = read_request(self.design, newdata, target, interval, kind, new_levels)
-        return glmm_predict.predict(self.design, self.record, request)
+        table = glmm_predict.predict(self.design, self.record, request)
+        lost = lost_rows_note(self.design, request.rows.X, request.rows.index)
+        return noted(table, (*request.notes, *lost)) if lost else table
 
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
         """New responses, group effects drawn anew: (n, draws), columns sim_1, ...; of counts the successes."""
