@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from hand_made import hand_made
 
 import hiermod as hm
 from hiermod.bayes.distributions import Distribution
-from hiermod.errors import ArgumentError, FileError, HiermodError, UnsupportedError
+from hiermod.errors import ArgumentError, FileError, FormulaError, HiermodError, UnsupportedError
 from hiermod.formula.bambi_text import check_for_bambi
 from hiermod.formula.build import build_design
 from hiermod.formula.evaluate import Evaluator
 from hiermod.formula.functions import FUNCTIONS, find_function
+from hiermod.formula.language import describe
 
 SLEEP = hm.load_dataset("sleepstudy")
 FEW = SLEEP.head(40)
@@ -431,3 +433,52 @@ def test_an_evaluator_survives_pickling_and_checks_again() -> None:
     design = build_design("Reaction ~ I(Days > 3) + Days:I(Days > 5)", SLEEP)
     again = pickle.loads(pickle.dumps(design.evaluator))
     np.testing.assert_array_equal(again.new_common(design.frame)[0], design.X)
+
+
+# --- time, memory and the end of Python ----------------------------------------------------------------------------
+
+SUM = " + ".join(f"x{i}" for i in range(26))
+COSTLY = {
+    "y ~ I(x * " + "1" * 20_000 + ")": "does not parse",
+    f"y ~ ({SUM})**26": "more than 1,000 terms",
+    "y ~ (x + z)**1000000": "more than 1,000 terms",
+    "y ~ " + SUM.replace("+", "*"): "more than 1,000 terms",
+    f"y ~ ({SUM}):({SUM}):({SUM})": "more than 1,000 terms",
+    f"y ~ x + ({SUM.replace('+', '*')} | g)": "more than 1,000 terms",
+    "y ~ (1 | " + ":".join(["(g + h)"] * 25) + ")": "more than 1,000 grouping factors",
+    "y ~ x + (1 | " + "(" * 5_000 + "g" + ")" * 5_000 + ")": "41 deep",
+    "y ~ " + "I(" * 5_000 + "x" + ")" * 5_000: "41 deep",
+}
+
+
+@pytest.mark.parametrize("formula", COSTLY, ids=lambda formula: formula[:12])
+def test_a_short_text_does_not_take_for_ever(formula: str) -> None:
+    data = pd.DataFrame(np.ones((4, 26)), columns=[f"x{i}" for i in range(26)]).assign(
+        y=1.0, x=2.0, z=3.0, g="a", h="b"
+    )
+    started = time.process_time()
+    with pytest.raises(FormulaError, match=COSTLY[formula]):
+        build_design(formula, data)
+    assert time.process_time() - started < 2
+
+
+def test_terms_are_counted_behind_parentheses_and_signs() -> None:
+    """A file brings parts of a formula that no check of the formula has seen."""
+    for text in (
+        f"({SUM})**(26)",
+        f"({SUM})**+26",
+        f"+(({SUM})**(((26))))",
+        "(a * b) * (" + SUM.replace("+", "*") + ")",
+    ):
+        with pytest.raises(FormulaError, match="more than 1,000 terms"):
+            describe(text)
+    assert len(describe(f"({SUM})**2").common_terms) == 1 + 26 + 26 * 25 // 2
+
+
+@pytest.mark.parametrize(
+    "call", ["bs(Days, df=38, degree=37)", "bs(Days, 30, None, 20)", "bs(Days, df=9, degree=3 * 2)"]
+)
+def test_splines_of_a_degree_that_would_end_python(call: str) -> None:
+    with pytest.raises(FormulaError, match="degrees up to 5"):
+        build_design(f"Reaction ~ {call}", FEW)
+    assert build_design("Reaction ~ bs(Days, df=9, degree=5)", FEW).X.shape == (40, 10)

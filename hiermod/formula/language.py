@@ -5,6 +5,7 @@ evaluated that functions.py does not know, whole numbers do not overflow, and tr
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
@@ -31,6 +32,8 @@ from hiermod.formula.functions import (
 )
 
 BASES = ("poly", "bs")  # their second argument says how many columns they make
+HIGHEST_DEGREE = 5  # of bs(): FITPACK promises no more, and from 20 on it writes past its arrays
+MOST_TERMS = 1000  # that products and powers may multiply out to; formulae reads no sum of more
 COMPARING = (operator.eq, operator.ne, operator.le, operator.lt, operator.ge, operator.gt)
 TRUTH = ("False", "True")  # the levels of a column of truth values, in order
 RAW = ("I", *FACTOR_CALLS, *COUNT_CALLS, *LEFT_ONLY)  # a column directly inside these is taken as it stands
@@ -89,13 +92,24 @@ class Invocation(LazyCall):
         return hash((self.callee, *self.args, *self.kwargs))
 
     def eval(self, data_mask: Any, env: Any) -> Any:
-        """The function's answer.  FormulaError for a basis of more columns than there are rows."""
+        """The function's answer.  FormulaError for a basis of more columns than there are rows, or of a degree that
+        FITPACK cannot compute."""
         if self.callee in BASES and self.stateful_transform is None:  # not on new rows, which may be few
             sizes = [*self.args[1:2], *(arg for name, arg in self.kwargs.items() if name in ("degree", "df"))]
             for size in (one.eval(data_mask, env) for one in sizes):
                 if isinstance(size, int) and size > len(data_mask) > 0:
                     raise FormulaError(f"{self} asks for {size} columns of {len(data_mask)} rows")
+            if self.callee == "bs":
+                self._check_degree(data_mask, env)
         return super().eval(data_mask, env)
+
+    def _check_degree(self, data_mask: Any, env: Any) -> None:
+        for arg in (*self.args[3:4], *(arg for name, arg in self.kwargs.items() if name == "degree")):
+            degree = arg.eval(data_mask, env)
+            if isinstance(degree, int) and degree > HIGHEST_DEGREE:
+                raise FormulaError(
+                    f"{self}: splines have degrees up to {HIGHEST_DEGREE}, got {degree}: a higher df= bends them more"
+                )
 
 
 class _InsideCalls(CallResolver):
@@ -144,7 +158,9 @@ def describe(text: str) -> Model:
     Raises FormulaError."""
     try:
         parser = Parser(Scanner(text).scan())
-        found = _Terms(parser.parse()).resolve()
+        tree = parser.parse()
+        _count_terms(tree)
+        found = _Terms(tree).resolve()
     except FormulaError:
         raise
     except TypeError as error:  # 0 and 1 where formulae takes a term
@@ -159,6 +175,33 @@ def describe(text: str) -> Model:
     if not parser.at_end():
         raise FormulaError(f"{text!r} does not parse: {parser.peek().lexeme!r} cannot stand where it does")
     return found if isinstance(found, Model) else Model(found)
+
+
+def _count_terms(tree: Any) -> int:
+    """How many terms a syntax tree multiplies out to, at most.  FormulaError for more than formulae could ever make."""
+    tree = _inside(tree)
+    if type(tree).__name__ != "Binary":
+        return 1
+    left, right, power = _count_terms(tree.left), _count_terms(tree.right), getattr(_inside(tree.right), "value", None)
+    if tree.operator.kind == "STAR_STAR" and isinstance(power, int):
+        made = MOST_TERMS + 1 if power > MOST_TERMS else sum(math.comb(left, i) for i in range(1, power + 1))
+    elif tree.operator.kind in ("STAR", "COLON"):
+        made = left * right + (left + right if tree.operator.kind == "STAR" else 0)
+    else:
+        return left + right  # as many as are written
+    if made > MOST_TERMS:
+        raise FormulaError(
+            f"'{tree.operator.lexeme}' would make more than {MOST_TERMS:,} terms of the formula: write those you mean, "
+            "joined by '+', or interactions of a lower order, (a + b + c)**2"
+        )
+    return made
+
+
+def _inside(tree: Any) -> Any:
+    """Without parentheses and signs."""
+    while type(tree).__name__ in ("Grouping", "Unary"):
+        tree = tree.expression if type(tree).__name__ == "Grouping" else tree.right
+    return tree
 
 
 def components_of(model: Model) -> Iterator[tuple[Any, bool]]:

@@ -27,6 +27,7 @@ from hiermod.formula.scan import (
 )
 
 GROUP_CALLS = ("factor", "C", "as.factor")  # right of a bar, where a factor is one without them
+MOST_FACTORS = 1000  # of one bar term
 ARITHMETIC = ("PLUS", "MINUS", "STAR", "SLASH", "STAR_STAR", *COMPARISONS)
 
 
@@ -199,6 +200,11 @@ def _read_interaction(
     factors, rest = _read_atom(text, tokens, after)
     while rest and rest[0].kind == "COLON":
         more, rest = _read_atom(text, rest[1:], rest[0])
+        if len(factors) * len(more) > MOST_FACTORS:
+            raise FormulaError(
+                f"right of the bar, ':' would make more than {MOST_FACTORS:,} grouping factors: write those you mean.\n"
+                f"{marked(text, tokens[0].start, tokens[-1].stop)}"
+            )
         factors = [tuple(dict.fromkeys(one + other)) for one in factors for other in more]
     return factors, rest
 

@@ -18,6 +18,7 @@ from hiermod.errors import FormulaError
 
 OPENING = ("LEFT_PAREN", "LEFT_BRACE", "LEFT_BRACKET")
 CLOSING = ("RIGHT_PAREN", "RIGHT_BRACE", "RIGHT_BRACKET")
+DEEPEST = 40  # parentheses in parentheses: each takes a dozen of Python's 1000 nested calls
 COMPARISONS = ("EQUAL_EQUAL", "BANG_EQUAL", "LESS_EQUAL", "LESS", "GREATER_EQUAL", "GREATER")
 
 
@@ -45,8 +46,8 @@ class _PlacedScanner(Scanner):
 
 
 QUOTED_OR_POWER = re.compile(
-    r"""(?P<quoted>`[^`]*`|["'].*?["'])|(?<![\w.])(?P<number>(?:\d+\.?\d*|\.\d+)[eE][+-]?\d+)(?![\w.])"""
-)
+    r"""(?P<quoted>`[^`]*`|["'].*?["'])|(?<![\w.])(?P<number>(?:\d++\.?\d*+|\.\d++)[eE][+-]?\d++)(?![\w.])"""
+)  # "++" takes digits for good: else a long number without an e is read once for each way to cut it in two
 
 
 def written_out(text: str) -> str:
@@ -128,7 +129,7 @@ def _scan_advice(text: str, scanner: _PlacedScanner, error: Exception) -> tuple[
 
 
 def check_parentheses(text: str, tokens: list[Token]) -> None:
-    """FormulaError at a parenthesis without its partner."""
+    """FormulaError at a parenthesis without its partner, or inside too many others."""
     open_places: list[Token] = []
     for token in tokens:
         if token.kind == "LEFT_PAREN":
@@ -137,6 +138,11 @@ def check_parentheses(text: str, tokens: list[Token]) -> None:
             if not open_places:
                 raise FormulaError(f"the formula does not parse: this ')' closes nothing.\n{marked(text, token.start)}")
             open_places.pop()
+        if len(open_places) > DEEPEST:
+            raise FormulaError(
+                f"parentheses stand {len(open_places)} deep here, more than the {DEEPEST} that are read: leave out "
+                f"those that change nothing.\n{marked(text, token.start)}"
+            )
     if open_places:
         raise FormulaError(
             f"the formula does not parse: this '(' is not closed.\n{marked(text, open_places[-1].start)}"
