@@ -4,6 +4,7 @@ docs/security.md says what is trusted and what is not; this is what holds it to 
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import re
@@ -11,11 +12,13 @@ import socket
 import stat
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,6 +125,24 @@ def test_a_heap_without_an_end_is_told_and_not_waited_for(tmp_path: Path) -> Non
     (tmp_path / "fit.nc").write_bytes(content[:at] + bytes(16) + content[at + 16 :])  # an entry 0 of no length
     with pytest.raises(FileError, match="an entry without an end"):
         hm.load(tmp_path / "fit.nc")
+
+
+def test_numbers_that_are_packed_twice_are_not_unpacked(fit: Any, tmp_path: Path) -> None:
+    """Ten bytes could become ten million: HDF5 unpacks a block to its end, whatever length is declared for it."""
+    path = fit.save(tmp_path / "fit.nc")
+    content = io.BytesIO(path.read_bytes().rpartition(container.SEAL)[0])
+    with h5py.File(content, "a") as file:
+        how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        how.set_chunk((1000,))
+        how.set_deflate(9)
+        how.set_deflate(9)
+        space = h5py.h5s.create_simple((1000,))
+        made = h5py.h5d.create(file["hiermod"].id, b"again", h5py.h5t.NATIVE_UINT8, space, how)
+        made.write_direct_chunk((0,), zlib.compress(zlib.compress(bytes(10**7))))
+    container.seal(content)
+    path.write_bytes(content.getvalue())
+    with pytest.raises(FileError, match="several times in the same way"):
+        hm.load(path)
 
 
 @pytest.mark.slow

@@ -180,9 +180,12 @@ def _check_dataset(dataset: Any, name: str) -> None:
     properties = dataset.id.get_create_plist()
     if dataset.is_virtual or properties.get_external_count():
         raise FileError(f"keeps the numbers of {name!r} in other files")
-    filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
+    steps = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    filters = set(steps)
     if not filters <= FILTERS:
         raise FileError(f"packs {name!r} in a way (HDF5 filter {min(filters - FILTERS)}) that fit.save() does not use")
+    if len(steps) > len(filters):  # packed twice, a few bytes are a million times as many
+        raise FileError(f"packs {name!r} several times in the same way, which fit.save() does not")
     if dataset.attrs.get("NAME", b"").startswith(NO_VALUES):
         return
     stored = dataset.id.get_storage_size()
