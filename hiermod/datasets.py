@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.checked import checked
 from hiermod.errors import ArgumentTypeError, FileError, UnknownNameError, nearest
 from hiermod.noted import noted
 
@@ -54,6 +55,7 @@ def list_datasets() -> pd.DataFrame:
     return noted(found, ["Columns not printed: licence, source."])
 
 
+@checked
 def load_dataset(name: str) -> pd.DataFrame:
     """One of the data sets that ship with hiermod, as a new DataFrame.
 

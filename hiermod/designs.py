@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from hiermod.arguments import check_count
+from hiermod.checked import checked
 from hiermod.errors import ArgumentError
 
 
+@checked
 def between(
     subjects: int = 40,
     levels: Sequence[str] = ("control", "treatment"),
@@ -32,6 +34,7 @@ def between(
     return pd.DataFrame({subject: _labels("S", subjects, ids), condition: _factor(levels, ids % len(levels))})
 
 
+@checked
 def within(
     subjects: int = 20,
     levels: Sequence[str] = ("control", "treatment"),
@@ -51,6 +54,7 @@ def within(
     return pd.DataFrame({subject: _labels("S", subjects, ids), condition: _factor(levels, codes)})
 
 
+@checked
 def crossed(
     subjects: int = 24,
     items: int = 12,
@@ -80,6 +84,7 @@ def crossed(
     return pd.DataFrame(columns | {condition: _factor(levels, codes)})
 
 
+@checked
 def longitudinal(
     subjects: int = 18, times: int | Sequence[float] = 10, *, subject: str = "subject", time: str = "time"
 ) -> pd.DataFrame:
@@ -96,6 +101,7 @@ def longitudinal(
     return pd.DataFrame({subject: _labels("S", subjects, ids), time: values[steps]})
 
 
+@checked
 def nested(sizes: Mapping[str, int] | None = None) -> pd.DataFrame:
     """Units within units: ``{"school": 20, "classroom": 3, "pupil": 10}`` has 20 schools of 3 classes of 10 pupils.
 

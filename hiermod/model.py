@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.checked import checked
 from hiermod.errors import (
     ArgumentError,
     ConvergenceWarning,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 GRAPH_WARNING_BYTES = 2e9  # beyond this Bambi's dense group indicators deserve a word before they are built
 
 
+@checked
 class Model(PriorMethods):
     """A hierarchical model: a formula and the data it is about.
 
@@ -257,7 +259,7 @@ class Model(PriorMethods):
         from hiermod.bayes.graph import build_bambi
         from hiermod.results.centring import choose_centring
 
-        self._warn_about_size()
+        self._check_size()
         centring = choose_centring(self)
         built = build_bambi(
             self.spec,
@@ -283,7 +285,16 @@ class Model(PriorMethods):
 
         return picture(self.bambi)
 
-    def _warn_about_size(self) -> None:
+    def _check_size(self) -> None:
+        """UnsupportedError where the graph does not fit into memory; a warning where it takes much."""
+        from hiermod.bayes.graph import check_graph_room
+
+        otherwise = "Bambi alone needs the same"
+        if self.family == "gaussian" and self.link == "identity" and self.spec.special is None:
+            otherwise = "The marginal engine (Normal or flat priors of common effects) and m.reml() need no graph"
+        elif self.family in GENERALISED:
+            otherwise = "m.ml() needs no graph"
+        check_graph_room(self.spec, otherwise)
         dense = sum(8.0 * self.spec.nobs * len(block.levels) for block in self.spec.blocks)
         if dense > GRAPH_WARNING_BYTES:
             warn(

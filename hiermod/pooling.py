@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hiermod.checked import checked
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError, nearest
 from hiermod.escaping import html_table, terminal
 from hiermod.formula.design import Block, Design
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 METHODS = ("complete", "none", "REML", "Bayes")
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Pooling:
     """What ``Model.pooling()`` returns.  group: the factor; terms: its coefficients; reml, bayes: the partial fits."""
@@ -44,6 +46,9 @@ class Pooling:
     def table(self, term: str | None = None) -> pd.DataFrame:
         """Every estimate, tidy: method ("complete", "none", "REML", "Bayes"), group, level, term, estimate, std_error,
         lower, upper.  What a level's own rows cannot estimate is nan under "none"."""
+        if term is not None and term not in set(self.estimates["term"]):
+            known = list(dict.fromkeys(self.estimates["term"]))
+            raise UnknownNameError(f"no term {term!r} here.{nearest(term, known)} There are: {', '.join(known)}")
         chosen = self.estimates if term is None else self.estimates[self.estimates["term"] == term]
         return chosen.reset_index(drop=True).copy()
 

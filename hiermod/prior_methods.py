@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hiermod.checked import checked
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from hiermod.results.prior_and_reml.prior import PriorPredictive
 
 
+@checked
 class PriorMethods:
     """What ``Model`` can say about its priors."""
 

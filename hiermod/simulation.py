@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.arguments import generator
 from hiermod.bayes.priors import AUXILIARY
+from hiermod.checked import checked
 from hiermod.errors import ArgumentError, ArgumentTypeError, FormulaError, UnknownNameError, listing, nearest
 from hiermod.formula.build import build_design
 from hiermod.formula.catalogue import check_family, check_link
@@ -86,6 +88,7 @@ class Simulator(FrozenArrays):
         return np.asarray(drawn[0])
 
 
+@checked
 def simulate(
     formula: str,
     data: pd.DataFrame,
@@ -130,7 +133,7 @@ def simulate(
     options = {"weights": weights, "se": se, "extra_namespace": extra_namespace}
     made = simulator(formula, data, fixef, varcorr, sigma, family=family, link=link, auxiliary=auxiliary, **options)
     drawn = data.copy()
-    drawn[response_column(formula)] = made.response(np.random.default_rng(random_seed))
+    drawn[response_column(formula)] = made.response(generator(random_seed))
     drawn.attrs["truth"] = made.truth()
     return drawn
 

@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from hiermod.checked import checked
 from hiermod.model import Model
 from hiermod.results.bayesian import BayesianFit
 from hiermod.results.keeping.storage import read
 from hiermod.results.vocabulary import Fit
 
 
+@checked
 def load(path: str | os.PathLike[str], extra_namespace: Mapping[str, Any] | None = None) -> Fit:
     """Read a fit that ``fit.save(path)`` wrote, in this or another process, on this or another version of Python.
 

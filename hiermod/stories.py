@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.arguments import check_count
+from hiermod.arguments import check_count, generator
+from hiermod.checked import checked
 from hiermod.errors import ArgumentError
 
 Seed = int | np.random.Generator | None
 TWO = "value ~ condition + (1 | participant)"
 
 
+@checked
 def outlier(participants: int = 20, shift: float = 30.0, *, random_seed: Seed = 1) -> pd.DataFrame:
     """Two conditions, one participant (the last) far from all others in both: ``shift`` is added to its values.
 
@@ -34,7 +36,7 @@ def outlier(participants: int = 20, shift: float = 30.0, *, random_seed: Seed = 
     2.12
     0.16
     """
-    rng, n = np.random.default_rng(random_seed), check_count("participants", participants, 3)
+    rng, n = generator(random_seed), check_count("participants", participants, 3)
     own = rng.normal(0.0, 0.5, n)
     value = np.concatenate([1 + own, 3 + own]) + rng.normal(0.0, 0.5, 2 * n)
     value[[n - 1, 2 * n - 1]] += shift
@@ -47,6 +49,7 @@ def outlier(participants: int = 20, shift: float = 30.0, *, random_seed: Seed = 
     )
 
 
+@checked
 def different_slopes(participants: int = 20, *, random_seed: Seed = 1) -> pd.DataFrame:
     """Two conditions in which the participants change places: who is high in one says nothing about the other.
 
@@ -60,7 +63,7 @@ def different_slopes(participants: int = 20, *, random_seed: Seed = 1) -> pd.Dat
     >>> hm.stories.different_slopes().shape
     (40, 3)
     """
-    rng, n = np.random.default_rng(random_seed), check_count("participants", participants, 3)
+    rng, n = generator(random_seed), check_count("participants", participants, 3)
     value = np.concatenate([rng.normal(0.0, 1.0, n), rng.normal(0.0, 0.3, n)])
     return _told(
         _two(value, ("1", "2")),
@@ -70,6 +73,7 @@ def different_slopes(participants: int = 20, *, random_seed: Seed = 1) -> pd.Dat
     )
 
 
+@checked
 def simpson(participants: int = 20, rows: int = 10, *, random_seed: Seed = 1) -> pd.DataFrame:
     """Simpson's paradox: y falls with x within every participant and rises with x from participant to participant.
 
@@ -84,7 +88,7 @@ def simpson(participants: int = 20, rows: int = 10, *, random_seed: Seed = 1) ->
     >>> [bool(hm.Model(formula, d).reml().fixef().loc["x", "estimate"] > 0) for formula in d.attrs["formulas"]]
     [True, False]
     """
-    rng, n = np.random.default_rng(random_seed), check_count("participants", participants, 3)
+    rng, n = generator(random_seed), check_count("participants", participants, 3)
     k = check_count("rows", rows, 2)
     own = np.sort(rng.normal(0.0, 8.0, n))
     x = np.repeat(np.sort(rng.uniform(0.0, 1.0, n)), k) + rng.uniform(-0.25, 0.25, n * k)
@@ -98,6 +102,7 @@ def simpson(participants: int = 20, rows: int = 10, *, random_seed: Seed = 1) ->
     )
 
 
+@checked
 def paired(participants: int = 20, difference: float = 0.2, *, random_seed: Seed = 1) -> pd.DataFrame:
     """Two conditions in which every participant keeps its place: the mixed model is the paired t-test.
 
@@ -115,7 +120,7 @@ def paired(participants: int = 20, difference: float = 0.2, *, random_seed: Seed
     >>> bool(abs(row["t"] - t) < 1e-6), round(float(row["df"]), 4)
     (True, 19.0)
     """
-    rng, n = np.random.default_rng(random_seed), check_count("participants", participants, 3)
+    rng, n = generator(random_seed), check_count("participants", participants, 3)
     noise, own = 0.1 / np.sqrt(2), rng.normal(0.0, 1.0, n)
     value = np.concatenate([own, own + difference]) + rng.normal(0.0, noise, 2 * n)
     return _told(
@@ -126,6 +131,7 @@ def paired(participants: int = 20, difference: float = 0.2, *, random_seed: Seed
     )
 
 
+@checked
 def regression_to_mean(participants: int = 200, selected: float = 0.1, *, random_seed: Seed = 1) -> pd.DataFrame:
     """Everyone is tested twice and nothing happens in between; the lowest ``selected`` share at the first "improve".
 
@@ -141,7 +147,7 @@ def regression_to_mean(participants: int = 200, selected: float = 0.1, *, random
     >>> d[d["selected"]].groupby("test", observed=True)["value"].mean().round(0).tolist()
     [74.0, 88.0]
     """
-    rng, n = np.random.default_rng(random_seed), check_count("participants", participants, 3)
+    rng, n = generator(random_seed), check_count("participants", participants, 3)
     if not 0 < selected < 1:
         raise ArgumentError(f"selected must be a share between 0 and 1, got {selected!r}")
     own = rng.normal(0.0, 10.0, n)
@@ -156,6 +162,7 @@ def regression_to_mean(participants: int = 200, selected: float = 0.1, *, random
     )
 
 
+@checked
 def admissions(applicants: int = 4500, *, random_seed: Seed = 1) -> pd.DataFrame:
     """As at Berkeley in 1973: no department favours anyone, and yet more men than women are admitted in all.
 
@@ -172,7 +179,7 @@ def admissions(applicants: int = 4500, *, random_seed: Seed = 1) -> pd.DataFrame
     0.6
     -0.0
     """
-    rng, n = np.random.default_rng(random_seed), check_count("applicants", applicants, 100)
+    rng, n = generator(random_seed), check_count("applicants", applicants, 100)
     chance = np.array([0.65, 0.60, 0.35, 0.33, 0.25, 0.07])
     women = np.array([0.06, 0.02, 0.32, 0.20, 0.21, 0.19])  # where they apply
     men = np.array([0.31, 0.21, 0.12, 0.15, 0.07, 0.14])

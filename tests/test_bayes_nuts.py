@@ -285,7 +285,7 @@ def test_an_interrupt_ends_the_run():
         sample(model, design, draws=10, tune=10, chains=1, random_seed=1)
         print("ready", flush=True)
         try:
-            sample(model, design, draws=20_000_000, chains=2, random_seed=1)
+            sample(model, design, draws=2_000_000, chains=2, random_seed=1)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
             sys.exit(3)

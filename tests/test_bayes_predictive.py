@@ -127,7 +127,7 @@ def test_impossible_numbers_of_draws_are_refused(fit):
 
 def test_what_does_not_fit_into_memory_is_named(fit, monkeypatch):
     monkeypatch.setattr(predictive, "LARGEST", 5e6)
-    with pytest.raises(ArgumentError, match=r"4000 posterior predictive draws of 180 rows.*fewer with draws="):
+    with pytest.raises(ArgumentError, match=r"4,000 posterior predictive draws of 180 rows.*fewer with draws="):
         fit.posterior_predictive()
     assert fit.posterior_predictive(draws=400).shape == (4, 100, 180)
 

@@ -18,7 +18,7 @@ ROOT = Path(hiermod.__file__).parent
 # file of hiermod/. Files of no line (a new one) fail test_every_file_has_a_layer.
 LAYERS = [
     {"escaping", "errors", "_versions", "progress"},
-    {"arguments", "files", "jobs", "noted"},
+    {"arguments", "checked", "files", "jobs", "memory", "noted"},
     {"formula", "kernel", "datasets", "designs"},
     {"frequentist", "bayes"},
     {"scores"},
@@ -29,7 +29,7 @@ LAYERS = [
     {"batch", "stored"},
     {"report", "cli", "app", "exercises"},
 ]
-SIDE_BY_SIDE = {"report", "cli", "errors"}  # these may import others of their own line
+SIDE_BY_SIDE = {"report", "cli", "errors", "checked"}  # these may import others of their own line
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py" and "_datasets" not in path.parts)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.arguments import check_count, resolve_seed
+from hiermod.arguments import LARGEST_CORES, LARGEST_FITS, check_count, resolve_seed
 from hiermod.batch.checkpoint import Checkpoint
 from hiermod.batch.extended import sized_frames
 from hiermod.batch.power_jobs import CHUNK, COLUMNS, Plan, PowerWorker, chunks, is_chunk
@@ -20,6 +20,7 @@ from hiermod.batch.power_result import Power
 from hiermod.batch.simulated_fits import SimulatedFits, frozen_priors
 from hiermod.batch.term_tests import check_method, term_columns
 from hiermod.bayes.priors import resolve_priors
+from hiermod.checked import checked
 from hiermod.errors import ArgumentError, DesignError, FileError, FitError
 from hiermod.jobs import as_done
 from hiermod.progress import Report, progress
@@ -28,6 +29,7 @@ from hiermod.results.tables import check_level
 from hiermod.simulation import Simulator, simulator
 
 
+@checked
 def power(
     formula: str,
     design: Callable[[int], pd.DataFrame] | pd.DataFrame,
@@ -80,7 +82,8 @@ def power(
     >>> found.table["power"].tolist()
     [0.38, 0.58, 0.86]
     """
-    fits, cores, draws = check_count("fits", fits), check_count("cores", cores), check_count("draws", draws)
+    fits, cores = check_count("fits", fits, most=LARGEST_FITS), check_count("cores", cores, most=LARGEST_CORES)
+    draws = check_count("draws", draws)
     check_level(alpha, "alpha")
     options: dict[str, Any] = {
         "family": family,

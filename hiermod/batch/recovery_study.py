@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.arguments import check_count, resolve_seed
+from hiermod.arguments import LARGEST_CORES, LARGEST_FITS, check_count, resolve_seed
 from hiermod.batch.recovery_jobs import RANKED, THIN, Fits, RecoveryWorker, Study, chunks, parameter_draws
 from hiermod.batch.recovery_result import Recovery
 from hiermod.batch.simulated_fits import CHAINS, SimulatedFits, frozen_priors
 from hiermod.bayes.default_priors import GaussianPriors, gaussian_priors
 from hiermod.bayes.priors import resolve_priors
+from hiermod.checked import checked
 from hiermod.errors import ArgumentError, FitError, UnsupportedError
 from hiermod.formula.catalogue import GENERALISED
 from hiermod.jobs import run_jobs
@@ -28,6 +29,7 @@ from hiermod.simulation import response_column, simulator
 METHODS = ("REML", "ML", "Bayes")
 
 
+@checked
 def recovery(
     formula: str,
     data: pd.DataFrame,
@@ -74,7 +76,8 @@ def recovery(
     >>> found.table.loc[("time", "REML"), ["truth", "mean"]].round(1).tolist()
     [2.0, 2.0]
     """
-    fits, cores, draws = check_count("fits", fits), check_count("cores", cores), check_count("draws", draws)
+    fits, cores = check_count("fits", fits, most=LARGEST_FITS), check_count("cores", cores, most=LARGEST_CORES)
+    draws = check_count("draws", draws)
     level = check_level(level)
     if truth not in ("given", "prior"):
         raise ArgumentError(f"truth must be 'given' or 'prior', got {truth!r}")

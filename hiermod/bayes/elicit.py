@@ -15,6 +15,7 @@ from scipy import optimize, stats
 
 from hiermod.bayes.distributions import Distribution
 from hiermod.bayes.laws import folded_t, law
+from hiermod.checked import checked
 from hiermod.errors import ArgumentError, ArgumentTypeError, FitError, nearest
 
 LOCATION_SCALE: dict[str, tuple[Any, tuple[str, str]]] = {
@@ -52,6 +53,7 @@ class Elicited(Distribution):
         return f"{self}\n{self.said}"
 
 
+@checked
 def prior_from(
     lower: float, upper: float, mass: float = 0.95, family: str = "Normal", nu: float | None = None
 ) -> Elicited:

@@ -18,6 +18,7 @@ from hiermod.bayes.quiet import collected
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.bambi_text import check_for_bambi
 from hiermod.formula.design import Block, Column, Design
+from hiermod.memory import check_room, room
 
 MULTIVARIATE = ("categorical", "multinomial", "dirichlet_multinomial")  # one coefficient per response category
 
@@ -66,6 +67,43 @@ def build_bambi(
             _check_group_priors(model, component)
     model.build()
     return model
+
+
+HELD = 1.2  # times 8 n J bytes for each indicator, measured with rows and graph beside them
+AT_ONCE = "Bambi makes a dense indicator of the rows by the levels of each grouping factor"
+
+
+def graph_bytes(design: Design) -> float:
+    """What building the graph takes at its peak: n x J numbers for each factor's levels, and once more for the largest
+    while a slope is multiplied into it (measured on both stacks: 1.3, 2.3 and 3.3 times 8 n J for (1 | g), (x | g) and
+    (x | g) + (x | h))."""
+    blocks = [block for one in (design, *design.parts.values()) for block in one.blocks]
+    sizes = [8.0 * design.nobs * len(block.levels) for block in blocks]
+    slopes = [size for size, block in zip(sizes, blocks, strict=True) if block.labels != ("Intercept",)]
+    return HELD * sum(sizes) + max(slopes, default=0.0)
+
+
+def check_graph_room(design: Design, otherwise: str) -> None:
+    """UnsupportedError, with what would fit, where building the graph takes more memory than there is.
+
+    otherwise: what fits such a model without a graph."""
+    size = graph_bytes(design)
+    if not size:
+        return
+    blocks = [block for one in (design, *design.parts.values()) for block in one.blocks]
+    largest = max(blocks, key=lambda block: len(block.levels))
+    mine = [block for block in blocks if block.factor == largest.factor]
+    slope = any(block.labels != ("Intercept",) for block in mine)
+    per_level = 8.0 * design.nobs * (HELD * len(mine) + slope)
+    levels = int(max(0.0, room() - max(0.0, size - per_level * len(largest.levels))) / per_level)
+    fits = f"With {design.nobs:,} rows about {levels:,} levels of {largest.factor} fit, or as much fewer rows. "
+    check_room(
+        f"The graph of {design.formula!r} ({AT_ONCE}: {design.nobs:,} rows, {len(largest.levels):,} levels of "
+        f"{largest.factor})",
+        size,
+        (fits if levels > 1 else "Take fewer rows and levels. ") + otherwise,
+        UnsupportedError,
+    )
 
 
 def _predictors(model: Any, design: Design) -> list[tuple[Design, Any, str]]:

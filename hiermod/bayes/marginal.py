@@ -15,7 +15,14 @@ import numpy as np
 from scipy import special
 
 from hiermod import _versions
-from hiermod.arguments import check_count, check_settings, resolve_seed
+from hiermod.arguments import (
+    LARGEST_CORES,
+    LARGEST_COUNT,
+    check_count,
+    check_settings,
+    check_target_accept,
+    resolve_seed,
+)
 from hiermod.bayes.coordinates import correlation_matrix
 from hiermod.bayes.effect_draws import Effects, draw_batch, draw_one
 from hiermod.bayes.marginal_density import MarginalDensity
@@ -32,6 +39,7 @@ from hiermod.kernel.batch import NUMBERS
 from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.memory import keep_freed_memory
 from hiermod.kernel.threads import suitable_threads
+from hiermod.memory import check_room
 
 MAX_K_HAT, LEAST_EFFICIENCY = 0.7, 0.25  # beyond these independence proposals are not to be trusted
 PASSES, PASSES_LARGE = 12, 6  # of adaptation, at most: ridges (one row per group) need ten, most models one or two
@@ -81,12 +89,13 @@ def _check_size(density: MarginalDensity, design: Design, count: int, later: tup
     effects = sum(len(block.levels) * block.size for i, block in enumerate(design.blocks) if i not in later)
     p, d = density.problem.p, density.coordinates.d
     size = 8.0 * count * (effects + p + MOST_THIN * d)
-    if size > LARGEST:
-        raise ArgumentError(
-            f"{count} draws of {effects} group effects, {p} coefficients and {d} variance parameters take "
-            f"{size / 1e9:.1f} GB, more than the {LARGEST / 1e9:.0f} GB this engine keeps. Ask for fewer with draws= "
-            "and chains="
-        )
+    check_room(
+        f"{count:,} draws of {effects:,} group effects, {p} coefficients and {d} variance parameters",
+        size,
+        "Ask for fewer with draws= and chains=",
+        ArgumentError,
+        LARGEST,
+    )
 
 
 def _check_digits(density: MarginalDensity, phi: np.ndarray, precision: np.ndarray) -> None:
@@ -191,8 +200,9 @@ def sample_marginal(
     ``settings``, and where the draws would not fit into memory, naming the size."""
     begin = time.perf_counter()
     check_settings(settings)
+    check_target_accept(target_accept)
     for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1)):
-        check_count(name, value, least)
+        check_count(name, value, least, LARGEST_CORES if name == "chains" else LARGEST_COUNT)
     later = blocks_on_demand(density.problem, draws * chains)
     _check_size(density, design, draws * chains, later)
     seed = resolve_seed(random_seed)

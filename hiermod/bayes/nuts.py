@@ -13,16 +13,25 @@ from typing import Any
 import numpy as np
 
 from hiermod import _versions
-from hiermod.arguments import check_count, check_settings, resolve_seed
+from hiermod.arguments import (
+    LARGEST_CORES,
+    LARGEST_COUNT,
+    check_count,
+    check_settings,
+    check_target_accept,
+    resolve_seed,
+)
 from hiermod.bayes.interrupts import interruptible
 from hiermod.bayes.posterior import Inference, Posterior, assess, extract
 from hiermod.bayes.quiet import collected
 from hiermod.errors import ArgumentError, FitError, UnsupportedError, nearest
 from hiermod.formula.design import Design
+from hiermod.memory import check_room
 from hiermod.progress import someone_watches
 
 ENGINES = {"nutpie": ("nutpie",), "pymc": ("pymc",), "numpyro": ("jax", "numpyro"), "blackjax": ("jax", "blackjax")}
 TARGET_ACCEPT = 0.9
+COPIES = 4  # of the draws: the sampler's, ArviZ's, Bambi's with its dims in order, and the arrays of the record
 COMPILING = ("backend", "gradient_backend", "freeze_model")  # what nutpie's compiler takes, not its sampler
 REASONS = {
     "nutpie": "NUTS on the graph by nutpie, the fastest of the samplers that fit any model",
@@ -65,11 +74,17 @@ def sample(
         reason = f"NUTS on the graph by PyMC, since nutpie with this ArviZ cannot label {commas[0]!r}"
     for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1), ("cores", cores, 1)):
         if not (value is None and name == "cores"):
-            check_count(name, value, least)
-    if target_accept is not None and not 0 < target_accept < 1:
-        raise ArgumentError(f"target_accept is {target_accept!r}; it must lie between 0 and 1, such as 0.9")
+            check_count(name, value, least, LARGEST_CORES if name in ("chains", "cores") else LARGEST_COUNT)
+    check_target_accept(target_accept)
     check_settings(sampler, sampler)
     seed = resolve_seed(random_seed)
+    effects = sum(len(b.levels) * b.size for one in (design, *design.parts.values()) for b in one.blocks)
+    check_room(
+        f"{draws * chains:,} draws of {effects:,} group effects",
+        8.0 * COPIES * draws * chains * (effects + len(design.common) + 10),
+        "Ask for fewer with draws= and chains=",
+        ArgumentError,
+    )
     options = {
         "draws": int(draws),
         "tune": int(tune),

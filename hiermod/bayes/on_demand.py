@@ -20,6 +20,7 @@ from hiermod.formula.design import FrozenArrays
 from hiermod.kernel.batch import NUMBERS, penalised
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.sparse_rows import SparseRows
+from hiermod.memory import check_room
 
 AT_ONCE = 50e6  # bytes of one factor's draws up to which they are made with the fit
 LARGEST = 8e9  # bytes of draws that are kept at once
@@ -98,15 +99,16 @@ class EffectsOnDemand(FrozenArrays):
     def draws(self, levels: Any = ALL, draws: Any = ALL) -> np.ndarray:
         """(draws, levels, k), chain after chain.  A level's draws are the same whichever others are asked for.
 
-        ArgumentError, naming the size, where they take more than 8 GB."""
+        ArgumentError, naming the size, where they take more than 8 GB or than there is."""
         wanted, count = np.arange(self.shape[2])[levels], len(self.factor.sigma[draws])
         size = 8.0 * count * len(wanted) * self.shape[3]
-        if size > LARGEST:
-            raise ArgumentError(
-                f"{count} draws of {len(wanted) * self.shape[3]} group effects take {size / 1e9:.1f} GB, more than the "
-                f"{LARGEST / 1e9:.0f} GB that are kept at once. ranef(), coef() and predict() make them in parts; "
-                "for all at once fit with fewer draws= or chains="
-            )
+        check_room(
+            f"{count:,} draws of {len(wanted) * self.shape[3]:,} group effects",
+            size,
+            "ranef(), coef() and predict() make them in parts; for all at once fit with fewer draws= or chains=",
+            ArgumentError,
+            LARGEST,
+        )
         out = np.empty((len(wanted), count, self.shape[3])).swapaxes(0, 1)  # a level's draws side by side
         for part in self.factor.parts(len(wanted)):
             mean, _, root = self.factor.law(wanted[part], draws)

@@ -16,6 +16,7 @@ from hiermod.arguments import check_count, resolve_seed
 from hiermod.bayes.posterior import Posterior
 from hiermod.errors import ArgumentError
 from hiermod.formula.design import Design
+from hiermod.memory import check_room
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -126,12 +127,8 @@ def _thinned(record: Posterior, chosen: np.ndarray) -> Posterior:
 
 def _check_size(record: Posterior, design: Design, each: int, what: str) -> None:
     size = 8.0 * record.shape[0] * each * design.nobs
-    if size > LARGEST:
-        way_out = "fit.loo() takes the rows in parts" if what == LOG_WORDS else "Ask for fewer with draws="
-        raise ArgumentError(
-            f"{record.shape[0] * each} {what} of {design.nobs} rows take {size / 1e9:.1f} GB, more than the "
-            f"{LARGEST / 1e9:.0f} GB that are kept at once. {way_out}"
-        )
+    way_out = "fit.loo() takes the rows in parts" if what == LOG_WORDS else "Ask for fewer with draws="
+    check_room(f"{record.shape[0] * each:,} {what} of {design.nobs:,} rows", size, way_out, ArgumentError, LARGEST)
 
 
 def _dataset(values: np.ndarray, design: Design, chosen: np.ndarray) -> xr.Dataset:

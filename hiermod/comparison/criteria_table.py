@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.checked import checked
 from hiermod.comparison.likelihood_ratio import _by_likelihood, lrt
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
 from hiermod.noted import noted
@@ -26,6 +27,7 @@ TARGETS = (
 )
 
 
+@checked
 def information_criteria(
     models: Mapping[str, Any],
     group: str | None = None,

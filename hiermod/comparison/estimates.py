@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.checked import checked
 from hiermod.comparison.paper import CELLS, kind_of, paper_table, section_and_label, sizes_of
 from hiermod.errors import ArgumentError, ArgumentTypeError
 from hiermod.noted import NotedFrame
@@ -86,6 +87,7 @@ class Estimates(NotedFrame):
         return paper_table(self, choice("cells", cells, CELLS), check_digits(digits), difference, rename, note)
 
 
+@checked
 def compare_estimates(fits: Mapping[str, Fit], reference: str | None = None) -> Estimates:
     """Estimates of two or more fits of the same response, one row per parameter.
 

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hiermod.arguments import generator
+from hiermod.checked import checked
 from hiermod.errors import ArgumentError, ArgumentTypeError, ConvergenceWarning, UnsupportedError, warn
 from hiermod.frequentist.linear import LinearFit, fit_linear
 from hiermod.frequentist.mixed import MixedFit, fit_mixed
@@ -72,6 +74,7 @@ class _Test:
     p_boundary: float = np.nan
 
 
+@checked
 def lrt(
     *fits: FrequentistFit | Mapping[str, FrequentistFit],
     names: Sequence[str] | None = None,
@@ -116,7 +119,7 @@ def lrt(
     notes = [REFITTED.format(names=", ".join(refitted))] if refitted else []
     tests = [_compare(small, large, notes) for small, large in pairwise(entries)]
     if p_boundary == "bootstrap":
-        rng = np.random.default_rng(random_seed) if len(tests) > 1 else random_seed
+        rng = generator(random_seed) if len(tests) > 1 else random_seed
         for position, (small, large) in enumerate(pairwise(entries)):
             found = _simulated(small, large, draws, rng, cores, progressbar)
             tests[position] = replace(tests[position], p_boundary=found.p(tests[position].chisq))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.arguments import resolve_seed
+from hiermod.checked import checked
 from hiermod.comparison.weights import METHODS, model_weights
 from hiermod.errors import ArgumentError, ArgumentTypeError, HiermodWarning, nearest, warn
 from hiermod.noted import noted
@@ -25,6 +26,7 @@ CRITERIA = tuple(NAMES)
 COLUMNS = ["elpd", "elpd_diff", "se", "dse", "p", "weight", "estimator", "worst_k", "note"]
 
 
+@checked
 def compare(
     models: Mapping[str, BayesianFit | Score],
     criterion: str | None = None,

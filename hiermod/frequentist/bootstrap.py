@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hiermod.arguments import check_count, resolve_seed
+from hiermod.arguments import LARGEST_CORES, LARGEST_FITS, check_count, resolve_seed
 from hiermod.errors import FitError
 from hiermod.formula.design import FrozenArrays
 from hiermod.frequentist.bootstrap_worker import Fit, Worker
@@ -58,7 +58,7 @@ def bootstrap(
 
     cores > 1 starts that many processes; as always in Python, a script must then keep its own work under
     ``if __name__ == "__main__":``.  Few models need them: everyday ones are refitted in stacks, thousands a second."""
-    draws, cores = check_count("draws", draws), check_count("cores", cores)
+    draws, cores = check_count("draws", draws, most=LARGEST_FITS), check_count("cores", cores, most=LARGEST_CORES)
     seed = resolve_seed(random_seed)
     worker = worker_of(fit)
     jobs = worker.jobs(draws, seed)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hiermod.arguments import check_count, resolve_seed
+from hiermod.arguments import LARGEST_CORES, LARGEST_FITS, check_count, resolve_seed
 from hiermod.errors import FitError
 from hiermod.formula.design import FrozenArrays
 from hiermod.frequentist.bootstrap import counted, worker_of
@@ -77,7 +77,7 @@ def null_distribution(
     """Both fits by maximum likelihood, of the same rows.  The numbers do not depend on ``cores``.
 
     ArgumentError for draws or cores below 1; FitError when no refit succeeds."""
-    draws, cores = check_count("draws", draws), check_count("cores", cores)
+    draws, cores = check_count("draws", draws, most=LARGEST_FITS), check_count("cores", cores, most=LARGEST_CORES)
     seed = resolve_seed(random_seed)
     pair = Pair((small, large))
     size = min(pair.small.chunk, pair.large.chunk)

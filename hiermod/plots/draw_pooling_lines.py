@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from hiermod.errors import UnknownNameError, nearest
+from hiermod.errors import ArgumentError, UnknownNameError, nearest
 from hiermod.plots.style import COLOURS, counted, styled
 from hiermod.results.groups.pooled_lines import line_variable
 
@@ -43,6 +43,9 @@ def pooling_lines(
     Raises UnknownNameError."""
     import matplotlib.pyplot as plt
 
+    for given, what in ((levels, "levels"), (methods, "methods")):
+        if given is not None and (isinstance(given, str) or not len(given)):
+            raise ArgumentError(f"{what} must be a list of one name or more, or left out, got {given!r}")
     name = line_variable(pooling.design, variable)
     table = pooling.lines(name)
     fitted = list(table["method"].unique())

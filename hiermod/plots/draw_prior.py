@@ -142,8 +142,12 @@ def prior_densities(source: Any, design: Design | None = None) -> Figure:
         entries, design = source.draws.entries, source.design
     elif hasattr(source, "_prior_entries"):
         entries, design = source._prior_entries(), source.spec
-    else:
+    elif isinstance(source, tuple | list) and source and all(hasattr(one, "law") for one in source):
         entries = tuple(source)
+    else:
+        raise ArgumentTypeError(
+            f"source must be a Model, or what its prior_predictive() returned, got {type(source).__name__}"
+        )
     sizes = {} if design is None else {block.corr_name: block.size for block in design.blocks}
     with styled():
         figure, axes = _panels(len(entries))

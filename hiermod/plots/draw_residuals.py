@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.errors import ArgumentTypeError
 from hiermod.escaping import label_text
 from hiermod.plots.style import COLOURS, new_axes, styled
 from hiermod.results.residual_checks.assumption_tables import residual_points, residual_smooth, residuals_within_groups
@@ -124,6 +125,10 @@ def simulated_residuals(residuals: Any, ax: Axes | None = None) -> Axes:
 
     residuals: what ``fit.simulated_residuals()`` returned, or a fit (simulated now, with random_seed=0)."""
     if not isinstance(residuals, SimulatedResiduals):
+        if not hasattr(residuals, "simulated_residuals"):
+            raise ArgumentTypeError(
+                f"residuals must be what fit.simulated_residuals() returned, or a fit, got {type(residuals).__name__}"
+            )
         residuals = residuals.simulated_residuals(random_seed=0)
     points, tests = uniform_quantiles(residuals), residuals.tests()
     with styled():

@@ -13,9 +13,10 @@ import pandas as pd
 
 from hiermod import _versions
 from hiermod._versions import ess_bulk, ess_tail, mcse, r_hat
-from hiermod.arguments import check_count
+from hiermod.arguments import check_count, generator
 from hiermod.bayes.default_priors import GaussianPriors
 from hiermod.bayes.posterior import Draws, Inference, Posterior, part_of
+from hiermod.checked import checked
 from hiermod.errors import UnsupportedError
 from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.design import Design
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+@checked
 class BayesianFit(CheckMethods, SensitivityMethods, Fit):
     """What ``Model.fit()`` returns.  Immutable; pickles.
 
@@ -264,7 +266,7 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         responses: a row per row and ``category`` with its probability; with ``kind="response"`` categories, estimate
         the median."""
         request = read_request(self.design, newdata, target, interval, kind, new_levels)
-        return self._predictor(request).table(np.random.default_rng(random_seed))
+        return self._predictor(request).table(generator(random_seed))
 
     def _predictor(self, request: Request) -> Predictor:
         return Predictor(self.design, self.record, self.family, self.link, request)
@@ -274,7 +276,7 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
 
         Successes for counts out of trials, categories as the data have them for ordinal responses."""
         check_count("draws", draws)
-        return simulated_frame(self.design, self._simulated(int(draws), np.random.default_rng(random_seed)))
+        return simulated_frame(self.design, self._simulated(int(draws), generator(random_seed)))
 
     def _simulated(self, draws: int, rng: np.random.Generator) -> np.ndarray:
         """The numbers of ``simulate``, (draws, n)."""

@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from hiermod.arguments import check_count
+from hiermod.arguments import check_count, generator
+from hiermod.checked import checked
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Block, Design
 from hiermod.frequentist.linear import LinearFit
@@ -38,6 +39,7 @@ from hiermod.results.targets import choice, read_request
 from hiermod.results.vocabulary import Fit
 
 
+@checked
 class FrequentistFit(Fit):
     """What ``Model.reml()`` and ``Model.ml()`` return.  Immutable; pickles.
 
@@ -305,7 +307,7 @@ class FrequentistFit(Fit):
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
         """New responses from the fitted model, group effects drawn anew: (n, draws), columns sim_1, sim_2, ..."""
         check_count("draws", draws)
-        return frequentist_predict.simulate(self.design, self.record, draws, np.random.default_rng(random_seed))
+        return frequentist_predict.simulate(self.design, self.record, draws, generator(random_seed))
 
     def influence(self, group: str | None = None, refit: bool = False, cores: int = 1) -> pd.DataFrame:
         """What each level of ``group``, or each row (None), does to the estimates: one line for each left out.

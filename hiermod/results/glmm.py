@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hiermod.arguments import check_count
+from hiermod.arguments import check_count, generator
+from hiermod.checked import checked
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Design
 from hiermod.frequentist.generalised_record import GeneralisedMixedFit
@@ -40,6 +41,7 @@ RESIDUALS = ("response", "pearson", "scaled", "deviance")
 WALD = ["estimate", "std_error", "lower", "upper", "z", "p"]
 
 
+@checked
 class GeneralisedFit(FrequentistFit):
     """What ``Model.ml()`` returns for families binomial, bernoulli and poisson.  Immutable; pickles."""
 
@@ -194,7 +196,7 @@ class GeneralisedFit(FrequentistFit):
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
         """New responses, group effects drawn anew: (n, draws), columns sim_1, ...; of counts the successes."""
         check_count("draws", draws)
-        return glmm_predict.simulate(self.design, self.record, int(draws), np.random.default_rng(random_seed))
+        return glmm_predict.simulate(self.design, self.record, int(draws), generator(random_seed))
 
     def anova(self, ddf: str | None = "auto") -> pd.DataFrame:
         """Not for generalised models: compare nested fits with ``hm.lrt``."""

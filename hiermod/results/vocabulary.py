@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from hiermod.checked import checked
 from hiermod.formula.design import Design
 from hiermod.results.marginal.effect_methods import EffectMethods
 from hiermod.results.summary import Summary
@@ -56,6 +57,7 @@ ELSEWHERE = {  # names that one kind of fit has, and what to write when the othe
 }
 
 
+@checked
 class Fit(EffectMethods, ABC):
     """A fitted model.  ``design``: the data it was fitted to; ``family``: the name of its family."""
 

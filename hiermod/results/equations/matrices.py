@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from hiermod.checked import checked
 from hiermod.formula.design import Block, Design
 from hiermod.results.summary import Section, Summary
 
 SHOWN = 6  # rows and columns of a printed matrix
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class DesignMatrices:
     """What ``Model.design()`` returns.  y (n,), X (n, p) and Z (n, q), under the frame's own index; q counts the

@@ -31,6 +31,11 @@ def contrast_rows(
     if isinstance(method, Mapping):
         return list(map(str, method)), np.array([_own(one, levels) for one in method.values()]).reshape(-1, k), "custom"
     if not isinstance(method, str):
+        if np.ndim(method) == 0:
+            raise ArgumentTypeError(
+                f"method must be a name, a dict of contrasts or a matrix with a row for each, got {method!r:.60} "
+                f"({type(method).__name__})"
+            )
         rows = _matrix(method, k)
         return [f"c{i + 1}" for i in range(len(rows))], rows, "custom"
     name = choice("method", ALIASES.get(method, method), METHODS)

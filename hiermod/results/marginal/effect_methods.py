@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
+from hiermod.checked import checked
+
 if TYPE_CHECKING:
     from hiermod.results.vocabulary import Fit
 
@@ -15,6 +17,7 @@ LEVEL = 0.95
 Names = str | Sequence[str]
 
 
+@checked
 class EffectMethods:
     """Means, contrasts, slopes, icc and r2, alike for REML, ML and Bayesian fits.
 

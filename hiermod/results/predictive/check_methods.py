@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hiermod.checked import checked
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from hiermod.results.predictive.reliability import Calibration
 
 
+@checked
 class CheckMethods:
     """Mixed into BayesianFit."""
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+from hiermod.arguments import generator
 from hiermod.errors import UnsupportedError, listing
 from hiermod.formula.design import FrozenArrays
 from hiermod.results import row_draws
@@ -139,7 +140,7 @@ def loo_pit(fit: BayesianFit, integrated: bool | str = "auto", random_seed: int 
             return _record(fit, found, "integrated", False)
     if row_draws.is_gaussian(fit):
         return _record(fit, _at_draws(fit), "conditional", False)
-    return _simulated(fit, np.random.default_rng(random_seed))
+    return _simulated(fit, generator(random_seed))
 
 
 def integrated_pit(fit: BayesianFit, quick: int | None = None) -> Transforms:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from hiermod.arguments import check_count
+from hiermod.arguments import check_count, generator
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import FrozenArrays
 from hiermod.results.predictive.replicates import bayesian_record, kind_of, replicates
@@ -81,7 +81,7 @@ def calibration(
             f"calibration is for yes/no responses and counts out of trials, and family {fit.family!r} has neither: "
             "hm.plots.loo_pit_ecdf(fit) asks the same question of other responses"
         )
-    rng = np.random.default_rng(random_seed)
+    rng = generator(random_seed)
     log_p = row_log_likelihood(fit)(slice(None)).reshape(record.shape[0] * record.shape[1], -1).T
     if fit.design.trials is None:
         trials, density = np.ones(len(y)), np.exp(log_p)

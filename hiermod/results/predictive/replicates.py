@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod import _versions
-from hiermod.arguments import check_count
+from hiermod.arguments import check_count, generator
 from hiermod.bayes import predictive
 from hiermod.bayes.posterior import Posterior
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, nearest
@@ -87,7 +87,7 @@ def replicates(
         check_count("draws", draws, 2)
         draws = min(int(draws), record.shape[0] * record.shape[1])
     if target == "new_group":
-        simulated = fit._simulated(draws or record.shape[0] * record.shape[1], np.random.default_rng(random_seed))
+        simulated = fit._simulated(draws or record.shape[0] * record.shape[1], generator(random_seed))
     else:
         simulated = _conditional(fit, draws, random_seed)
     return as_replicates(fit, simulated, target)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.arguments import check_count
+from hiermod.arguments import check_count, generator
 from hiermod.bayes.prior_draws import PriorDraws, prior_idata
 from hiermod.bayes.prior_table import priors_frame
+from hiermod.checked import checked
 from hiermod.errors import ArgumentError, ArgumentTypeError
 from hiermod.formula.design import Design
 from hiermod.noted import noted
@@ -25,6 +26,7 @@ from hiermod.results.tables import LEVEL, check_level, corr_names, sd_names, sim
 from hiermod.results.vocabulary import Fit
 
 
+@checked
 class PriorPredictive(Fit):
     """What ``Model.prior_predictive()`` returns: draws of parameters, group effects and data.  Immutable; pickles.
 
@@ -88,7 +90,7 @@ class PriorPredictive(Fit):
         Each data set has its own parameters and group effects; for counts out of trials it holds the successes,
         for ordinal responses categories as the data have them."""
         check_count("draws", draws, 1)
-        rng = np.random.default_rng(random_seed)
+        rng = generator(random_seed)
         if draws > self.draws.count:
             raise ArgumentError(
                 f"draws is {draws}, and there are {self.draws.count} draws from the prior: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from hiermod.arguments import check_count
+from hiermod.arguments import check_count, generator
 from hiermod.bayes.idata import linear_predictor
 from hiermod.bayes.prior_draws import PriorDraws, some_draws
 from hiermod.errors import UnknownNameError, UnsupportedError, nearest
@@ -27,7 +27,7 @@ def prior_lines(
     """See ``PriorPredictive.lines``."""
     check_mean(family)
     check_count("draws", count, 1)
-    rng = np.random.default_rng(random_seed)
+    rng = generator(random_seed)
     blocks = check_group(design, group)
     block = blocks[0] if blocks else None
     column = _column(design, x)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hiermod.checked import checked
+
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@checked
 class SensitivityMethods:
     """Mixed into BayesianFit."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from hiermod.arguments import check_count
+from hiermod.arguments import LARGEST_CORES, check_count
 from hiermod.errors import ArgumentError, UnknownNameError, nearest
 from hiermod.formula.design import Design
 from hiermod.frequentist.deletion import Deletion, held_deletion
@@ -24,7 +24,7 @@ MEASURES = ("cooks_distance", "mdffits", "covratio", "leverage", "leverage_commo
 
 def deletion_table(fit: FrequentistFit, group: str | None, refit: bool, cores: int) -> pd.DataFrame:
     """What ``FrequentistFit.influence`` returns."""
-    cores = check_count("cores", cores)
+    cores = check_count("cores", cores, most=LARGEST_CORES)
     codes, labels = units(fit.design, group)
     if len(labels) < 2:
         raise ArgumentError(f"{group!r} has one level: without it no row is left to fit")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hiermod.arguments import check_count
+from hiermod.arguments import check_count, generator
 from hiermod.bayes.posterior import Posterior
 from hiermod.formula.catalogue import COUNTS, ZEROS_APART
 from hiermod.formula.design import FrozenArrays
@@ -114,7 +114,7 @@ def simulated_residuals(
     Frequentist fits simulate at the estimates, Bayesian ones from the posterior predictive distribution.  conditional:
     hold the group effects (at their estimates; Bayesian: at their draws) instead of drawing new ones."""
     draws = check_count("draws", draws, 20)
-    rng = np.random.default_rng(random_seed)
+    rng = generator(random_seed)
     simulated = _conditional(fit, draws, rng) if conditional else _anew(fit, draws, rng)
     observed = np.asarray(fit.design.y, dtype=float)
     together = np.column_stack([observed, simulated])

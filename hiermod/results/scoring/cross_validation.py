@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hiermod.arguments import check_count, resolve_seed
+from hiermod.arguments import LARGEST_CORES, check_count, resolve_seed
 from hiermod.bayes.marginal_density import marginal_density
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError, listing
 from hiermod.progress import progress
@@ -41,7 +41,7 @@ def kfold(
 ) -> Score:
     """K-fold cross-validation; see ``BayesianFit.kfold``."""
     design = fit.design
-    cores = check_count("cores", cores)
+    cores = check_count("cores", cores, most=LARGEST_CORES)
     unit, labels, members = _units(fit, group)
     count = len(members)
     folds = _number_of_folds(k, count, "rows" if group is None else f"levels of {group}")
