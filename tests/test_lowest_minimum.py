@@ -12,7 +12,7 @@ from hiermod.frequentist.generalised import START, fit_rows, rows_of
 from hiermod.frequentist.lowest_minimum import spans_everything
 from hiermod.frequentist.mixed import fit_mixed, fit_problem, problem_of
 from hiermod.frequentist.optimise import minimise_scaled
-from hiermod.frequentist.other_minima import SPAN, other_minima, quasi_random, spread_points
+from hiermod.frequentist.other_minima import SPAN, other_minima, quasi_random, rises, spread_points
 from hiermod.frequentist.refit import refit
 from hiermod.kernel.covariance import Template
 from hiermod.kernel.start import curvature_guess, start_x
@@ -239,3 +239,17 @@ def test_a_lambda_beyond_floating_point_has_no_factor_and_no_warning(k):
     frame = pd.DataFrame(rng.normal(size=(12, 3)), columns=["x", "z", "y"]).assign(g=list("aabbbcccddee"))
     problem = problem_of(hm.Model(f"y ~ 1 + ({'x' if k == 2 else 'x + z'} | g)", frame).spec)
     assert problem.factorise_x(np.full(problem.template.n_theta, 1e12)) is None
+
+
+def test_a_rise_of_a_hundredth_between_two_minima_is_seen():
+    def double_well(z):  # minima at 0 and 2, 0.02 apart, a rise of 0.012 on the way down from the higher one
+        x = z[:, 0]
+        return 0.03 * (x * (x - 2.0)) ** 2 + 0.01 * (2.0 - x)
+
+    level = double_well(np.zeros((1, 1)))
+    way = double_well(np.linspace(0, 2, 201)[:, None])
+    assert 0.005 < way.max() - level[0] < 0.05  # such a pair was taken for one minimum: 153.848 where 153.828 exists
+    assert rises(double_well, np.zeros((1, 1)), np.array([2.0]), level).tolist() == [True]
+    assert rises(double_well, np.full((1, 1), 1.9), np.array([2.0]), double_well(np.full((1, 1), 1.9))).tolist() == [
+        False
+    ]

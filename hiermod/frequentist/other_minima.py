@@ -34,7 +34,9 @@ LONGEST = 1.5  # step of z
 MOST_STEPS, MOST_SHORTER = 40, 8
 MOST_FOUND = 4
 NEARLY = 2.0  # units of the criterion above the lowest minimum: nearly as good
-RISE = 0.05  # of the criterion between two minima
+RISE = (
+    0.003  # of the criterion between two minima: above what descents leave (ROUGH), below any difference that matters
+)
 CLOSE = 0.25  # in every element of z: on the way to the same minimum
 
 
@@ -57,7 +59,7 @@ def other_minima(problem: Problem, reml: bool, known: np.ndarray) -> list[np.nda
 
     starts = graph.minima(level, here, depth)
     if len(starts) and len(here) <= FLAT:  # in more dimensions a straight way says nothing about where descents lead
-        starts = starts[_rises(of_z, graph.z[starts], here, level[starts])]
+        starts = starts[rises(of_z, graph.z[starts], here, level[starts])]
     starts = starts[: STARTS * (1 + len(here))]
     if not len(starts):
         return []
@@ -68,14 +70,14 @@ def other_minima(problem: Problem, reml: bool, known: np.ndarray) -> list[np.nda
             break
         end = in_z(problem.template, UNIT * np.sinh(z[s]))
         others = found if level[s] < depth - ROUGH else [*found, here]
-        if all(_rises(of_z, end[None], other, level[s : s + 1])[0] for other in others):
+        if all(rises(of_z, end[None], other, level[s : s + 1])[0] for other in others):
             found.append(end)
             if level[s] > level.min() + 10.0 * ROUGH:
                 break
     return [UNIT * np.sinh(end) for end in found]
 
 
-def _rises(values: Values, ends: np.ndarray, other: np.ndarray, level: np.ndarray) -> np.ndarray:
+def rises(values: Values, ends: np.ndarray, other: np.ndarray, level: np.ndarray) -> np.ndarray:
     """(S,) whether the criterion rises on the straight way from each of the ends (S, d), of value level, to another."""
     along = np.linspace(0.0, 1.0, 18)[1:, None, None]
     way = ends + along * (other - ends)
