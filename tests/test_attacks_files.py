@@ -145,6 +145,26 @@ def test_numbers_that_are_packed_twice_are_not_unpacked(fit: Any, tmp_path: Path
         hm.load(path)
 
 
+def test_a_text_that_is_named_a_million_times_is_not_read(fit: Any, tmp_path: Path) -> None:
+    """Each of the sixteen bytes that name it would become a copy of the text."""
+    path = fit.save(tmp_path / "fit.nc")
+    content = io.BytesIO(path.read_bytes().rpartition(container.SEAL)[0])
+    many = 2_000_000
+    with h5py.File(content, "a") as file:
+        made = file["hiermod"].create_dataset(
+            "text", shape=(many,), dtype=h5py.string_dtype(), chunks=(many,), compression="gzip"
+        )
+        one = file["hiermod"].create_dataset("one", shape=(1,), dtype=h5py.string_dtype(), chunks=(1,))
+        one[0] = "a" * 100_000
+        file.flush()
+        _, reference = one.id.read_direct_chunk((0,))
+        made.id.write_direct_chunk((0,), zlib.compress(reference * many))
+    container.seal(content)
+    path.write_bytes(content.getvalue())
+    with pytest.raises(FileError, match="names more text"):
+        hm.load(path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_fit_under_attack(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

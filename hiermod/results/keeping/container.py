@@ -78,9 +78,9 @@ class Packed:
         if not whole.startswith(SIGNATURE):
             raise FileError("is not a file that fit.save() wrote: it is no netCDF-4 (HDF5) file")
         _check_seal(whole)
-        _check_heaps(whole)
+        longest = _check_heaps(whole)
         with _as_damage():
-            self.names = _checked(content)
+            self.names = _checked(content, most_texts=DEFLATE * len(whole) // max(longest, 1))
 
     @classmethod
     def read(cls, handle: BinaryIO) -> Packed:
@@ -145,8 +145,10 @@ def _encoding(variable: Any) -> dict[str, Any]:
 # --- what a file says of itself -----------------------------------------------------------------------------------
 
 
-def _checked(handle: BytesIO) -> tuple[str, ...]:
-    """The names of the groups, once every dataset of theirs is seen to be as large as it says."""
+def _checked(handle: BytesIO, most_texts: int) -> tuple[str, ...]:
+    """The names of the groups, once every dataset of theirs is seen to be as large as it says.
+
+    most_texts: in a dataset whose entries name texts kept elsewhere, all of which may name the longest."""
     import h5py
 
     handle.seek(0)
@@ -158,11 +160,11 @@ def _checked(handle: BytesIO) -> tuple[str, ...]:
                 raise FileError(f"has a link in the place of its group {told(name)!r}, perhaps to other files")
             if isinstance(file[name], h5py.Group):
                 names.append(name)
-                _check_group(file[name])
+                _check_group(file[name], most_texts)
         return tuple(names)
 
 
-def _check_group(group: Any) -> None:
+def _check_group(group: Any, most_texts: int) -> None:
     import h5py
 
     _check_attributes(group)
@@ -172,7 +174,12 @@ def _check_group(group: Any) -> None:
         found = group[name]
         if isinstance(found, h5py.Dataset):
             _check_attributes(found)
-            _check_dataset(found, told(f"{group.name}/{name}"))
+            told_name = told(f"{group.name}/{name}")
+            _check_dataset(found, told_name)
+            if found.dtype.kind == "O" and found.size > most_texts:
+                raise FileError(
+                    f"is damaged: {told_name!r} names more text, {found.size:,} times, than a file can hold"
+                )
 
 
 def _check_dataset(dataset: Any, name: str) -> None:
@@ -204,9 +211,11 @@ def _check_seal(whole: bytes) -> None:
         raise FileError("is damaged, perhaps cut off: its bytes and the SHA-256 at its end disagree. Use another copy")
 
 
-def _check_heaps(whole: bytes) -> None:
-    """The global heaps, where HDF5 keeps text and references, end: in one whose entry has no length HDF5 would stay."""
-    start = whole.find(HEAP)
+def _check_heaps(whole: bytes) -> int:
+    """The global heaps, where HDF5 keeps text and references, end: in one whose entry has no length HDF5 would stay.
+
+    Returns the bytes of the longest entry."""
+    longest, start = 0, whole.find(HEAP)
     while start >= 0:
         (size,) = struct.unpack_from("<Q", whole[start + 8 : start + 16].ljust(8, b"\0"))
         at, end = start + 16, min(start + size, len(whole))
@@ -215,8 +224,10 @@ def _check_heaps(whole: bytes) -> None:
             step = length if index == 0 else 16 + -(-length // 8) * 8  # entry 0 is what is free, its head included
             if step == 0 or step > end - at:
                 raise FileError("is damaged: a table of texts in it has an entry without an end")
+            longest = max(longest, length if index else 0)
             at += step
         start = whole.find(HEAP, start + 8)
+    return longest
 
 
 def _check_attributes(holder: Any) -> None:
