@@ -94,8 +94,11 @@ def _check_draws(name: str, value: Any) -> None:
 
 
 def _check_one_fit(name: str, value: Any) -> None:
-    """What is hiermod's own, or several fits, is left to the function, which knows what it takes besides."""
-    if not (isinstance(value, Mapping) or type(value).__module__.startswith("hiermod.")):
+    """What is hiermod's own, or several fits, is left to the function, which knows what it takes besides.
+
+    A Model is not yet a fit."""
+    own = type(value).__module__.startswith("hiermod.") and not _is_a("Model")(value)
+    if not (isinstance(value, Mapping) or own):
         _refuse_unless(name, value, (A_FIT,))
 
 

@@ -191,6 +191,14 @@ def test_plots_refuse_what_cannot_be_drawn(name: str, things: dict[str, Any]) ->
     assert not found, "\n".join(found)
 
 
+def test_a_model_is_not_yet_a_fit(things: dict[str, Any]) -> None:
+    for name in hm.plots.__all__:
+        function = getattr(hm.plots, name)
+        if next(iter(inspect.signature(function).parameters)) == "fit":
+            with pytest.raises(HiermodError, match="fit"):
+                function(things["Model"])
+
+
 FUNCTIONS: dict[str, list[tuple[Any, ...]]] = {  # the wrong objects, by position
     "agreement": [(None, None), (3, 4), ("BayesianFit", 3)],
     "compare": [(None,), (3,), ("x",), ([],), ({},), ({"a": 3},), ({"a": THING, "b": THING},), (THING,)],
