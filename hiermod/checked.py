@@ -123,7 +123,14 @@ def _check_switch(name: str, value: Any) -> None:
         raise ArgumentError(f"{name} must be 'auto', True or False, got {_shown(value)}")
 
 
+def _check_level(name: str, value: Any) -> None:
+    """Text in the place of a level is another setting given by position: the function says how that is written."""
+    if not (value is None or _is_text(value)):
+        _refuse_unless(name, value, (WANTED["float"],))
+
+
 BY_NAME: dict[str, Callable[[str, Any], None]] = {
+    "level": _check_level,
     "random_seed": _check_seed,
     "cores": _check_cores,
     "draws": _check_draws,

@@ -407,7 +407,7 @@ FIGURES = {
     "assumptions": lambda: hm.plots.assumptions(reml()),
     "pooling_path": lambda: hm.plots.pooling_path(reml()),
     "pooling_steps": lambda: hm.plots.pooling_steps(reml(), scales=[1, 0]),
-    "shrinkage": lambda: printed()["pooling"].plot_shrinkage(label=True),
+    "shrinkage": lambda: printed()["pooling"].plot_shrinkage(label=3),
     "lines": lambda: printed()["pooling"].plot_lines(),
     "design_matrices": lambda: hm.plots.design_matrices(model().design()),
     "predictive_groups": lambda: hm.plots.predictive_groups(bayes(), "g"),

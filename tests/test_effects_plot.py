@@ -124,5 +124,5 @@ def test_bad_requests(cake: Any) -> None:
         effects(cake, "recipe", by="temperatur")
     with pytest.raises(ArgumentError, match="another predictor"):
         effects(cake, "recipe", by="recipe")
-    with pytest.raises(ArgumentTypeError, match="needs a fit"):
+    with pytest.raises(ArgumentTypeError, match="fit must be a fit"):
         effects("cake", "recipe")

@@ -31,6 +31,15 @@ def quantile(level: float, df: np.ndarray | float = np.inf) -> np.ndarray:
     return np.where(np.isfinite(df), stats.t.ppf(tail, np.where(np.isfinite(df), df, 1.0)), stats.norm.ppf(tail))
 
 
+def values_as_groups(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
+    """Codes (n,) of a column's values and the values in order, whole ones as whole numbers: day 3, not 3.0."""
+    codes, values = pd.factorize(column, sort=True)
+    found = pd.Index(values)
+    if found.dtype.kind == "f" and (found == np.floor(found)).all() and np.abs(found).max() < 2**53:
+        found = found.astype(int)
+    return codes.astype(np.intp), found
+
+
 def check_group(design: Design, group: str | None) -> tuple[Block, ...]:
     """The blocks of one grouping factor, or all; UnknownNameError when there is no such factor."""
     if group is None:

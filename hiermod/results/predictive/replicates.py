@@ -19,6 +19,7 @@ from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, ne
 from hiermod.formula.design import FrozenArrays
 from hiermod.formula.further import DISTRIBUTIONAL
 from hiermod.results import row_draws
+from hiermod.results.tables import values_as_groups
 from hiermod.results.targets import choice
 
 if TYPE_CHECKING:
@@ -134,13 +135,13 @@ def group_codes(fit: BayesianFit, group: str) -> tuple[np.ndarray, tuple[str, ..
         raise UnknownNameError(
             f"group {group!r} is neither a grouping factor nor a column of the model.{nearest(str(group), known)}"
         )
-    codes, levels = pd.factorize(frame[group], sort=True)
+    codes, levels = values_as_groups(frame[group])
     if len(levels) > 0.5 * len(codes) and len(levels) > 20:
         raise ArgumentError(
             f"column {group!r} has {len(levels)} different values in {len(codes)} rows: as groups they are too many. "
             "Cut it into a few classes in a column of the data, and use that column in the model"
         )
-    return np.asarray(codes), tuple(str(level) for level in levels)
+    return codes, tuple(str(level) for level in levels)
 
 
 def _conditional(fit: BayesianFit, draws: int | None, random_seed: int | np.random.Generator | None) -> np.ndarray:

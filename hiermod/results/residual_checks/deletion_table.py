@@ -15,6 +15,7 @@ from hiermod.errors import ArgumentError, UnknownNameError, nearest
 from hiermod.formula.design import Design
 from hiermod.frequentist.deletion import Deletion, held_deletion
 from hiermod.frequentist.deletion_refits import refitted_deletion
+from hiermod.results.tables import values_as_groups
 
 if TYPE_CHECKING:
     from hiermod.results.frequentist import FrequentistFit
@@ -47,8 +48,8 @@ def units(design: Design, group: str | None) -> tuple[np.ndarray, pd.Index]:
         if block.factor == group:
             return np.asarray(block.codes, dtype=np.intp), pd.Index(block.levels, name=group)
     if group in design.frame.columns:
-        codes, values = pd.factorize(design.frame[group], sort=True)
-        return codes.astype(np.intp), pd.Index(values, name=group)
+        codes, values = values_as_groups(design.frame[group])
+        return codes, values.rename(group)
     known = [*design.ngroups, *(str(name) for name in design.frame.columns)]
     raise UnknownNameError(
         f"{group!r} is neither a grouping factor nor a column of this model.{nearest(str(group), known)} group=None "
