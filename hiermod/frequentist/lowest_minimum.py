@@ -20,7 +20,6 @@ from hiermod.kernel.start import curvature_guess, opposed_start, start_x
 
 LARGE, MOST_TENFOLD = 4.0, 10  # a start this large may be far too small
 OUTSIDE = 100.0  # an element of the whitened Lambda above this, where sigma may vanish, is on its way there
-AS_LOW = 1e-3  # of the criterion: no higher with a tenth of sigma
 SAME = 0.01  # relative difference of covariances that are the same
 FEW_ROWS = 600  # up to which ranks are found from the columns
 
@@ -139,15 +138,13 @@ def _where_sigma_vanishes(
 ) -> Convergence:
     """The verdict where X and Z can reproduce any y: what the criterion does as sigma nears 0.
 
-    A search that did not end, is far out, and no lower than the same covariances with a tenth of sigma is on its way
-    there, and as low as the infimum already."""
+    A search that did not end and is far out is on its way there; only rounding says whether further out is lower."""
     cause = f"common and group effects together can reproduce {design.response} in every row"
     if not reml and design.nobs <= FEW_ROWS and _rank(_effect_columns(design)) < design.nobs:
         message = f"{cause}: the likelihood grows without limit as the residual standard deviation nears 0"
         return replace(record, status="unbounded", message=message)
     infimum = far_out(problem, reml)
     on_the_way = not record.converged and np.abs(lowest.x).max() > OUTSIDE
-    on_the_way = on_the_way and problem.criterion_x(10.0 * lowest.x, reml) < lowest.value + AS_LOW
     if not (on_the_way or infimum < lowest.value - 1e-3):
         return record
     name = "REML criterion" if reml else "deviance"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import solve_triangular
 
+NO_DIGIT = 1e-14  # relative size of a pivot that is rounding alone
 LARGE = 200  # levels from which loops over the K x K entries beat matmul on the stack
 TILE = 8  # rows that BLAS sees at once in ``rows_times``
 
@@ -32,8 +33,13 @@ def transpose(stack: np.ndarray) -> np.ndarray:
 def penalised_inverse(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """With M_j = Lam'A_j Lam + I: (Lam M_j^-1, Lam M_j^-1 Lam', sum of log|M_j|).  A (J, K, K), Lam (K, K).
 
-    Nothing is divided by Lam, so a singular Lam is as good as any.  LinAlgError where rounding, of entries beyond 1e8,
-    has left an M_j that is not positive definite."""
+    Nothing is divided by Lam, so a singular Lam is as good as any.  LinAlgError where rounding, of entries beyond 1e7,
+    has left no digit of an M_j's last pivot: by a margin that it cannot cross itself."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _penalised_inverse(A, Lam)
+
+
+def _penalised_inverse(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     K = len(Lam)
     if K == 1:
         lam = float(Lam[0, 0])
@@ -44,8 +50,8 @@ def penalised_inverse(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.nd
     if K == 2:
         a, b, c = M[:, 0, 0] + 1.0, M[:, 0, 1], M[:, 1, 1] + 1.0
         determinant = a * c - b * b
-        if not (determinant > 0.0).all():
-            raise np.linalg.LinAlgError("a penalised block is not positive definite")
+        if not (determinant > NO_DIGIT * (a * c)).all():
+            raise np.linalg.LinAlgError("rounding has taken a penalised block's last pivot")
         inverse = np.empty_like(M)
         inverse[:, 0, 0], inverse[:, 1, 1] = c / determinant, a / determinant
         inverse[:, 0, 1] = inverse[:, 1, 0] = -b / determinant
@@ -53,6 +59,9 @@ def penalised_inverse(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.nd
     else:
         M[:, range(K), range(K)] += 1.0
         L = np.linalg.cholesky(M)
+        pivots = np.square(np.diagonal(L, axis1=1, axis2=2))
+        if not (pivots > NO_DIGIT * np.diagonal(M, axis1=1, axis2=2)).all():
+            raise np.linalg.LinAlgError("rounding has taken a penalised block's last pivot")
         logdet = 2.0 * float(np.log(np.diagonal(L, axis1=1, axis2=2)).sum())
         inverse = np.linalg.inv(M)
     half = Lam @ inverse
