@@ -523,20 +523,26 @@ class Solution:
         return self.sigma * np.linalg.norm(columns @ self.inverse, axis=1)
 
 
-def dense_rows(case: Case, X: np.ndarray, reml: bool) -> Dense:
-    """The case with the columns ``X`` that were judged estimable."""
-    scale = np.sqrt(case.precision)[:, None]
+def _dense_effects(case: Case) -> tuple[np.ndarray, tuple[tuple[int, int], ...]]:
+    """(n, q) all columns of Z, and (levels, columns) of each block."""
     pieces, sizes = [], []
     for codes, J, columns in _blocks(case):
         Z = np.zeros((len(codes), J, columns.shape[1]))
         Z[np.arange(len(codes)), codes] = columns
         pieces.append(Z.reshape(len(codes), -1))
         sizes.append((J, columns.shape[1]))
+    return np.hstack(pieces), tuple(sizes)
+
+
+def dense_rows(case: Case, X: np.ndarray, reml: bool) -> Dense:
+    """The case with the columns ``X`` that were judged estimable."""
+    scale = np.sqrt(case.precision)[:, None]
+    Z, sizes = _dense_effects(case)
     return Dense(
         y=(case.y - case.offset) * scale[:, 0],
         X=X * scale,
-        Z=np.hstack(pieces) * scale,
-        sizes=tuple(sizes),
+        Z=Z * scale,
+        sizes=sizes,
         levels=tuple(bar.levels for bar in _bar_of_blocks(case)),
         reml=reml,
         sigma_known="se" in case.options,
@@ -1030,13 +1036,8 @@ class Mode:
 
 def dense_generalised(case: Case, X: np.ndarray) -> DenseGeneralised:
     """The case with the columns ``X`` that were judged estimable."""
-    pieces, sizes = [], []
-    for codes, J, columns in _blocks(case):
-        Z = np.zeros((len(codes), J, columns.shape[1]))
-        Z[np.arange(len(codes)), codes] = columns
-        pieces.append(Z.reshape(len(codes), -1))
-        sizes.append((J, columns.shape[1]))
-    return DenseGeneralised(case, X, np.hstack(pieces), tuple(sizes), tuple(bar.levels for bar in _bar_of_blocks(case)))
+    Z, sizes = _dense_effects(case)
+    return DenseGeneralised(case, X, Z, sizes, tuple(bar.levels for bar in _bar_of_blocks(case)))
 
 
 NODES, RUNAWAY = 15, 20.0
