@@ -12,7 +12,7 @@ from hiermod.frequentist.generalised import START, fit_rows, rows_of
 from hiermod.frequentist.lowest_minimum import spans_everything
 from hiermod.frequentist.mixed import fit_mixed, fit_problem, problem_of
 from hiermod.frequentist.optimise import minimise_scaled
-from hiermod.frequentist.other_minima import SPAN, other_minima, quasi_random, rises, spread_points
+from hiermod.frequentist.other_minima import SPAN, other_minima, rises, spread_points
 from hiermod.frequentist.refit import refit
 from hiermod.kernel.covariance import Template
 from hiermod.kernel.start import curvature_guess, start_x
@@ -196,17 +196,14 @@ def test_well_determined_data_have_one_minimum():
     assert other_minima(sleepstudy.problem, True, sleepstudy.problem.x_from_theta(sleepstudy.theta)) == []
 
 
-def test_points_are_spread_evenly_over_scales_and_reach_correlations_of_one():
-    for dimension in (1, 2, 5):
-        u = quasi_random(400, dimension)
-        for column in u.T:
-            counts = np.histogram(column, bins=10, range=(0, 1))[0]
-            assert counts.min() >= 30, counts  # 40 expected; independent draws would give 29 to 51
-    points = spread_points(Template((2, 1), (0, 1)), 400, SPAN)
+def test_points_are_spread_over_scales_and_reach_correlations_of_one():
+    points = spread_points(Template((2, 1), (0, 1)), 512, SPAN)
     sds = np.hypot(points[:, 1], points[:, 2])
-    assert (np.histogram(np.log10(sds), bins=5, range=(np.log10(0.03), 3))[0] >= 60).all()
-    correlations = points[1::2, 1] / sds[1::2]
-    assert (points[::2, 1] == 0).all()
+    assert (np.histogram(np.log10(sds), bins=5, range=np.log10(SPAN))[0] >= 90).all()  # of 102
+    correlated = points[:, 1] != 0
+    assert 240 < correlated.sum() < 272
+    assert (np.histogram(np.log10(sds[correlated]), bins=5, range=np.log10(SPAN))[0] >= 40).all()  # of 51
+    correlations = points[correlated, 1] / sds[correlated]
     assert correlations.min() < -0.95
     assert correlations.max() > 0.95
 

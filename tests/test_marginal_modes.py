@@ -14,7 +14,7 @@ from hiermod.bayes.default_priors import gaussian_priors
 from hiermod.bayes.marginal import sample_marginal, search
 from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
 from hiermod.bayes.mode import find_mode
-from hiermod.bayes.modes import all_modes, even_points
+from hiermod.bayes.modes import all_modes
 from hiermod.bayes.priors import resolve_priors
 from hiermod.bayes.proposal import Mixture, defended
 from hiermod.bayes.warp import identity
@@ -194,15 +194,3 @@ def test_the_same_seed_searches_alike():
     _, density = prepared(far_from_zero(12, 2.0))
     first, again = (search(density, np.random.default_rng(4)) for _ in range(2))
     np.testing.assert_array_equal(first.mixture.means, again.mixture.means)
-
-
-@pytest.mark.parametrize("d", [1, 2, 3, 6])
-def test_points_are_spread_evenly(d):
-    """Each eighth of every axis holds its share, and no hole is large."""
-    points = even_points(64 * d - 5, d)
-    assert len(points) in (64 * d, 256, 512)
-    for axis in points.T:
-        assert (np.histogram(axis, 8, (0, 1))[0] == len(points) / 8).all()
-    anywhere = np.random.default_rng(0).random((2000, d))
-    nearest = np.sqrt(np.square(anywhere[:, None] - points).sum(axis=2)).min(axis=1)
-    assert nearest.max() < 0.5 * np.sqrt(d)

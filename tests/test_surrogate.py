@@ -17,7 +17,7 @@ from test_marginal_engine import assert_law, natural, one_by_one, prepared, quad
 from hiermod.bayes import marginal, marginal_nuts
 from hiermod.bayes.marginal import sample_marginal, search
 from hiermod.bayes.proposal import Mixture, defended, effective_share, laplace, weigh
-from hiermod.bayes.surrogate import CLIP, Surrogate, fit_surrogate
+from hiermod.bayes.surrogate import CLIP, Surrogate, expected_efficiency, fit_surrogate
 from hiermod.bayes.warp import Warp
 
 # --- the polynomial -------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_evaluations_do_not_ask_for_the_same_memory_again_and_again():
     code = """
         import os, resource
         import numpy as np
-        from hiermod.kernel.memory import keep_freed_memory
+        from hiermod.kernel.freed_memory import keep_freed_memory
         if os.confstr("CS_GNU_LIBC_VERSION") is None:
             raise SystemExit(77)
         def faults():
@@ -209,3 +209,12 @@ def test_evaluations_do_not_ask_for_the_same_memory_again_and_again():
     before, after = map(int, done.stdout.split())
     assert before > 20_000
     assert after < 2_000
+
+
+def test_proposals_that_are_a_thousand_nats_off_are_of_no_use_and_do_not_overflow():
+    rng = np.random.default_rng(3)
+    log_w = rng.normal(size=1000)
+    share = effective_share(log_w)  # of a sample of the proposals; as a sample of the target it has weights w
+    weights = np.exp(log_w) / np.exp(log_w).sum()
+    assert expected_efficiency(log_w, weights) == pytest.approx(share, rel=1e-10)
+    assert expected_efficiency(1000 * log_w, np.full(1000, 1e-3)) == pytest.approx(0, abs=1e-100)

@@ -37,7 +37,7 @@ from hiermod.errors import ArgumentError, FitError
 from hiermod.formula.design import Block, Design
 from hiermod.kernel.batch import NUMBERS
 from hiermod.kernel.elimination import Factorisation
-from hiermod.kernel.memory import keep_freed_memory
+from hiermod.kernel.freed_memory import keep_freed_memory
 from hiermod.kernel.threads import suitable_threads
 from hiermod.memory import check_room
 

@@ -1,9 +1,9 @@
 """Whether the marginal posterior has more modes than the first that was found, and where.
 
-Points spread evenly over the variance parameters, by value only; those higher than their neighbours are tops (Torn and
-Viitanen 1994, "Topographical global optimization using pre-sampled points", J. Global Optim. 5, 267-276).  From each a
-straight way to the known modes: where all lead through a valley another climb starts.  Straight in the coordinates of
-the Warp, in which a density with one mode is nearly Normal, so that it has hardly any valleys and costs no climb."""
+Points spread evenly over the variance parameters, by value only; those higher than their neighbours are tops
+(kernel/topograph.py).  From each a straight way to the known modes: where all lead through a valley another climb
+starts.  Straight in the coordinates of the Warp, in which a density with one mode is nearly Normal, so that it has
+hardly any valleys and costs no climb."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hiermod.bayes.marginal_density import MarginalDensity
 from hiermod.bayes.mode import climb
 from hiermod.bayes.proposal import Mixture, laplace
 from hiermod.bayes.warp import Warp
+from hiermod.kernel.topograph import even_points, lowest_points, nearest_points
 
 POINTS, MOST_POINTS, POINTS_LARGE = 32, 256, 32  # for each dimension; at most; where evaluations are dear
 NEIGHBOURS = 5  # that a top is higher than
@@ -56,13 +57,13 @@ def all_modes(density: MarginalDensity, x: np.ndarray, precision: np.ndarray, wa
         return lowest < np.minimum(heights, mode.value) - VALLEY
 
     found = [Mode(x, float(values(x[None])[0]), laplace(x, precision, warp))]
-    unit = even_points(
-        POINTS_LARGE if density.batch is None else min(POINTS * density.coordinates.d, MOST_POINTS),
-        density.coordinates.d - int(density.coordinates.has_sigma),
-    )
+    least = POINTS_LARGE if density.batch is None else min(POINTS * density.coordinates.d, MOST_POINTS)
+    d = density.coordinates.d - int(density.coordinates.has_sigma)
+    unit = even_points(2 ** int(np.ceil(np.log2(least))), d)
     points = warp.to_x(spread_over(density, unit))
     heights = values(points)
-    tops = _tops(unit, heights)[: TOPS_LARGE if density.batch is None else TOPS]
+    tops = lowest_points(-heights, nearest_points(unit, NEIGHBOURS)[0])
+    tops = tops[: TOPS_LARGE if density.batch is None else TOPS]
     points, heights = points[tops], heights[tops]
     left = valley(points, heights, found[0])
     for _ in range(CLIMBS):
@@ -89,14 +90,6 @@ def all_modes(density: MarginalDensity, x: np.ndarray, precision: np.ndarray, wa
     )
 
 
-def _tops(unit: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """Which points (N, d) are at least as high as their neighbours, highest first."""
-    distances = np.square(unit[:, None] - unit).sum(axis=2)
-    near = np.argpartition(distances, min(NEIGHBOURS, len(unit) - 1), axis=1)[:, : NEIGHBOURS + 1]
-    tops = np.flatnonzero(np.isfinite(heights) & (heights >= heights[near].max(axis=1)))
-    return tops[np.argsort(-heights[tops], kind="stable")]
-
-
 def spread_over(density: MarginalDensity, unit: np.ndarray) -> np.ndarray:
     """phi (N, d) from points of the unit cube: relative sds and correlations all over, sigma where it fits the data
     best given those."""
@@ -117,10 +110,3 @@ def spread_over(density: MarginalDensity, unit: np.ndarray) -> np.ndarray:
         phi[:, where] += sigma[:, None]
     phi[:, -1] = sigma
     return phi
-
-
-def even_points(least: int, d: int) -> np.ndarray:
-    """Sobol's points in the unit cube, (N, d): ``least`` of them or more, a power of 2."""
-    from scipy.stats import qmc
-
-    return np.asarray(qmc.Sobol(d, scramble=False).random_base2(int(np.ceil(np.log2(least)))))

@@ -13,6 +13,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.special import logsumexp
 
 from hiermod.bayes.proposal import Mixture
 
@@ -62,14 +63,14 @@ def fit_surrogate(mixture: Mixture, phi: np.ndarray, log_target: np.ndarray, wei
     root = vectors / np.sqrt(np.maximum(values, 1e-8 * values.max(initial=1e-300)))
     importance = np.exp(0.5 * np.minimum(0.0, log_p - log_p.max() + FLAT))
     best: Surrogate | None = None
-    least = _efficiency(ratio, weights)
+    least = expected_efficiency(ratio, weights)
     for degree in DEGREES:
         terms = tuple(term for k in range(degree + 1) for term in combinations_with_replacement(range(mixture.d), k))
         if POINTS_PER_TERM * len(terms) > len(x):
             continue
         F = _products(_standard(x, mean, root), terms)
         coefficients, unseen = _fit(F, log_p, importance)
-        efficiency = _efficiency(log_p - log_q - _clipped(unseen - log_q, level), weights)
+        efficiency = expected_efficiency(log_p - log_q - _clipped(unseen - log_q, level), weights)
         if efficiency > least:
             least = efficiency
             best = Surrogate(mixture, terms, mean, root, coefficients, level, efficiency)
@@ -84,12 +85,12 @@ def _clipped(ratio: np.ndarray, level: float) -> np.ndarray:
     return np.clip(ratio - level, -CLIP, CLIP)
 
 
-def _efficiency(log_ratio: np.ndarray, weights: np.ndarray) -> float:
+def expected_efficiency(log_ratio: np.ndarray, weights: np.ndarray) -> float:
     """Importance effective size as a share of proposals with log target - log proposal ``log_ratio`` (n,) at a weighted
     sample of the target: (E_p[w^-1] E_p[w])^-1, w the ratio."""
     used = weights > 0
-    w = np.exp(log_ratio[used] - log_ratio[used].max())
-    return float(1 / ((weights[used] @ (1 / w)) * (weights[used] @ w)))
+    log_weights, log_w = np.log(weights[used]), log_ratio[used]
+    return float(np.exp(-logsumexp(log_weights + log_w) - logsumexp(log_weights - log_w)))
 
 
 def _products(z: np.ndarray, terms: Sequence[tuple[int, ...]]) -> np.ndarray:

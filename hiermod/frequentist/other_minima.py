@@ -1,4 +1,4 @@
-"""Are there other minima?  Topographical global optimisation (Törn and Viitanen 1994, J. Global Optim. 5, 267-276).
+"""Are there other minima?  Topographical global optimisation (kernel/topograph.py).
 
 The criterion is evaluated at points spread over all Lambdas, by value only and many at once; a point that is lower than
 all its nearest neighbours marks a basin, and from the best of these descents go down side by side.  Coordinates:
@@ -17,15 +17,16 @@ from hiermod.frequentist.optimise import updated_inverses
 from hiermod.kernel.batch import Batch, factorise_batch, prepare
 from hiermod.kernel.covariance import Template, positive_columns, triangle
 from hiermod.kernel.criterion import Problem
+from hiermod.kernel.topograph import even_points, lowest_points, nearest_points
 
 Values = Callable[[np.ndarray], np.ndarray]  # (S, n_theta) points -> (S,) criteria, inf where there is none
 
 UNIT = 0.1
 SPAN = 0.03, 1000.0  # relative standard deviations from and to which points are spread, in whitened columns
-POINTS = 512
+POINTS = 1024
 LEAST_POINTS = 32  # fewer say nothing: the search is left out
 NEIGHBOURS = 3
-STARTS = 3  # descents side by side, for each dimension and one more
+STARTS, MOST_STARTS = 2, 96  # descents side by side: for each pair of dimensions, and at most
 FLAT = 2  # dimensions that the points fill so densely that each basin has one
 ONE_BY_ONE = 2e8  # products spent on points where they cannot be stacked
 DIFFERENCE, WIDE = 1e-5, 0.05  # of z, for gradients and for first guesses of the curvature
@@ -34,9 +35,7 @@ LONGEST = 1.5  # step of z
 MOST_STEPS, MOST_SHORTER = 40, 8
 MOST_FOUND = 4
 NEARLY = 2.0  # units of the criterion above the lowest minimum: nearly as good
-RISE = (
-    0.003  # of the criterion between two minima: above what descents leave (ROUGH), below any difference that matters
-)
+RISE = 0.003  # between two minima: above what descents leave (ROUGH), below any difference that matters
 CLOSE = 0.25  # in every element of z: on the way to the same minimum
 
 
@@ -60,7 +59,7 @@ def other_minima(problem: Problem, reml: bool, known: np.ndarray) -> list[np.nda
     starts = graph.minima(level, here, depth)
     if len(starts) and len(here) <= FLAT:  # in more dimensions a straight way says nothing about where descents lead
         starts = starts[rises(of_z, graph.z[starts], here, level[starts])]
-    starts = starts[: STARTS * (1 + len(here))]
+    starts = starts[: min(STARTS * len(here) ** 2, MOST_STARTS)]
     if not len(starts):
         return []
     z, level = descend(of_z, graph.z[starts], level[starts], here)
@@ -114,10 +113,9 @@ class Topograph:
         """Indices of the points lower than all their neighbours, lowest first.
 
         level (S,) of the criterion; known (n_theta,) in coordinates z, of value depth: a neighbour too."""
-        lowest = np.flatnonzero(np.isfinite(level) & (level < level[self.nearest].min(axis=1)))
+        lowest = lowest_points(level, self.nearest)
         near = np.square(self.z[lowest] - known).sum(axis=1) <= self.reach[lowest]
-        lowest = lowest[~near | (level[lowest] < depth)]
-        return lowest[np.argsort(level[lowest], kind="stable")]
+        return lowest[~near | (level[lowest] < depth)]
 
 
 @lru_cache(maxsize=32)
@@ -125,12 +123,7 @@ def topograph(sizes: tuple[int, ...], order: tuple[int, ...], count: int, span: 
     """Points for blocks of these sizes (see ``Template``), with standard deviations in a span."""
     points = spread_points(Template(sizes, order), count, span)
     z = np.arcsinh(points / UNIT)
-    squares = np.einsum("si,si->s", z, z)
-    distance = squares[:, None] + squares - 2.0 * (z @ z.T)
-    np.fill_diagonal(distance, np.inf)
-    k = min(NEIGHBOURS, count - 1)
-    nearest = np.argpartition(distance, k - 1, axis=1)[:, :k]
-    reach = np.take_along_axis(distance, nearest, axis=1).max(axis=1)
+    nearest, reach = nearest_points(z, NEIGHBOURS)
     for array in (points, z, nearest, reach):
         array.setflags(write=False)
     return Topograph(points, z, nearest, reach)
@@ -166,15 +159,14 @@ def _values(problem: Problem, reml: bool, batch: Batch, added: np.ndarray, x: np
 
 
 def spread_points(template: Template, count: int, span: tuple[float, float]) -> np.ndarray:
-    """(count, n_theta) Lambdas: standard deviations spread evenly over logarithms, every other one with correlations.
+    """(count, n_theta) Lambdas: standard deviations spread evenly over logarithms, half of them with correlations.
 
     A row of Lambda is its standard deviation times a direction: the axis, or for correlations any direction."""
-    columns = template.n_theta
-    u = quasi_random(count, columns)
-    points = np.empty((count, columns))
-    correlated = np.arange(count) % 2 == 1
+    u = even_points(count, template.n_theta + 1)
+    points = np.empty((count, template.n_theta))
+    correlated = u[:, -1] > 0.5
     for k, part in zip(template.sizes, template.slices, strict=True):
-        own = u[:, part]
+        own = u[:, :-1][:, part]
         rows, below = triangle(k)
         Lam = np.zeros((count, k, k))
         Lam[:, rows, below] = np.where(correlated[:, None] & (rows != below), np.tan(np.pi * (own - 0.5)), 0.0)
@@ -183,18 +175,6 @@ def spread_points(template: Template, count: int, span: tuple[float, float]) -> 
         Lam *= (sd / np.linalg.norm(Lam, axis=2))[:, :, None]
         points[:, part] = Lam[:, rows, below]
     return points
-
-
-def quasi_random(count: int, dimension: int) -> np.ndarray:
-    """(count, dimension) in (0, 1), evenly spread: multiples of powers of the plastic number's kin, modulo 1.
-
-    The additive recurrence of Roberts (2018), "The unreasonable effectiveness of quasirandom sequences": its ratio is
-    the positive root of r^(d + 1) = r + 1."""
-    ratio = 2.0
-    for _ in range(60):
-        ratio = (1.0 + ratio) ** (1.0 / (dimension + 1.0))
-    steps = ratio ** -np.arange(1.0, dimension + 1.0)
-    return (0.5 + np.outer(np.arange(1, count + 1), steps)) % 1.0
 
 
 def descend(values: Values, z: np.ndarray, level: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
