@@ -251,3 +251,19 @@ def test_a_rise_of_a_hundredth_between_two_minima_is_seen():
     assert rises(double_well, np.full((1, 1), 1.9), np.array([2.0]), double_well(np.full((1, 1), 1.9))).tolist() == [
         False
     ]
+
+
+def test_a_generalised_fit_looks_at_the_edge_where_a_variance_is_zero():
+    k = [3, 5, 4, 6, 4, 4, 2, 5, 0, 6, 2, 1, 2, 0, 0, 5, 2, 5, 4, 0, 6, 2, 3, 5, 4, 8, 3, 0, 1, 2, 0]
+    n = [8, 6, 10, 11, 6, 6, 4, 7, 1, 11, 8, 3, 6, 1, 1, 8, 3, 8, 11, 1, 10, 4, 5, 5, 10, 9, 7, 1, 2, 11, 3]
+    data = pd.DataFrame({"k": k, "n": n, "g": list("2222222022622222225222222746228")})
+    model = hm.Model("p(k, n) ~ 1 + (1 | g)", data, family="binomial", link="cloglog")
+    rows = rows_of(model.spec)
+    stopped = fit_rows(model.spec, rows, "binomial", "cloglog", start=rows.problem.theta_from_x(np.array([START])))
+    assert stopped.converged
+    assert float(stopped.theta[0]) == pytest.approx(0.47, abs=0.01)  # the case is still one
+    fit = model.ml()
+    without = hm.Model("p(k, n) ~ 1", data, family="binomial", link="cloglog").ml()
+    assert fit.theta.iloc[0] == 0
+    assert fit.deviance == pytest.approx(-2 * without.loglik, abs=1e-8)
+    assert fit.deviance < stopped.criterion - 0.05

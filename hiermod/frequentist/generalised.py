@@ -17,8 +17,8 @@ from hiermod.frequentist.generalised_record import GeneralisedMixedFit
 from hiermod.frequentist.glm import names_of, scoring
 from hiermod.frequentist.laplace import LaplaceCriterion, laplace_value
 from hiermod.frequentist.mixed import theta_names
-from hiermod.frequentist.optimise import Convergence, Minimum, minimise
-from hiermod.frequentist.other_minima import in_z, topograph
+from hiermod.frequentist.optimise import Convergence, Minimum, better, minimise
+from hiermod.frequentist.other_minima import CLOSE, NEARLY, in_z, topograph
 from hiermod.frequentist.pirls import Mode
 from hiermod.frequentist.quadrature import QuadratureCriterion, check_nodes
 from hiermod.kernel import conditional
@@ -36,6 +36,7 @@ ROUNDING = 1e-12  # an element of Lambda that is zero but for the way to z and b
 STEP = 1e-3  # of the differences that give the Hessian, in standard errors
 RUNAWAY = 50.0  # a standard deviation of group effects no data on these scales can tell from infinity
 SPAN = 0.1, 10.0  # standard deviations on the scale of the linear predictor between which other minima are looked for
+TINY = 0.01  # of a standard deviation that is as good as 0, where exactly 0 would be stationary
 POINTS, LEAST_POINTS, DESCENTS = 8, 8, 3  # points for each dimension up to three
 POINTS_TIMES_SIZE = 10_000  # rows and effects: none where a value costs more, and more rows leave fewer minima
 FLAT = 1e-8  # an eigenvalue of the Hessian, relative to the largest, that is not positive
@@ -77,9 +78,11 @@ def fit_rows(
     offset = criterion.offset
     with suitable_threads(max(len(rows.problem.cross.tail), SHORT)):
         criterion.start_at(scoring(likelihood, rows.Q, offset, names_of(design, rows.problem.R))[0])
-        x0, mode = _first_stage(criterion, start)
-        search = _Search(criterion, x0, mode)
-        best = search.best()
+        found = [_second_stage(criterion, x) for x in _first_stage(criterion, start)]
+        search, best = found[0]
+        for other_search, other in found[1:]:
+            if better(other, best):
+                search, best = other_search, other
         z = _at_the_boundary(search, best)
         return _record(design, likelihood, criterion, nodes, search, best, z)
 
@@ -96,8 +99,10 @@ def _check_identifiable(design: Design, likelihood: Likelihood) -> None:
             raise DesignError(f"grouping factor {block.factor!r} has one level: a variance needs at least two")
 
 
-def _first_stage(criterion: LaplaceCriterion, start: np.ndarray | None) -> tuple[np.ndarray, Mode]:
-    """theta with beta at the joint mode, and the mode there."""
+def _first_stage(criterion: LaplaceCriterion, start: np.ndarray | None) -> list[np.ndarray]:
+    """x with beta at the joint mode: the lowest minimum and, without a start, the next one that is nearly as good.
+
+    Which of them is the lower one when beta is free, only the second stage can tell."""
     rows = criterion.rows
     problem = rows.problem
     diagonal = problem.template.diagonal()
@@ -111,35 +116,59 @@ def _first_stage(criterion: LaplaceCriterion, start: np.ndarray | None) -> tuple
     if mode is None:
         raise FitError("the conditional modes could not be found at the start: rescale predictors or drop terms")
     weighted = rows.reweighted(mode.derivatives.expected)
-    best = minimise(objective, x, curvature_guess(weighted, x), max_evaluations=200)
+    found = [minimise(objective, x, curvature_guess(weighted, x), max_evaluations=200)]
     if start is None:
-        for further in _further_starts(criterion, best):
-            other = minimise(objective, further, curvature_guess(weighted, further), max_evaluations=200)
-            if other.value < best.value - 1e-6:
-                best = other
-    x = best.x
+        for further in _further_starts(criterion, found[0]):
+            found.append(minimise(objective, further, curvature_guess(weighted, further), max_evaluations=200))
+    found.sort(key=lambda one: one.value)
+    places = [in_z(problem.template, one.x) for one in found]
+    apart = [
+        i
+        for i, one in enumerate(found)
+        if one.value < found[0].value + NEARLY and all(np.abs(places[i] - place).max() > CLOSE for place in places[:i])
+    ]
+    return [found[i].x for i in apart[:2]]
+
+
+def _second_stage(criterion: LaplaceCriterion, x: np.ndarray) -> tuple[_Search, Minimum]:
+    """The search over theta and beta together from a minimum of the first stage, and where it ends."""
+    diagonal = criterion.rows.problem.template.diagonal()
     x = np.where(diagonal & (np.abs(x) < AWAY), AWAY, x)
     mode = criterion.mode(x, None)
     if mode is None:
         raise FitError("the conditional modes could not be found: rescale predictors or drop terms")
-    return x, mode
+    search = _Search(criterion, x, mode)
+    return search, search.best()
 
 
 def _further_starts(criterion: LaplaceCriterion, best: Minimum) -> np.ndarray:
-    """(S, n_theta) basins other than that of ``best`` that points spread over all Lambdas show; few, for they cost."""
-    problem = criterion.rows.problem
-    size = problem.n + sum(factor.n_levels * factor.size for factor in problem.factors)
+    """(S, n_theta) basins other than that of ``best``; few, for they cost.
+
+    Those that points spread over all Lambdas show, and edges: without each block in turn, and without all of them."""
+    template = criterion.rows.problem.template
+    size = criterion.rows.problem.n + sum(f.n_levels * f.size for f in criterion.rows.problem.factors)
     count = min(POINTS * min(len(best.x), 3), POINTS_TIMES_SIZE // size)
     if count < LEAST_POINTS:
         return np.empty((0, len(best.x)))
-    graph = topograph(problem.template.sizes, problem.template.order, count, SPAN)
-    level = np.full(count, np.inf)
+    graph = topograph(template.sizes, template.order, count, SPAN)
+    here, tiny = in_z(template, best.x), template.diagonal() * TINY
+    edges = [tiny]
+    for part in template.slices if len(template.slices) > 1 else ():
+        edge = best.x.copy()
+        edge[part] = tiny[part]
+        edges.append(edge)
+    level = np.full(count + len(edges), np.inf)
     with np.errstate(all="ignore"):  # where the linear predictor leaves floating point there is no mode
-        for s, x in enumerate(graph.points):
+        for s, x in enumerate([*graph.points, *edges]):
             mode = criterion.mode(x, None)
             if mode is not None:
                 level[s] = laplace_value(mode)
-    return graph.points[graph.minima(level, in_z(problem.template, best.x), best.value)[:DESCENTS]]
+    low = [
+        edge
+        for edge, value in zip(edges, level[count:], strict=True)
+        if value < best.value + NEARLY and np.abs(in_z(template, edge) - here).max() > CLOSE
+    ]
+    return np.array([*low, *graph.points[graph.minima(level[:count], here, best.value)[:DESCENTS]]])
 
 
 class _Search:
@@ -181,8 +210,7 @@ class _Search:
             return best
         other = minimise(self.objective, self.at(diagonal * 1.0, gamma), curvature)
         evaluations = best.convergence.evaluations + other.convergence.evaluations
-        rescued = other.convergence.converged and not best.convergence.converged and other.value < best.value + 1e-7
-        if other.value < best.value - 1e-7 or rescued:
+        if better(other, best):
             best = replace(other, convergence=replace(other.convergence, second_start=True))
         return replace(best, convergence=replace(best.convergence, evaluations=evaluations))
 

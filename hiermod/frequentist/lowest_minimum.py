@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from hiermod.formula.design import Design
-from hiermod.frequentist.optimise import Convergence, Minimum, minimise_scaled
+from hiermod.frequentist.optimise import Convergence, Minimum, better, minimise_scaled
 from hiermod.frequentist.other_minima import NEARLY, far_out, other_minima
 from hiermod.kernel.covariance import positive_columns
 from hiermod.kernel.criterion import Problem
@@ -54,16 +54,10 @@ def lowest_minimum(design: Design, problem: Problem, reml: bool, start: np.ndarr
             continue
         other = search(x)
         evaluations += other.convergence.evaluations
-        if _better(other, best):
+        if better(other, best):
             best = _from_elsewhere(other)
     best = replace(best, convergence=replace(best.convergence, evaluations=evaluations))
     return best if start is not None else _among_all(design, problem, reml, best, search)
-
-
-def _better(other: Minimum, best: Minimum) -> bool:
-    """Lower; or as low, and proved where the other is not."""
-    lower = other.value < best.value - 1e-7
-    return lower or (other.convergence.converged and not best.convergence.converged and other.value < best.value + 1e-7)
 
 
 def _among_all(
@@ -82,7 +76,7 @@ def _among_all(
     inside = [one for one in found if one.convergence.converged and not (spanned and np.abs(one.x).max() > OUTSIDE)]
     lowest = inside[0] if inside else best
     for one in inside:
-        if _better(one, lowest):
+        if better(one, lowest):
             lowest = one
     record = replace(lowest.convergence, evaluations=evaluations)
     if spanned:

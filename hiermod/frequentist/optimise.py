@@ -62,6 +62,12 @@ class Minimum:
     convergence: Convergence
 
 
+def better(other: Minimum, best: Minimum) -> bool:
+    """Whether another search ended lower; or as low, and proved where this one is not."""
+    lower = other.value < best.value - 1e-7
+    return lower or (other.convergence.converged and not best.convergence.converged and other.value < best.value + 1e-7)
+
+
 class _Counter:
     """The objective, counting its evaluations."""
 
