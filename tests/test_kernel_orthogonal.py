@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 from kernel_cases import CASES, frame, points
 
+from hiermod.bayes.effect_draws import spread_of
 from hiermod.formula.build import build_design
 from hiermod.frequentist.mixed import problem_of
 from hiermod.kernel import orthogonal
+from hiermod.kernel.batch import factorise_batch, prepare
 from hiermod.kernel.conditional import coefficients, fixed_covariance, modes_by_block
 from hiermod.kernel.conditioning import Conditioned, GroupTerm, condition
+from hiermod.kernel.covariance import triangle
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.orthogonal import eliminate_rows
+from hiermod.kernel.weighted_solve import solve
 
 
 def rows_and_problem(case: str) -> tuple[Conditioned, Problem]:
@@ -64,3 +68,68 @@ def test_rows_that_would_not_fit_are_left_alone(monkeypatch: pytest.MonkeyPatch)
     rows, problem = rows_and_problem("crossed")
     monkeypatch.setattr(orthogonal, "LARGEST", 100)
     assert eliminate_rows(rows, problem.factor_lambdas(points(problem)[0])) is None
+
+
+def far_points(problem: Problem) -> list[np.ndarray]:
+    """Lambdas whose columns are long and nearly parallel: a slope of 2,500 residual sds, an intercept of one half."""
+    x = problem.template.diagonal() * 0.5
+    for k, part in zip(problem.template.sizes, problem.template.slices, strict=True):
+        Lam = np.diag(np.full(k, 0.5))
+        Lam[-1] = 2500.0 / np.arange(1, k + 1)
+        x[part] = Lam[triangle(k)]
+    return [x, x[:] * np.where(problem.template.diagonal(), 1.0, -2.0)]
+
+
+SLOPES = ["two correlated", "three correlated", "same factor, split", "chain of three", "crossed slopes"]
+
+
+@pytest.mark.parametrize("case", [*SLOPES, "nested and crossed", "weights", "known se"])
+def test_nearly_parallel_columns_of_a_large_lambda_cost_no_digits(case: str) -> None:
+    """Room: what ``Problem.rounding`` foresees of y'y, 1e-5 for the rest; as it stands it costs 0.0005 to 0.05."""
+    rows, problem = rows_and_problem(case)
+    for x in far_points(problem):
+        found = eliminate_rows(rows, problem.factor_lambdas(x))
+        factor = problem.factorise_x(x)
+        assert found is not None
+        assert factor is not None
+        for reml in (True, False):
+            room = 10.0 * problem.rounding(found.pwrss, reml) + 1e-5
+            assert problem.value(factor, reml) == pytest.approx(problem.value(found, reml), abs=room)
+
+
+@pytest.mark.parametrize("case", SLOPES)
+def test_the_gradient_at_a_large_lambda(case: str) -> None:
+    """In units of each element, against differences of the elimination of the rows: 1e-4 for their rounding."""
+    rows, problem = rows_and_problem(case)
+    for x in far_points(problem):
+        gradient = problem.criterion_and_gradient_x(x, True)[1]
+        for element in range(len(x)):
+            step = np.zeros(len(x))
+            step[element] = 1e-3 * max(abs(x[element]), 0.5)
+            ends = [eliminate_rows(rows, problem.factor_lambdas(x + sign * step)) for sign in (1, -1)]
+            values = [problem.value(end, True) for end in ends if end is not None]
+            size = step[element] * 1e3
+            slope = (values[0] - values[1]) / 2e-3
+            assert gradient[element] * size == pytest.approx(slope, abs=1e-4 * (1.0 + abs(slope)))
+
+
+@pytest.mark.parametrize("case", SLOPES)
+def test_a_batch_of_large_lambdas_and_a_solve_know_the_same(case: str) -> None:
+    _, problem = rows_and_problem(case)
+    batch, x = prepare(problem.cross), np.array(far_points(problem))
+    assert batch is not None
+    many = factorise_batch(batch, problem.stacked_lambdas(x), np.zeros((len(x), problem.p + 1, problem.p + 1)))
+    assert many.ok.all()
+    for level in many.levels:
+        spread = spread_of(level.Lam, level.M)
+        assert spread @ np.swapaxes(spread, 2, 3) == pytest.approx(level.Q, abs=1e-12 * np.abs(level.Q).max())
+    for s, one in enumerate(x):
+        factor = problem.factorise_x(one)
+        assert factor is not None
+        assert many.logdet_random[s] == pytest.approx(factor.logdet_random, rel=1e-12)
+        assert many.pwrss[s] == pytest.approx(factor.pwrss, rel=1e-7)
+        rng = np.random.default_rng(s)
+        right = [rng.normal(size=(layout.n_levels, layout.size)) for layout in problem.factors]
+        solved = solve(factor, right)
+        for u, b, Lam in zip(solved.u, solved.b, problem.factor_lambdas(one), strict=True):
+            assert u @ Lam.T == pytest.approx(b, abs=1e-9 * np.abs(b).max())

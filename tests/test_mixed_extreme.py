@@ -285,3 +285,19 @@ def test_odd_groups_against_a_dense_search(name: str) -> None:
     assert fit.criterion == pytest.approx(best.fun, abs=1e-7)
     assert blocks == pytest.approx(np.abs(best.x), abs=1e-4)
     assert fit.converged
+
+
+@pytest.mark.parametrize(("seed", "lme4"), [(0, 225.1631), (2, 218.8621), (8, 222.0007), (18, 214.0672)])
+def test_correlated_slopes_of_3000_residual_sds(seed: int, lme4: float) -> None:
+    """Once rounding moved this criterion by a half: its two columns of Lambda were long and nearly parallel.
+
+    lme4 1.1-31 stops above: at 218.86 where 60 digits confirm 214.42 (seed 2)."""
+    rng = np.random.default_rng([seed, 3000])
+    g, x = np.repeat(np.arange(6), 7), rng.normal(size=42)
+    intercepts = rng.normal(size=6) * rng.choice([0.3, 3.0])
+    y = intercepts[g] + 3000.0 * rng.normal(size=6)[g] * x + rng.normal(size=42)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)  # some are: correlations of 1
+        fit = Model("y ~ 1 + (x | g)", pd.DataFrame({"x": x, "y": y, "g": pd.Categorical(g)})).reml()
+    assert fit.converged
+    assert fit.criterion < lme4

@@ -77,13 +77,13 @@ def spread_of(Lam: np.ndarray, M: np.ndarray) -> np.ndarray:
     if K == 1:
         return Lam[:, None] / np.sqrt(M)
     if K == 2:
-        p, q, r = Lam[:, None, 0, 0], Lam[:, None, 1, 0], Lam[:, None, 1, 1]
+        p, q, r, s = Lam[:, None, 0, 0], Lam[:, None, 1, 0], Lam[:, None, 1, 1], Lam[:, None, 0, 1]
         first = np.sqrt(M[..., 0, 0])
         corner = M[..., 0, 1] / first
         second = np.sqrt(M[..., 1, 1] - corner**2)
         out = np.empty_like(M)
         out[..., 0, 0], out[..., 1, 0] = p / first, q / first
-        out[..., 0, 1] = -out[..., 0, 0] * corner / second
+        out[..., 0, 1] = (s - out[..., 0, 0] * corner) / second
         out[..., 1, 1] = (r - out[..., 1, 0] * corner) / second
         return out
     C = np.linalg.cholesky(M)

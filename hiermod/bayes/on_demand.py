@@ -20,6 +20,7 @@ from hiermod.formula.design import FrozenArrays
 from hiermod.kernel.batch import NUMBERS, penalised
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.sparse_rows import SparseRows
+from hiermod.kernel.stacks import steady
 from hiermod.memory import check_room
 
 AT_ONCE = 50e6  # bytes of one factor's draws up to which they are made with the fit
@@ -57,7 +58,7 @@ class LargestFactor(FrozenArrays):
         total = (self.rows[wanted] @ self.tail[draws].T).reshape(len(levels), K, -1).transpose(2, 0, 1)
         for parent, ancestor, outer in zip(self.parents, self.ancestors, self.outer, strict=True):
             total = total - np.einsum("jab,sjb->sja", ancestor[levels], outer[draws][:, parent[levels]])
-        Lam = self.Lam[draws]
+        Lam = steady(self.Lam[draws])
         blocks, alike = np.unique(self.A[levels].reshape(len(levels), -1), axis=0, return_inverse=True)
         M, Q, _, good = penalised(blocks.reshape(1, -1, K, K), Lam)
         if not good.all():

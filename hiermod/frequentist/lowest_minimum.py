@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from hiermod.formula.design import Design
-from hiermod.frequentist.optimise import Convergence, Minimum, better, minimise_scaled
+from hiermod.frequentist.optimise import Convergence, Minimum, minimise_scaled
 from hiermod.frequentist.other_minima import NEARLY, far_out, other_minima
 from hiermod.kernel.covariance import positive_columns
 from hiermod.kernel.criterion import Problem
@@ -21,6 +21,8 @@ from hiermod.kernel.start import curvature_guess, opposed_start, start_x
 LARGE, MOST_TENFOLD = 4.0, 10  # a start this large may be far too small
 OUTSIDE = 100.0  # an element of the whitened Lambda above this, where sigma may vanish, is on its way there
 SAME = 0.01  # relative difference of covariances that are the same
+EQUAL = 1e-7  # the same minimum, found twice
+PROVED = 1e-3  # a minimum that is proved may lie this far above a lower point that is not
 FEW_ROWS = 600  # up to which ranks are found from the columns
 
 
@@ -42,43 +44,36 @@ def lowest_minimum(design: Design, problem: Problem, reml: bool, start: np.ndarr
 
     diagonal = problem.template.diagonal()
     if start is None:
-        best = search(_far_start(problem, reml, start_x(problem)))
+        found = [search(_far_start(problem, reml, start_x(problem)))]
     else:
-        best = search(problem.x_from_theta(np.asarray(start, dtype=float)))
+        found = [search(problem.x_from_theta(np.asarray(start, dtype=float)))]
     further = [opposed_start(problem)]
-    if not best.convergence.converged or np.abs(best.x[diagonal]).min() < 1e-3:
+    if not found[0].convergence.converged or np.abs(found[0].x[diagonal]).min() < 1e-3:
         further.append(diagonal * 1.0)
-    evaluations = best.convergence.evaluations
-    for x in further:
-        if x is None:
-            continue
-        other = search(x)
-        evaluations += other.convergence.evaluations
-        if better(other, best):
-            best = _from_elsewhere(other)
-    best = replace(best, convergence=replace(best.convergence, evaluations=evaluations))
-    return best if start is not None else _among_all(design, problem, reml, best, search)
+    found += [_from_elsewhere(search(x)) for x in further if x is not None]
+    if start is not None:
+        return _counted(_lowest(found), found)
+    return _among_all(design, problem, reml, found, search)
 
 
 def _among_all(
-    design: Design, problem: Problem, reml: bool, best: Minimum, search: Callable[[np.ndarray], Minimum]
+    design: Design, problem: Problem, reml: bool, found: list[Minimum], search: Callable[[np.ndarray], Minimum]
 ) -> Minimum:
     """The lowest minimum that is seen, with the next one where it is nearly as good.
 
     Where X and Z together can reproduce any y the criterion may be lowest where sigma is 0, which no theta says: the
     lowest minimum inside is returned then, as not converged."""
     spanned = spans_everything(design, problem)
-    found = [best]
-    for x in other_minima(problem, reml, best.x):
-        if not (spanned and np.abs(x).max() > OUTSIDE):
-            found.append(_from_elsewhere(search(x)))
-    evaluations = sum(one.convergence.evaluations for one in found)
-    inside = [one for one in found if one.convergence.converged and not (spanned and np.abs(one.x).max() > OUTSIDE)]
-    lowest = inside[0] if inside else best
-    for one in inside:
-        if better(one, lowest):
-            lowest = one
-    record = replace(lowest.convergence, evaluations=evaluations)
+
+    def leaves(x: np.ndarray) -> bool:
+        return spanned and bool(np.abs(x).max() > OUTSIDE)
+
+    known = _lowest(found)
+    found = [*found, *(_from_elsewhere(search(x)) for x in other_minima(problem, reml, known.x) if not leaves(x))]
+    near = [one for one in found if not leaves(one.x)]
+    lowest = _counted(_lowest(near) if near else known, found)
+    inside = [one for one in near if one.convergence.converged]
+    record = lowest.convergence
     if spanned:
         record = _where_sigma_vanishes(design, problem, reml, lowest, record)
     others = [one for one in inside if one.value < lowest.value + NEARLY and _differ(problem, one.x, lowest.x)]
@@ -87,6 +82,20 @@ def _among_all(
         theta = problem.template.pack([positive_columns(Lam) for Lam in problem.lambdas(problem.theta_from_x(other.x))])
         record = replace(record, other_criterion=other.value, other_theta=tuple(theta.tolist()))
     return replace(lowest, convergence=record)
+
+
+def _lowest(found: list[Minimum]) -> Minimum:
+    """The lowest point, or a minimum that is proved and hardly higher; the first of those as low."""
+    lowest = min(one.value for one in found)
+    proved = [one for one in found if one.convergence.converged and one.value < lowest + PROVED]
+    least = min((one.value for one in proved), default=lowest)
+    return next((one for one in proved or found if one.value <= least + EQUAL), found[0])
+
+
+def _counted(one: Minimum, found: list[Minimum]) -> Minimum:
+    """With the evaluations of all searches."""
+    evaluations = sum(each.convergence.evaluations for each in found)
+    return replace(one, convergence=replace(one.convergence, evaluations=evaluations))
 
 
 def _differ(problem: Problem, x: np.ndarray, y: np.ndarray) -> bool:

@@ -115,4 +115,4 @@ def lambda_gradients(factor: Factorisation, with_fixed: bool, weight: float) -> 
     for position, level, Q_bar, _ in backward(factor, unscaled(factor, S_bar)):
         inner = level.A + Q_bar - multiply(level.A, multiply(level.Q, Q_bar))
         gradients[cross.chain_factors[position]] = 2.0 * np.einsum("jab,jbc->ac", inner, level.half)
-    return gradients
+    return [g if V is None else g @ V.T for g, V in zip(gradients, factor.turns, strict=True)]

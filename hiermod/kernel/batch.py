@@ -13,7 +13,7 @@ import numpy as np
 
 from hiermod.kernel.crossproducts import CrossProducts
 from hiermod.kernel.sparse_rows import SparseRows
-from hiermod.kernel.stacks import cholesky_each, rows_times
+from hiermod.kernel.stacks import cholesky_each, rows_times, steady
 
 SMALL_TAIL = 80  # columns of the tail up to which a stack of dense factors beats one factor after the other
 NUMBERS = 6_000_000  # held at once by one chunk: about 50 MB
@@ -103,7 +103,7 @@ def _distinct_blocks(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def factorise_batch(batch: Batch, lambdas: Sequence[np.ndarray], added: np.ndarray) -> BatchFactor:
     """Eliminate at S Lambdas.  lambdas: (S, K, K) per factor, whitened; added (S, p + 1, p + 1): onto X and y."""
-    cross = batch.cross
+    cross, lambdas = batch.cross, [steady(Lam) for Lam in lambdas]
     S, m, m_z = len(added), len(cross.tail), cross.n_tail_effects
     U = np.broadcast_to(cross.tail, (S, m, m)).copy()
     logdet, good, least = np.zeros(S), np.ones(S, dtype=bool), np.ones(S)
@@ -161,7 +161,7 @@ def factorise_batch(batch: Batch, lambdas: Sequence[np.ndarray], added: np.ndarr
 def penalised(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """M = Lam'A Lam + I, Q = Lam M^-1 Lam' (S, G, K, K), log|M| (S, G), and where these can be trusted (S,).
 
-    A (1 or S, G, K, K), Lam (S, K, K) lower triangular.  Proposals can be wild: an M without digits left is put to I
+    A (1 or S, G, K, K), Lam (S, K, K).  Proposals can be wild: an M without digits left is put to I
     and reported.  For K = 1 and 2 the entries are written out: products of tiny matrices take ten times as long."""
     K = Lam.shape[-1]
     with np.errstate(all="ignore"):
@@ -188,26 +188,26 @@ def penalised(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
 def _penalised_pairs(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """``penalised`` for K = 2."""
-    p, q, r = Lam[:, 0, 0, None], Lam[:, 1, 0, None], Lam[:, 1, 1, None]  # (S, 1)
+    p, q, r, s = (Lam[:, row, column, None] for row, column in ((0, 0), (1, 0), (1, 1), (0, 1)))  # (S, 1)
     x, y, z = A[..., 0, 0], A[..., 0, 1], A[..., 1, 1]  # (1 or S, G)
-    below = y * p + z * q
-    a, b, c = 1.0 + p * (x * p + y * q) + q * below, r * below, 1.0 + r * r * z
+    above, below = x * p + y * q, y * p + z * q
+    a, b, c = 1.0 + p * above + q * below, r * below + s * above, 1.0 + s * (x * s + 2.0 * y * r) + r * r * z
     determinant = a * c - b * b
     trusted = (determinant > DIGITS * a * c) & np.isfinite(determinant)
     good = trusted.all(axis=1)
     if not good.all():
         bad = ~good[:, None]
-        p, q, r = (np.where(bad, 0.0, one) for one in (p, q, r))
+        p, q, r, s = (np.where(bad, 0.0, one) for one in (p, q, r, s))
         a, c, determinant = (np.where(bad, 1.0, one) for one in (a, c, determinant))
         b = np.where(bad, 0.0, b)
     M, Q = np.empty((*a.shape, 2, 2)), np.empty((*a.shape, 2, 2))
     M[..., 0, 0], M[..., 1, 1] = a, c
     M[..., 0, 1] = M[..., 1, 0] = b
     c, b, a = c / determinant, b / determinant, a / determinant
-    mixed = q * c - r * b
-    Q[..., 0, 0] = p * p * c
-    Q[..., 0, 1] = Q[..., 1, 0] = p * mixed
-    Q[..., 1, 1] = q * mixed + r * (r * a - q * b)
+    first, second = q * c - r * b, r * a - q * b
+    Q[..., 0, 0] = p * (p * c - s * b) + s * (s * a - p * b)
+    Q[..., 0, 1] = Q[..., 1, 0] = p * first + s * second
+    Q[..., 1, 1] = q * first + r * second
     return M, Q, np.log(determinant), good
 
 

@@ -14,14 +14,14 @@ from scipy.linalg.lapack import dpotrf, dtrtrs
 
 from hiermod.kernel.crossproducts import CrossProducts
 from hiermod.kernel.sparse_rows import SparseRows
-from hiermod.kernel.stacks import multiply, penalised_inverse, transpose
+from hiermod.kernel.stacks import FAR, multiply, orthogonal_columns, penalised_inverse, transpose
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Eliminated:
     """One chain factor after its turn: its blocks as they were then, and the inverse of the penalised ones."""
 
-    Lam: np.ndarray  # (K, K)
+    Lam: np.ndarray  # (K, K), or Lam V: see ``Factorisation.turns``
     A: np.ndarray  # (J, K, K)
     half: np.ndarray  # (J, K, K) Lam M^-1
     Q: np.ndarray  # (J, K, K) Lam M^-1 Lam'
@@ -43,6 +43,7 @@ class Factorisation:
 
     cross: CrossProducts
     levels: tuple[Eliminated, ...]
+    turns: tuple[np.ndarray | None, ...]  # V (K, K) of each factor whose Lambda is taken as Lam V: orthogonal columns
     tail_lambdas: tuple[np.ndarray, ...]
     U: np.ndarray  # (m, m) the tail after the chain is gone, without Lambda
     L: np.ndarray  # (m, m) lower Cholesky factor of T'UT + E; the last pivot is that of y
@@ -54,6 +55,7 @@ class Factorisation:
 
 def factorise(cross: CrossProducts, lambdas: Sequence[np.ndarray]) -> Factorisation | None:
     """Eliminate everything.  lambdas: one (K, K) for each factor.  None when rounding leaves no positive pivot."""
+    lambdas, turns = _turned(lambdas)
     # Working copies of the chain: arrays are replaced, never written to.
     diagonals = [level.diagonal for level in cross.chain]
     joined = [list(level.ancestors) for level in cross.chain]
@@ -94,7 +96,20 @@ def factorise(cross: CrossProducts, lambdas: Sequence[np.ndarray]) -> Factorisat
     solution = dtrtrs(L, solution, lower=1, trans=1)[0]
     logdet += 2.0 * float(pivots[:m_z].sum())
     logdet_fixed, pwrss = 2.0 * float(pivots[m_z:].sum()), float(L[-1, -1]) ** 2
-    return Factorisation(cross, tuple(done), tail_lambdas, U, L, logdet, logdet_fixed, pwrss, solution)
+    return Factorisation(cross, tuple(done), turns, tail_lambdas, U, L, logdet, logdet_fixed, pwrss, solution)
+
+
+def _turned(lambdas: Sequence[np.ndarray]) -> tuple[list[np.ndarray], tuple[np.ndarray | None, ...]]:
+    """The Lambdas, large ones with orthogonal columns, and how those were turned."""
+    turned: list[np.ndarray] = []
+    turns: list[np.ndarray | None] = []
+    for Lam in lambdas:
+        V = None
+        if len(Lam) > 1 and FAR < np.abs(Lam).max() < np.inf:
+            Lam, V = orthogonal_columns(Lam)
+        turned.append(Lam)
+        turns.append(V)
+    return turned, tuple(turns)
 
 
 def scale_rows(cross: CrossProducts, lambdas: Sequence[np.ndarray], matrix: np.ndarray) -> np.ndarray:

@@ -66,6 +66,7 @@ def solve(factor: Factorisation, rhs: Sequence[np.ndarray], fixed: np.ndarray | 
             rest = rest - np.einsum("jab,jb->ja", ancestor, above)
         u[index] = np.einsum("jab,ja->jb", level.half, rest)
         b[index] = u[index] @ level.Lam.T
+    u = [one if V is None else one @ V.T for one, V in zip(u, factor.turns, strict=True)]
     return Solution(u, b, b_tail[m_z : m_z + p])
 
 
