@@ -38,8 +38,8 @@ HIERMOD = """
 import sys, time, resource
 import pandas as pd
 from hiermod.formula.build import build_design
-from hiermod.frequentist.generalised import fit_generalised
-from hiermod.results.glmm import GeneralisedFit
+from hiermod.engines.likelihood.generalised import fit_generalised
+from hiermod.fits.generalised import GeneralisedFit
 path, formula, family, link, nodes, runs = sys.argv[1:7]
 d = pd.read_pickle(path)
 for run in range(int(runs) + 1):

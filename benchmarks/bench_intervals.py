@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import hiermod as hm
-from hiermod.results.intervals import Record, bootstrap_limits, bootstrap_record, profile_limits
+from hiermod.inference.intervals import Record, bootstrap_limits, bootstrap_record, profile_limits
 
 CASES = {
     "sleepstudy": ("sleepstudy", "Reaction ~ Days + (Days | Subject)"),

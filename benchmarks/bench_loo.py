@@ -17,8 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 import hiermod as hm
-from hiermod.results.bayesian import BayesianFit
-from hiermod.scores.record import Score
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.inference.scores.record import Score
 
 CASES = {
     "sleepstudy": ("Reaction ~ Days + (Days | Subject)", "gaussian"),

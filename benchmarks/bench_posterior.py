@@ -50,7 +50,7 @@ HIERMOD = """
 import sys, time, resource, warnings
 import numpy as np, pandas as pd
 import hiermod as hm
-from hiermod.bayes.marginal import sample_marginal
+from hiermod.engines.marginal.engine import sample_marginal
 warnings.simplefilter("ignore")
 formula, data, draws, runs = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 def frame():

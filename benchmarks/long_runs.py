@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod import _versions
-from hiermod.bayes.default_priors import gaussian_priors
-from hiermod.bayes.distributions import Distribution
-from hiermod.bayes.posterior import Posterior, labelled
-from hiermod.bayes.priors import resolve_priors
+from hiermod.core import versions
 from hiermod.datasets import load_dataset
+from hiermod.engines.posterior import Posterior, labelled
 from hiermod.errors import HiermodWarning
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.model import Model
+from hiermod.priors.distributions import Distribution
+from hiermod.priors.gaussian import gaussian_priors
+from hiermod.priors.given import resolve_priors
 
 OUT = Path(__file__).parents[1] / "tests" / "reference" / "posterior" / "graph"
 CHAINS, TUNE, SEED = 4, 2000, 20240601
@@ -106,11 +106,11 @@ def arrays(record: Posterior, design: Design) -> dict[str, np.ndarray]:
 def summary(found: dict[str, np.ndarray]) -> pd.DataFrame:
     """Means, sds and outer quantiles with their Monte Carlo errors, R-hat and ESS; one row per parameter."""
     x = np.stack(list(found.values()), axis=-1)
-    columns = {"mean": x.mean(axis=(0, 1)), "mcse_mean": _versions.mcse(x)}
-    columns |= {"sd": x.std(axis=(0, 1)), "mcse_sd": _versions.mcse(x, "sd")}
+    columns = {"mean": x.mean(axis=(0, 1)), "mcse_mean": versions.mcse(x)}
+    columns |= {"sd": x.std(axis=(0, 1)), "mcse_sd": versions.mcse(x, "sd")}
     for name, p in (("q2.5", 0.025), ("q97.5", 0.975)):
-        columns |= {name: np.quantile(x, p, axis=(0, 1)), f"mcse_{name}": _versions.mcse(x, "quantile", p)}
-    columns |= {"r_hat": _versions.r_hat(x), "ess_bulk": _versions.ess_bulk(x), "ess_tail": _versions.ess_tail(x)}
+        columns |= {name: np.quantile(x, p, axis=(0, 1)), f"mcse_{name}": versions.mcse(x, "quantile", p)}
+    columns |= {"r_hat": versions.r_hat(x), "ess_bulk": versions.ess_bulk(x), "ess_tail": versions.ess_tail(x)}
     return pd.DataFrame(columns, index=pd.Index(list(found), name="parameter"))
 
 

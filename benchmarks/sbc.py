@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hiermod.bayes.default_priors import gaussian_priors
-from hiermod.bayes.idata import linear_predictor
-from hiermod.bayes.marginal import sample_marginal
-from hiermod.bayes.marginal_density import marginal_density
-from hiermod.bayes.posterior import Posterior
-from hiermod.bayes.priors import resolve_priors
+from hiermod.engines.idata import linear_predictor
+from hiermod.engines.marginal.density import marginal_density
+from hiermod.engines.marginal.engine import sample_marginal
+from hiermod.engines.posterior import Posterior
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
+from hiermod.priors.gaussian import gaussian_priors
+from hiermod.priors.given import resolve_priors
 
 CHAINS, DRAWS, THIN = 4, 250, 10  # 100 of 1,000 draws are ranked: those of one chain are ten draws apart
 L = CHAINS * DRAWS // THIN

@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     from hiermod import exercises as exercises
     from hiermod import plots as plots
     from hiermod import stories as stories
-    from hiermod.batch.power_study import power as power
-    from hiermod.batch.recovery_study import recovery as recovery
-    from hiermod.bayes.elicit import prior_from as prior_from
-    from hiermod.comparison.criteria_table import information_criteria as information_criteria
-    from hiermod.comparison.estimates import compare_estimates as compare_estimates
-    from hiermod.comparison.likelihood_ratio import lrt as lrt
-    from hiermod.comparison.model_scores import compare as compare
+    from hiermod.app.stored import load as load
     from hiermod.datasets import list_datasets as list_datasets
     from hiermod.datasets import load_dataset as load_dataset
     from hiermod.errors import ConvergenceWarning as ConvergenceWarning
@@ -33,36 +27,42 @@ if TYPE_CHECKING:
     from hiermod.errors import HiermodWarning as HiermodWarning
     from hiermod.errors import RankDeficiencyWarning as RankDeficiencyWarning
     from hiermod.errors import SingularFitWarning as SingularFitWarning
+    from hiermod.fits.bayesian import BayesianFit as BayesianFit
+    from hiermod.fits.frequentist import FrequentistFit as FrequentistFit
+    from hiermod.inference.comparison.criteria_table import information_criteria as information_criteria
+    from hiermod.inference.comparison.estimates import compare_estimates as compare_estimates
+    from hiermod.inference.comparison.likelihood_ratio import lrt as lrt
+    from hiermod.inference.comparison.model_scores import compare as compare
+    from hiermod.inference.priors_and_reml.agreement_table import agreement as agreement
     from hiermod.model import Model as Model
-    from hiermod.pooling import Pooling as Pooling
-    from hiermod.results.bayesian import BayesianFit as BayesianFit
-    from hiermod.results.frequentist import FrequentistFit as FrequentistFit
-    from hiermod.results.prior_and_reml.agreement_table import agreement as agreement
-    from hiermod.simulation import simulate as simulate
-    from hiermod.stored import load as load
+    from hiermod.priors.elicit import prior_from as prior_from
+    from hiermod.study.pooling import Pooling as Pooling
+    from hiermod.study.power_study import power as power
+    from hiermod.study.recovery_study import recovery as recovery
+    from hiermod.study.simulation import simulate as simulate
 
 _HOMES = {
-    "BayesianFit": "hiermod.results.bayesian",
+    "BayesianFit": "hiermod.fits.bayesian",
     "ConvergenceWarning": "hiermod.errors",
-    "FrequentistFit": "hiermod.results.frequentist",
+    "FrequentistFit": "hiermod.fits.frequentist",
     "HiermodError": "hiermod.errors",
     "HiermodWarning": "hiermod.errors",
     "Model": "hiermod.model",
-    "Pooling": "hiermod.pooling",
+    "Pooling": "hiermod.study.pooling",
     "RankDeficiencyWarning": "hiermod.errors",
     "SingularFitWarning": "hiermod.errors",
-    "agreement": "hiermod.results.prior_and_reml.agreement_table",
-    "compare": "hiermod.comparison.model_scores",
-    "compare_estimates": "hiermod.comparison.estimates",
-    "information_criteria": "hiermod.comparison.criteria_table",
+    "agreement": "hiermod.inference.priors_and_reml.agreement_table",
+    "compare": "hiermod.inference.comparison.model_scores",
+    "compare_estimates": "hiermod.inference.comparison.estimates",
+    "information_criteria": "hiermod.inference.comparison.criteria_table",
     "list_datasets": "hiermod.datasets",
-    "load": "hiermod.stored",
+    "load": "hiermod.app.stored",
     "load_dataset": "hiermod.datasets",
-    "lrt": "hiermod.comparison.likelihood_ratio",
-    "power": "hiermod.batch.power_study",
-    "prior_from": "hiermod.bayes.elicit",
-    "recovery": "hiermod.batch.recovery_study",
-    "simulate": "hiermod.simulation",
+    "lrt": "hiermod.inference.comparison.likelihood_ratio",
+    "power": "hiermod.study.power_study",
+    "prior_from": "hiermod.priors.elicit",
+    "recovery": "hiermod.study.recovery_study",
+    "simulate": "hiermod.study.simulation",
 }
 
 _MODULES = ("designs", "exercises", "plots", "stories")  # reached as hm.plots.shrinkage, hm.designs.longitudinal

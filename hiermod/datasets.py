@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.checked import checked
+from hiermod.core.annotated import noted
+from hiermod.core.checked import checked
 from hiermod.errors import ArgumentTypeError, FileError, UnknownNameError, nearest
-from hiermod.noted import noted
 
 _PACKAGE = Path(__file__).resolve().parent
 _FOLDERS = (_PACKAGE / "_datasets", _PACKAGE.parent / "datasets")

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from hiermod.arguments import check_count
-from hiermod.checked import checked
+from hiermod.core.arguments import check_count
+from hiermod.core.checked import checked
 from hiermod.errors import ArgumentError
 
 

@@ -11,7 +11,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable
 
-from hiermod.escaping import terminal
+from hiermod.core.escaping import terminal
 
 
 class HiermodError(Exception):

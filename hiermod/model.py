@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hiermod.checked import checked
+from hiermod.core.checked import checked
 from hiermod.errors import (
     ArgumentError,
     ConvergenceWarning,
@@ -26,16 +26,16 @@ from hiermod.errors import (
 from hiermod.formula.build import build_design
 from hiermod.formula.catalogue import GENERALISED, check_family, check_link
 from hiermod.formula.design import Design
-from hiermod.prior_methods import PriorMethods
+from hiermod.study.prior_methods import PriorMethods
 
 if TYPE_CHECKING:
-    from hiermod.bayes.default_priors import GaussianPriors
-    from hiermod.bayes.marginal_density import MarginalDensity
-    from hiermod.pooling import Pooling
-    from hiermod.results.bayesian import BayesianFit
-    from hiermod.results.equations.equation import Equation
-    from hiermod.results.equations.matrices import DesignMatrices
-    from hiermod.results.frequentist import FrequentistFit
+    from hiermod.engines.marginal.density import MarginalDensity
+    from hiermod.fits.bayesian import BayesianFit
+    from hiermod.fits.frequentist import FrequentistFit
+    from hiermod.output.equations.equation import Equation
+    from hiermod.output.equations.matrices import DesignMatrices
+    from hiermod.priors.gaussian import GaussianPriors
+    from hiermod.study.pooling import Pooling
 
 GRAPH_WARNING_BYTES = 2e9  # beyond this Bambi's dense group indicators deserve a word before they are built
 
@@ -47,7 +47,7 @@ class Model(PriorMethods):
     formula: Bambi's language with lme4's group terms, ``"Reaction ~ Days + (Days | Subject)"``: ``(x | g)`` correlates
     intercept and slope, ``(x || g)`` does not (every column independent, those of a factor too, which lme4 1.1 leaves
     correlated), ``(1 | a/b)`` nests.  data: a DataFrame, never changed.
-    family, link: a name of Bambi's.  priors: dict keyed by Bambi's names, see ``hiermod.bayes.priors``.
+    family, link: a name of Bambi's.  priors: dict keyed by Bambi's names, see ``hiermod.priors.given``.
     weights: prior weights as in lme4, var(e_i) = sigma^2 / w_i.  se: known residual sd of each row.  Either is a
     column's name (``predict`` looks for it in new data too), an array, or a Series, matched to the rows by its index.
     dropna: leave out rows with missing values in columns the model uses.  center_predictors: as in Bambi, the prior of
@@ -105,7 +105,7 @@ class Model(PriorMethods):
         if self.extra_namespace:
             self.extra_namespace = dict(self.spec.evaluator.extra_namespace)  # what goes by rows, in their order
         self._check_counts()
-        from hiermod.bayes.priors import resolve_priors
+        from hiermod.priors.given import resolve_priors
 
         self._priors = resolve_priors(priors, self.spec, self.family)
         self._bambi: Any = None  # handed out
@@ -156,14 +156,14 @@ class Model(PriorMethods):
         Variance components
           u0j ~ Normal(0, τ0²)
         """
-        from hiermod.results.equations.equation import equation
+        from hiermod.output.equations.equation import equation
 
         told = self.priors().set_index("parameter")["distribution"].to_dict() if priors else None
         return equation(self.spec, self.family, self.link, told, self.center_predictors)
 
     def design(self) -> DesignMatrices:
         """y, X and Z with names on every row and column, to be looked at: ``.X``, ``.Z`` (sparse), ``.shapes``."""
-        from hiermod.results.equations.matrices import DesignMatrices
+        from hiermod.output.equations.matrices import DesignMatrices
 
         return DesignMatrices(self.spec)
 
@@ -202,9 +202,9 @@ class Model(PriorMethods):
         return self._frequentist(reml=False)
 
     def _generalised(self, nodes: int) -> FrequentistFit:
-        from hiermod.frequentist.generalised import fit_generalised
-        from hiermod.frequentist.glm import fit_glm
-        from hiermod.results.glmm import GeneralisedFit
+        from hiermod.engines.likelihood.generalised import fit_generalised
+        from hiermod.engines.likelihood.glm import fit_glm
+        from hiermod.fits.generalised import GeneralisedFit
 
         record: Any
         if self.spec.blocks:
@@ -228,9 +228,9 @@ class Model(PriorMethods):
                 f"{self.spec.response!r} weighs or censors the log likelihood of each row, another model than "
                 f"REML's: {name}() cannot fit it, fit() can. lme4's prior weights, var(e) = sigma^2 / w, are weights="
             )
-        from hiermod.frequentist.linear import fit_linear
-        from hiermod.frequentist.mixed import fit_mixed
-        from hiermod.results.frequentist import FrequentistFit
+        from hiermod.engines.likelihood.least_squares import fit_linear
+        from hiermod.engines.likelihood.mixed import fit_mixed
+        from hiermod.fits.frequentist import FrequentistFit
 
         record = (fit_mixed if self.spec.blocks else fit_linear)(self.spec, reml=reml)
         return _told(FrequentistFit(self.spec, record, self.family))
@@ -256,8 +256,8 @@ class Model(PriorMethods):
         return self._named
 
     def _build_bambi(self) -> Any:
-        from hiermod.bayes.graph import build_bambi
-        from hiermod.results.centring import choose_centring
+        from hiermod.engines.nuts.centring import choose_centring
+        from hiermod.engines.nuts.graph import build_bambi
 
         self._check_size()
         centring = choose_centring(self)
@@ -281,13 +281,13 @@ class Model(PriorMethods):
 
     def graph(self) -> Any:
         """A picture of the PyMC graph (``graphviz.Digraph``).  Needs the Python package graphviz and its program."""
-        from hiermod.bayes.graph import picture
+        from hiermod.engines.nuts.graph import picture
 
         return picture(self.bambi)
 
     def _check_size(self) -> None:
         """UnsupportedError where the graph does not fit into memory; a warning where it takes much."""
-        from hiermod.bayes.graph import check_graph_room
+        from hiermod.engines.nuts.graph import check_graph_room
 
         otherwise = "Bambi alone needs the same"
         if self.family == "gaussian" and self.link == "identity" and self.spec.special is None:
@@ -336,13 +336,13 @@ class Model(PriorMethods):
         'marginal'
         """
         if cache is not None:
-            from hiermod.results.keeping.cached import cached_fit
+            from hiermod.output.storage.cached import cached_fit
 
             asked = {"draws": draws, "tune": tune, "chains": chains, "target_accept": target_accept, **sampler}
             asked["inference_method"] = inference_method
             return cached_fit(self, cache, random_seed, asked, progressbar=progressbar, cores=cores)
-        from hiermod.bayes.priors import where_the_prior_decides
-        from hiermod.results.bayesian import BayesianFit
+        from hiermod.fits.bayesian import BayesianFit
+        from hiermod.priors.given import where_the_prior_decides
 
         settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains}
         settings |= {"cores": cores, "target_accept": target_accept}
@@ -358,11 +358,11 @@ class Model(PriorMethods):
             for words in where_the_prior_decides(self.spec):
                 warn(words, HiermodWarning)
         if density is not None:
-            from hiermod.bayes.marginal import sample_marginal
+            from hiermod.engines.marginal.engine import sample_marginal
 
             record = sample_marginal(density, self.spec, random_seed=random_seed, **settings, **sampler)
         else:
-            from hiermod.bayes.nuts import sample
+            from hiermod.engines.nuts.engine import sample
 
             settings |= {"inference_method": inference_method, "random_seed": random_seed, "progressbar": progressbar}
             record = sample(self._graph, self.spec, **settings, **sampler)
@@ -377,8 +377,8 @@ class Model(PriorMethods):
 
     def _marginal_density(self) -> MarginalDensity:
         """The density of the variance parameters; UnsupportedError, saying why, where there is no closed form."""
-        from hiermod.bayes.default_priors import gaussian_priors
-        from hiermod.bayes.marginal_density import marginal_density
+        from hiermod.engines.marginal.density import marginal_density
+        from hiermod.priors.gaussian import gaussian_priors
 
         if self.family != "gaussian" or self.link != "identity":
             raise UnsupportedError(f"family {self.family!r} with link {self.link!r} is not Gaussian with identity link")
@@ -398,7 +398,7 @@ class Model(PriorMethods):
 
         bayes: a fit of this model, True to make one now with ``self.fit(**fit)``, False for REML alone.  group: which
         grouping factor, the first by default."""
-        from hiermod.pooling import pool
+        from hiermod.study.pooling import pool
 
         return pool(self, bayes=bayes, group=group, **fit)
 
@@ -413,7 +413,7 @@ class Model(PriorMethods):
 
 def _told(fit: FrequentistFit) -> FrequentistFit:
     """The fit, with a warning where it did not converge or is singular."""
-    from hiermod.results.frequentist_text import boundary, cure, too_many
+    from hiermod.output.frequentist_text import boundary, cure, too_many
 
     if not fit.converged:
         ended = fit.record.convergence  # type: ignore[union-attr]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.arguments import check_count, generator
-from hiermod.checked import checked
+from hiermod.core.arguments import check_count, generator
+from hiermod.core.checked import checked
 from hiermod.errors import ArgumentError
 
 Seed = int | np.random.Generator | None

@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from hiermod.results.keeping import storage
-from hiermod.results.keeping.container import Packed, describe, pack, seal
+from hiermod.output.storage import storage
+from hiermod.output.storage.container import Packed, describe, pack, seal
 
 Damage = tuple[str, bytes]
 

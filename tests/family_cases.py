@@ -12,12 +12,12 @@ import pandas as pd
 from hand_made import inference
 from scipy import stats
 
-from hiermod import _versions
-from hiermod.bayes.graph import build_bambi  # noqa: F401  (the model is built by it, through Model.bambi)
-from hiermod.bayes.nuts import _kept_names
-from hiermod.bayes.posterior import extract
+from hiermod.core import versions
+from hiermod.engines.nuts.engine import _kept_names
+from hiermod.engines.nuts.graph import build_bambi  # noqa: F401  (the model is built by it, through Model.bambi)
+from hiermod.engines.posterior import extract
+from hiermod.fits.bayesian import BayesianFit
 from hiermod.model import Model
-from hiermod.results.bayesian import BayesianFit
 
 GROUPS, EACH = 24, 15
 SDS, RHO = (0.5, 0.3), 0.4
@@ -207,10 +207,10 @@ def made_up(name: str, draws: int = 7) -> BayesianFit:
             values = np.exp(values) + (3 if variable == "nu" else 0)
         variables[variable] = (("chain", "draw", *dims), values)
     dataset = xr.Dataset(variables, coords=coords)
-    constants = dict.fromkeys(_versions.bambi_constants(made.bambi))
+    constants = dict.fromkeys(versions.bambi_constants(made.bambi))
     arrays = extract(dataset, design, constants)
-    from hiermod.bayes.posterior import Posterior
+    from hiermod.engines.posterior import Posterior
 
-    idata = _versions.make_idata({"posterior": dataset})
+    idata = versions.make_idata({"posterior": dataset})
     record = Posterior(**vars(arrays), inference=inference(draws, 2), idata=idata)
     return BayesianFit(design, record, made.family, made.link, None, made)

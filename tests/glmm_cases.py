@@ -7,11 +7,11 @@ import pandas as pd
 from kernel_cases import frame as linear_frame
 from scipy.linalg import block_diag
 
+from hiermod.engines.likelihood.laplace import LaplaceCriterion
+from hiermod.engines.likelihood.quadrature import QuadratureCriterion
+from hiermod.families.likelihoods import likelihood_of
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
-from hiermod.frequentist.families import likelihood_of
-from hiermod.frequentist.laplace import LaplaceCriterion
-from hiermod.frequentist.quadrature import QuadratureCriterion
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.weighted import WeightedProblem, prepare
 

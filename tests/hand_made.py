@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from hiermod.bayes.posterior import Inference, Posterior
+from hiermod.engines.posterior import Inference, Posterior
+from hiermod.fits.bayesian import BayesianFit
 from hiermod.model import Model
-from hiermod.results.bayesian import BayesianFit
 
 
 def inference(draws: int, chains: int, **changes: Any) -> Inference:

@@ -9,12 +9,12 @@ from bayes_density import correlation_from_partials
 from kernel_cases import CASES, dense_parts, frame
 from scipy import stats
 
-from hiermod.bayes.coordinates import pairs
-from hiermod.bayes.default_priors import gaussian_priors
-from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
-from hiermod.bayes.priors import resolve_priors
+from hiermod.engines.marginal.coordinates import pairs
+from hiermod.engines.marginal.density import MarginalDensity, marginal_density
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
+from hiermod.priors.gaussian import gaussian_priors
+from hiermod.priors.given import resolve_priors
 
 ETA = 1.5
 MORE_CASES = {

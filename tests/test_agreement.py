@@ -16,14 +16,14 @@ from kernel_cases import dense_parts
 from marginal_cases import make, random_phis, read_phi
 
 import hiermod as hm
-from hiermod.bayes.mode import start_phi
-from hiermod.bayes.natural_mode import coefficients_at, natural_mode, natural_prior
+from hiermod.engines.marginal.mode import start_phi
+from hiermod.engines.marginal.natural_mode import coefficients_at, natural_mode, natural_prior
 from hiermod.errors import ArgumentError, ArgumentTypeError, SingularFitWarning
+from hiermod.inference.priors_and_reml.agreement_table import to_scale
+from hiermod.inference.priors_and_reml.prior_density import log_priors, marginal_laws
+from hiermod.inference.priors_and_reml.scale_errors import estimates_and_errors
+from hiermod.inference.scores.unconstrained import phi_from_draws
 from hiermod.model import Model
-from hiermod.results.prior_and_reml.agreement_table import to_scale
-from hiermod.results.prior_and_reml.prior_density import log_priors, marginal_laws
-from hiermod.results.prior_and_reml.scale_errors import estimates_and_errors
-from hiermod.scores.phi import phi_from_draws
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 CASES = {
@@ -206,7 +206,7 @@ def test_an_optimiser_that_stops_just_short_of_zero_is_at_the_boundary_too(monke
     fit, reml = fits("dyestuff2")
     estimates, errors = estimates_and_errors(reml)
     near = {**estimates, "1|Batch_sigma": 1e-6}, {**errors, "1|Batch_sigma": 1e-6}
-    monkeypatch.setattr("hiermod.results.prior_and_reml.agreement_table.estimates_and_errors", lambda fit: near)
+    monkeypatch.setattr("hiermod.inference.priors_and_reml.agreement_table.estimates_and_errors", lambda fit: near)
     assert hm.agreement(fit, reml).loc["1|Batch_sigma", "verdict"] == "boundary"
 
 

@@ -17,10 +17,9 @@ from scipy import stats
 from hiermod import plots
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
-from hiermod.model import Model
-from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.residual_checks import assumption_text
-from hiermod.results.residual_checks.assumption_tables import (
+from hiermod.fits.frequentist import FrequentistFit
+from hiermod.inference.assumptions import assumption_text
+from hiermod.inference.assumptions.assumption_tables import (
     qq_points,
     residual_points,
     residuals_within_groups,
@@ -28,9 +27,10 @@ from hiermod.results.residual_checks.assumption_tables import (
     standardised_effects,
     standardised_residuals,
 )
-from hiermod.results.residual_checks.lowess import lowess
-from hiermod.results.residual_checks.qq_bands import inside_probability, local_level, uniform_band
-from hiermod.results.residual_checks.quantile_residuals import ranks, uniform_distance
+from hiermod.inference.assumptions.lowess import lowess
+from hiermod.inference.assumptions.qq_bands import inside_probability, local_level, uniform_band
+from hiermod.inference.assumptions.quantile_residuals import ranks, uniform_distance
+from hiermod.model import Model
 
 
 @pytest.fixture(autouse=True)

@@ -25,12 +25,12 @@ import pytest
 from damages import Damage, accidents, edits, foreign, forgeries
 
 import hiermod as hm
-from hiermod import files
-from hiermod.batch.checkpoint import Checkpoint
-from hiermod.batch.power_jobs import is_chunk
+from hiermod.core import files
+from hiermod.core.files import file_path, whole
 from hiermod.errors import ArgumentTypeError, FileError, HiermodError
-from hiermod.files import file_path, whole
-from hiermod.results.keeping import container
+from hiermod.output.storage import container
+from hiermod.study.checkpoint import Checkpoint
+from hiermod.study.power_jobs import is_chunk
 
 STORED = Path(__file__).parent / "stored" / "format-1"
 KINDS = ("lm", "reml", "glmm_laplace", "marginal_crossed", "nuts_sigma")

@@ -22,13 +22,13 @@ import pytest
 from hand_made import hand_made
 
 import hiermod as hm
-from hiermod.bayes.distributions import Distribution
 from hiermod.errors import ArgumentError, FileError, FormulaError, HiermodError, UnsupportedError
 from hiermod.formula.bambi_text import check_for_bambi
 from hiermod.formula.build import build_design
 from hiermod.formula.evaluate import Evaluator
 from hiermod.formula.functions import FUNCTIONS, find_function
 from hiermod.formula.language import describe
+from hiermod.priors.distributions import Distribution
 
 SLEEP = hm.load_dataset("sleepstudy")
 FEW = SLEEP.head(40)
@@ -393,9 +393,9 @@ def test_bambi_sees_the_formulas_functions_and_nothing_else() -> None:
         m = hm.Model(f"Reaction ~ {name}(x)", d, extra_namespace=names)
         assert name in str(m.bambi)
     m = hm.Model("Reaction ~ np.log(x) + as.factor(Days) + own(x)", d, extra_namespace={"own": own, "np": np})
-    from hiermod import _versions
+    from hiermod.core import versions
 
-    term = _versions.bambi_parent(m.bambi).common_terms["own(x)"].term
+    term = versions.bambi_parent(m.bambi).common_terms["own(x)"].term
     seen = term.components[0].env.namespace
     for name in ("os", "sys", "bambi", "design", "arguments", "further", "caught", "secret", "extra_namespace"):
         assert name not in seen, name
@@ -405,7 +405,7 @@ def test_bambi_sees_the_formulas_functions_and_nothing_else() -> None:
 def test_a_design_with_another_formula_for_bambi_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from hiermod.bayes.graph import build_bambi
+    from hiermod.engines.nuts.graph import build_bambi
 
     design = build_design("Reaction ~ Days + (1 | Subject)", SLEEP)
     mark = tmp_path / "mark"
@@ -422,7 +422,14 @@ def test_a_design_with_another_formula_for_bambi_is_refused(tmp_path: Path) -> N
 
 def test_the_command_line_refuses(tmp_path: Path) -> None:
     SLEEP.to_csv(tmp_path / "d.csv", index=False)
-    call = [sys.executable, "-m", "hiermod.cli", "fit", f"Reaction ~ np.savetxt('{tmp_path / 'mark'}', Days)", "d.csv"]
+    call = [
+        sys.executable,
+        "-m",
+        "hiermod.app.cli",
+        "fit",
+        f"Reaction ~ np.savetxt('{tmp_path / 'mark'}', Days)",
+        "d.csv",
+    ]
     ran = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)
     assert ran.returncode != 0
     assert "no such function is known" in ran.stderr

@@ -23,10 +23,10 @@ from family_cases import made_up
 from hand_made import hand_made
 
 import hiermod as hm
-from hiermod.cli import main
+from hiermod.app.cli import main
+from hiermod.core.escaping import csv_cell, csv_table, label_text, latex, markdown, markdown_code
 from hiermod.errors import ArgumentError, DataError, HiermodError, HiermodWarning, UnknownNameError, warn
-from hiermod.escaping import csv_cell, csv_table, label_text, latex, markdown, markdown_code
-from hiermod.results.summary import Section, Summary
+from hiermod.output.summary import Section, Summary
 
 LABELS = [
     "\x1b[31mred\x1b[0m", "\x9b31mred", "over\rwritten", "bell\x07\x08", "right \u202eot tfel", "half \ud800",
@@ -349,7 +349,7 @@ def command(*arguments: str, unbuffered: str = "", **options: object) -> subproc
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": unbuffered}
     return subprocess.run(
-        [sys.executable, "-m", "hiermod.cli", *arguments],
+        [sys.executable, "-m", "hiermod.app.cli", *arguments],
         env=environment, text=True, stderr=subprocess.PIPE, timeout=120, **options,  # type: ignore[call-overload]
     )  # fmt: skip
 

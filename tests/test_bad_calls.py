@@ -18,7 +18,7 @@ import pytest
 
 import hiermod as hm
 from hiermod.errors import HiermodError
-from hiermod.results.glmm import GeneralisedFit
+from hiermod.fits.generalised import GeneralisedFit
 
 pytestmark = pytest.mark.filterwarnings("ignore::hiermod.errors.HiermodWarning")
 

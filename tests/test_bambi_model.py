@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import hiermod as hm
-from hiermod.bayes.graph import build_bambi
+from hiermod.engines.nuts.graph import build_bambi
 from hiermod.formula.build import build_design
 
 pytestmark = pytest.mark.stack

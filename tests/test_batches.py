@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 import hiermod as hm
-from hiermod.bayes.default_priors import gaussian_priors
-from hiermod.bayes.marginal_density import marginal_density
-from hiermod.bayes.priors import resolve_priors
+from hiermod.engines.likelihood.least_squares import fit_linear
+from hiermod.engines.likelihood.mixed import fit_mixed
+from hiermod.engines.likelihood.refit import Responses, simulated
+from hiermod.engines.marginal.density import marginal_density
 from hiermod.formula.build import build_design
-from hiermod.frequentist.bootstrap_worker import Worker
-from hiermod.frequentist.linear import fit_linear
-from hiermod.frequentist.mixed import fit_mixed
-from hiermod.frequentist.refit import Responses, simulated
+from hiermod.inference.bootstrap.worker import Worker
 from hiermod.kernel.stacks import TILE, cholesky_each, rows_solve, rows_times
+from hiermod.priors.gaussian import gaussian_priors
+from hiermod.priors.given import resolve_priors
 
 pytestmark = pytest.mark.numeric
 

@@ -10,9 +10,9 @@ import pytest
 from bayes_density import correlation_from_partials, hand_logp, random_point
 from scipy import stats
 
-from hiermod.bayes.centred_sums import totals
-from hiermod.bayes.graph import build_bambi
-from hiermod.bayes.quiet import collected
+from hiermod.engines.nuts.graph import build_bambi
+from hiermod.engines.nuts.hierarchical_centring import totals
+from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
@@ -110,7 +110,7 @@ def test_joint_density_is_the_hand_written_one(data, formula, extra, center):
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_partial_correlations_give_the_lkj_density(k):
     """p(R) = prod p(u) / |dR/du| goes as det(R)^(eta - 1), eta 1.5 (Lewandowski et al. 2009, equation 10)."""
-    from hiermod.bayes.correlation import vine_shape
+    from hiermod.engines.nuts.correlation import vine_shape
 
     rng, eta, step = np.random.default_rng(k), 1.5, 1e-6
     lower, size = np.tril_indices(k, -1), k * (k - 1) // 2

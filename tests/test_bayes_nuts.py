@@ -18,16 +18,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hiermod import _versions
-from hiermod.arguments import resolve_seed
-from hiermod.bayes.graph import build_bambi
-from hiermod.bayes.nuts import check_method, sample
-from hiermod.bayes.posterior import Posterior
+from hiermod.core import versions
+from hiermod.core.arguments import resolve_seed
+from hiermod.core.progress import someone_watches
 from hiermod.datasets import load_dataset
+from hiermod.engines.nuts.engine import check_method, sample
+from hiermod.engines.nuts.graph import build_bambi
+from hiermod.engines.posterior import Posterior
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
-from hiermod.progress import someone_watches
 
 REFERENCE = Path(__file__).parent / "reference" / "posterior"
 CASES = {  # tests/reference/posterior/README.md
@@ -81,7 +81,7 @@ def deviations(posterior: Posterior, design: Design, case: str) -> pd.Series:
     assert set(reference.index) == set(arrays)
     out = {}
     for name, row in reference.iterrows():
-        error = np.hypot(_versions.mcse(arrays[name]), row["Est.Error"] / np.sqrt(row["neff"]))
+        error = np.hypot(versions.mcse(arrays[name]), row["Est.Error"] / np.sqrt(row["neff"]))
         out[name] = (arrays[name].mean() - row["Estimate"]) / error
     return pd.Series(out)
 
@@ -95,7 +95,7 @@ def test_sleepstudy_posterior_is_the_long_run_one(posterior, sleepstudy):
 
 @pytest.mark.stack
 def test_correlation_matrices_are_exact_where_they_are_known(posterior):
-    R = _versions.posterior_dataset(posterior.idata)["Subject_corr"].transpose("chain", "draw", ...).values
+    R = versions.posterior_dataset(posterior.idata)["Subject_corr"].transpose("chain", "draw", ...).values
     assert (np.diagonal(R, axis1=2, axis2=3) == 1.0).all()
     assert np.array_equal(R, np.swapaxes(R, 2, 3))
 
@@ -157,14 +157,14 @@ def test_draws_have_the_designs_shapes_and_bambis_names(posterior, sleepstudy):
     assert posterior.corr[0].shape == (4, 1000, 2, 2)
     assert posterior.sigma.shape == (4, 1000)
     assert posterior.auxiliary == {}
-    dataset = _versions.posterior_dataset(posterior.idata)
+    dataset = versions.posterior_dataset(posterior.idata)
     groups = ["1|Subject_sigma", "Days|Subject_sigma", "Subject_corr", "1|Subject", "Days|Subject"]
     assert list(dataset.data_vars) == ["Intercept", "Days", "sigma", *groups]  # no helper, no mean of every row
     np.testing.assert_array_equal(dataset["Days|Subject"].values, posterior.b[0][..., 1])
     assert list(dataset["Subject__factor_dim"].values) == list(design.blocks[0].levels)
     assert list(dataset["Subject_corr_dim_1"].values) == ["Intercept", "Days"]
-    assert set(_versions.group_names(posterior.idata)) == {"posterior", "sample_stats", "observed_data"}
-    observed = _versions.group_dataset(posterior.idata, "observed_data")
+    assert set(versions.group_names(posterior.idata)) == {"posterior", "sample_stats", "observed_data"}
+    observed = versions.group_dataset(posterior.idata, "observed_data")
     np.testing.assert_array_equal(observed["Reaction"].values, design.y)
     with pytest.raises(ValueError, match="read-only"):
         posterior.beta[0] = 0
@@ -185,7 +185,7 @@ def test_posterior_pickles(posterior):
     copy = pickle.loads(pickle.dumps(posterior))
     np.testing.assert_array_equal(copy.beta, posterior.beta)
     assert repr(copy.inference) == repr(posterior.inference)  # nan is not equal to itself
-    before, after = _versions.posterior_dataset(posterior.idata), _versions.posterior_dataset(copy.idata)
+    before, after = versions.posterior_dataset(posterior.idata), versions.posterior_dataset(copy.idata)
     assert after.identical(before)
     assert not copy.beta.flags.writeable
 
@@ -195,7 +195,7 @@ def test_bambis_own_methods_work_on_the_result(posterior, sleepstudy):
     """The log likelihood by Bambi is the Normal density at the linear predictor."""
     from scipy import stats
 
-    from hiermod.bayes.quiet import collected
+    from hiermod.engines.nuts.quiet import collected
 
     model, design = sleepstudy
     with collected():
@@ -204,7 +204,7 @@ def test_bambis_own_methods_work_on_the_result(posterior, sleepstudy):
     block = design.blocks[0]
     mean = mean + np.sum(posterior.b[0][:, :, block.codes] * block.values, axis=-1)
     expected = stats.norm(mean, posterior.sigma[..., None]).logpdf(design.y)
-    values = _versions.group_dataset(idata, "log_likelihood")["Reaction"].values
+    values = versions.group_dataset(idata, "log_likelihood")["Reaction"].values
     np.testing.assert_allclose(values, expected, rtol=1e-9)
 
 
@@ -256,7 +256,7 @@ def test_impossible_numbers_are_refused(sleepstudy):
 
 
 def test_missing_sampler_names_the_extra(monkeypatch):
-    monkeypatch.setattr(_versions, "has_package", lambda name: name != "jax")
+    monkeypatch.setattr(versions, "has_package", lambda name: name != "jax")
     with pytest.raises(UnsupportedError, match=r"needs jax.*hiermod\[jax\]"):
         check_method("numpyro")
     assert check_method("auto") == "nutpie"
@@ -275,8 +275,8 @@ def test_an_interrupt_ends_the_run():
     script = """
         import signal
         import sys
-        from hiermod.bayes.graph import build_bambi
-        from hiermod.bayes.nuts import sample
+        from hiermod.engines.nuts.graph import build_bambi
+        from hiermod.engines.nuts.engine import sample
         from hiermod.datasets import load_dataset
         from hiermod.formula.build import build_design
         signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background start deaf to it
@@ -306,7 +306,7 @@ def test_an_interrupt_ends_the_run():
 
 def test_a_label_with_a_comma_is_refused_where_nutpie_cannot_write_it() -> None:
     """nutpie joins dimension names by commas for ArviZ 0.x, which breaks ``poly(Days, 2)_dim`` after the sampling."""
-    if not _versions.splits_labels_at_commas():
+    if not versions.splits_labels_at_commas():
         pytest.skip("with ArviZ 1.x nutpie does not join names by commas")
     design = build_design("Reaction ~ poly(Days, 2) + (1 | Subject)", load_dataset("sleepstudy"))
     with pytest.raises(UnsupportedError, match=r"poly\(Days, 2\)_dim.*inference_method='pymc'"):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from hiermod.bayes.posterior import Draws, assess, extract, labelled
+from hiermod.engines.posterior import Draws, assess, extract, labelled
 from hiermod.errors import FitError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from hiermod import _versions
-from hiermod.bayes import predictive
+from hiermod.core import versions
 from hiermod.datasets import load_dataset
+from hiermod.engines import predictive
+from hiermod.engines.nuts.centring import choose_centring
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
 from hiermod.model import Model
-from hiermod.results.centring import choose_centring
 
 
 def quiet(model: Model, **settings: Any) -> Any:
@@ -69,9 +69,9 @@ def test_new_responses_have_the_residual_sd_of_their_row(options):
 
 @pytest.mark.stack
 def test_idata_has_every_group_arviz_asks_for(fit):
-    groups = _versions.group_names(fit.idata)
+    groups = versions.group_names(fit.idata)
     assert set(groups) == {"posterior", "sample_stats", "observed_data", "log_likelihood", "posterior_predictive"}
-    told = _versions.group_dataset(fit.idata, "sample_stats")
+    told = versions.group_dataset(fit.idata, "sample_stats")
     assert list(told.data_vars) == ["lp", "acceptance_rate"]
     import arviz as az
 
@@ -86,7 +86,7 @@ def test_idata_has_every_group_arviz_asks_for(fit):
 
 @pytest.mark.stack
 def test_lp_is_the_marginal_density_at_each_draw(fit):
-    from hiermod.scores.phi import phi_from_draws
+    from hiermod.inference.scores.unconstrained import phi_from_draws
 
     record = fit.record
     density = fit.model._marginal_density()
@@ -108,13 +108,13 @@ def test_seeds_and_numbers_of_draws(fit):
     few = fit.posterior_predictive(draws=10, random_seed=4)
     assert few.shape == (4, 3, 180)  # spread over the chains
     assert list(few["draw"].values) == [0, 500, 999]
-    stored = _versions.group_dataset(fit.idata, "posterior_predictive")["Reaction"]
+    stored = versions.group_dataset(fit.idata, "posterior_predictive")["Reaction"]
     np.testing.assert_array_equal(stored.values, few.values)
     again = pickle.loads(pickle.dumps(fit))
     assert np.array_equal(again.record.stats["lp"], fit.record.stats["lp"])
     built = Model("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy")).fit(random_seed=1).idata
     same = Model("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy")).fit(random_seed=1).idata
-    one, two = (_versions.group_dataset(i, "posterior_predictive") for i in (built, same))
+    one, two = (versions.group_dataset(i, "posterior_predictive") for i in (built, same))
     assert one.identical(two)
 
 
@@ -140,10 +140,10 @@ def test_counts_by_bambi_are_binomial_at_each_draw(counts):
     assert new.shape == (4, 500, 56)
     assert_normal((new.values - trials * p) / np.sqrt(trials * p * (1 - p)))
     np.testing.assert_array_equal(new.values, counts.posterior_predictive(random_seed=2).values)
-    assert "posterior_predictive" in _versions.group_names(counts.idata)
+    assert "posterior_predictive" in versions.group_names(counts.idata)
     logs = counts.log_likelihood()
     np.testing.assert_allclose(logs.values, stats.binom(trials, p).logpmf(counts.design.y), rtol=1e-8)
-    assert "log_likelihood" in _versions.group_names(counts.idata)
+    assert "log_likelihood" in versions.group_names(counts.idata)
 
 
 @pytest.mark.stack
@@ -161,9 +161,9 @@ def test_a_second_fit_of_a_model_compiles_nothing(counts, monkeypatch):
 
 
 def test_a_fit_without_its_model_says_what_it_needs(counts):
-    from hiermod.results.bayesian import BayesianFit
+    from hiermod.fits.bayesian import BayesianFit
 
-    draws = _versions.make_idata({"posterior": _versions.posterior_dataset(counts.record.idata)})
+    draws = versions.make_idata({"posterior": versions.posterior_dataset(counts.record.idata)})
     alone = BayesianFit(counts.design, replace(counts.record, idata=draws), counts.family, counts.link)
     assert alone.posterior_predictive(draws=4).shape == (4, 1, counts.nobs)  # new responses are drawn in numpy
     with pytest.raises(UnsupportedError, match=r"needs its model.*Model\(\.\.\.\)\.fit\(\)"):

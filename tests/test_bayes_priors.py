@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hiermod.bayes.distributions import CATALOGUE, Distribution, parse_distribution
-from hiermod.bayes.priors import AUXILIARY, DEFAULT_ETA, prior_keys, resolve_priors
-from hiermod.bayes.quiet import collected
+from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
+from hiermod.priors.distributions import CATALOGUE, Distribution, parse_distribution
+from hiermod.priors.given import AUXILIARY, DEFAULT_ETA, prior_keys, resolve_priors
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +142,8 @@ def test_one_number_per_coefficient_is_allowed(design):
 
 def test_checking_imports_neither_pymc_nor_bambi():
     script = (
-        "import sys, hiermod.bayes.priors\n"
-        "from hiermod.bayes.distributions import parse_distribution\n"
+        "import sys, hiermod.priors.given\n"
+        "from hiermod.priors.distributions import parse_distribution\n"
         "parse_distribution('Normal(0, 1)', 'x')\n"
         "print([name for name in ('pymc', 'bambi', 'pytensor', 'arviz') if name in sys.modules])"
     )

@@ -12,8 +12,8 @@ from test_predictive_checks import SLOPE, longitudinal, words
 
 import hiermod as hm
 from hiermod.datasets import load_dataset
+from hiermod.inference.predictive.bayesian_checks import _per_level
 from hiermod.model import Model
-from hiermod.results.predictive.bayesian_checks import _per_level
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 from kernel_cases import CASES, dense_parts, frame, rows_to_tail  # noqa: F401  (a fixture)
 
-from hiermod import progress
+from hiermod.core import progress
 from hiermod.datasets import load_dataset
+from hiermod.engines.likelihood.least_squares import LinearFit, fit_linear
+from hiermod.engines.likelihood.many_refits import search_all
+from hiermod.engines.likelihood.many_responses import chunk_size, evaluate, stack
+from hiermod.engines.likelihood.mixed import MixedFit, fit_mixed
+from hiermod.engines.likelihood.refit import Responses, refit, simulated, with_response
 from hiermod.errors import ArgumentError, ArgumentTypeError, ConvergenceWarning, DataError, DesignError, FitError
 from hiermod.formula.build import build_design
-from hiermod.frequentist import bootstrap_worker
-from hiermod.frequentist.bootstrap import bootstrap
-from hiermod.frequentist.bootstrap_worker import Worker
-from hiermod.frequentist.linear import LinearFit, fit_linear
-from hiermod.frequentist.many_refits import search_all
-from hiermod.frequentist.many_responses import chunk_size, evaluate, stack
-from hiermod.frequentist.mixed import MixedFit, fit_mixed
-from hiermod.frequentist.refit import Responses, refit, simulated, with_response
-from hiermod.results.intervals import bootstrap_draws, bootstrap_limits, bootstrap_record
+from hiermod.inference.bootstrap import worker
+from hiermod.inference.bootstrap.bootstrap import bootstrap
+from hiermod.inference.bootstrap.worker import Worker
+from hiermod.inference.intervals import bootstrap_draws, bootstrap_limits, bootstrap_record
 
 STACKED = [case for case in CASES if case not in ("chain of three", "nested and crossed")]
 
@@ -218,7 +218,7 @@ def test_processes_do_not_change_the_numbers_and_stop_when_asked():
 
 def test_failed_refits_are_counted_and_left_out(monkeypatch):
     fit = fitted("strength ~ 1 + (1 | batch) + (1 | cask:batch)", "pastes")
-    usual, calls = bootstrap_worker.fit_problem, []
+    usual, calls = worker.fit_problem, []
     whole = bootstrap(fit, 20, 1)
 
     def sometimes(*arguments):
@@ -227,7 +227,7 @@ def test_failed_refits_are_counted_and_left_out(monkeypatch):
             raise FitError("the factor could not be had")
         return usual(*arguments)
 
-    monkeypatch.setattr(bootstrap_worker, "fit_problem", sometimes)
+    monkeypatch.setattr(worker, "fit_problem", sometimes)
     with pytest.warns(ConvergenceWarning, match=r"of 20 bootstrap refits 4 failed .*could not be had \(4 times\)"):
         found = bootstrap_record(fit, 20, 1)
     assert found.failed.sum() == 4
@@ -240,7 +240,7 @@ def test_failed_refits_are_counted_and_left_out(monkeypatch):
     def never(*arguments):
         raise FitError("no")
 
-    monkeypatch.setattr(bootstrap_worker, "fit_problem", never)
+    monkeypatch.setattr(worker, "fit_problem", never)
     with pytest.raises(FitError, match="none of the 3 bootstrap refits"):
         bootstrap(fit, 3, 1)
 

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 import hiermod as hm
-from hiermod.bayes import marginal
+from hiermod.engines.marginal import engine as marginal
 from hiermod.errors import ArgumentTypeError, FileError, UnsupportedError
-from hiermod.results.keeping import cached
-from hiermod.results.keeping.cached import cache_key
+from hiermod.output.storage import cached
+from hiermod.output.storage.cached import cache_key
 
 SETTINGS = {"draws": 500, "tune": 1000, "chains": 4, "target_accept": None, "inference_method": "auto"}
 FORMULA = "Yield ~ 1 + (1 | Batch)"
@@ -118,7 +118,7 @@ def test_functions_count_by_what_they_give(data: pd.DataFrame) -> None:
 def test_versions_that_matter(data: pd.DataFrame, monkeypatch: Any) -> None:
     installed = cached.versions
     changed: dict[str, str] = {}
-    monkeypatch.setattr(cached, "versions", lambda names: installed(names) | changed)
+    monkeypatch.setattr(cached, "package_versions", lambda names: installed(names) | changed)
     model = hm.Model(FORMULA, data)
     nuts = SETTINGS | {"inference_method": "pymc"}
     before, graph = cache_key(model, 1, SETTINGS), cache_key(model, 1, nuts)
@@ -128,7 +128,7 @@ def test_versions_that_matter(data: pd.DataFrame, monkeypatch: Any) -> None:
     assert cache_key(model, 1, SETTINGS) != before
     assert cache_key(model, 1, nuts) != graph
     names: list[set[str]] = []
-    monkeypatch.setattr(cached, "versions", lambda wanted: names.append(set(wanted)) or {})
+    monkeypatch.setattr(cached, "package_versions", lambda wanted: names.append(set(wanted)) or {})
     cache_key(model, 1, SETTINGS)
     cache_key(model, 1, nuts)
     assert "pymc" not in names[0]  # the marginal engine uses neither PyMC nor Bambi

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from hand_made import hand_made
 
-from hiermod.cli import main, read_table
+from hiermod.app.cli import main, read_table
 from hiermod.datasets import load_dataset
 from hiermod.model import Model
 
@@ -314,7 +314,7 @@ class Stop:
         if name == "numpy":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Stop())
-from hiermod.cli import main
+from hiermod.app.cli import main
 sys.exit(main(["fit", "y ~ x", "d.csv"]))
 """
 
@@ -349,7 +349,7 @@ def test_nothing_half_written_is_left(monkeypatch: pytest.MonkeyPatch, unsampled
 SAMPLING = """
 import signal
 import sys
-from hiermod.cli import main
+from hiermod.app.cli import main
 from hiermod.model import Model
 signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background start deaf to it
 fit = Model.fit

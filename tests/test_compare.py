@@ -14,11 +14,11 @@ from scipy.special import softmax
 from scipy.stats import norm
 
 import hiermod as hm
-from hiermod.comparison.weights import bootstrapped, model_weights, stacking
 from hiermod.errors import ArgumentError, ArgumentTypeError, HiermodWarning
-from hiermod.scores.comparable import paired_units
-from hiermod.scores.pointwise import conditional_loo, waic
-from hiermod.scores.record import Score, fingerprint, standard_error
+from hiermod.inference.comparison.weights import bootstrapped, model_weights, stacking
+from hiermod.inference.scores.comparable import paired_units
+from hiermod.inference.scores.pointwise import conditional_loo, waic
+from hiermod.inference.scores.record import Score, fingerprint, standard_error
 
 DATA = hm.load_dataset("sleepstudy")
 
@@ -139,12 +139,12 @@ def arviz_table() -> Any:
     import arviz as az
     import xarray as xr
 
-    from hiermod import _versions
+    from hiermod.core import versions
 
     def idata(logs: np.ndarray) -> Any:
         data = xr.Dataset({"y": (("chain", "draw", "unit"), logs.reshape(4, 225, 5))})
         posterior = xr.Dataset({"mu": (("chain", "draw"), X.reshape(4, 225))})
-        return _versions.make_idata({"posterior": posterior, "log_likelihood": data})
+        return versions.make_idata({"posterior": posterior, "log_likelihood": data})
 
     scores = {name: az.loo(idata(logs), pointwise=True, reff=1.0) for name, logs in (("a", A), ("b", B))}
     whole = {"round_to": "none"} if "round_to" in inspect.signature(az.compare).parameters else {}
@@ -313,7 +313,7 @@ def test_transformed_responses(fits):
     ],
 )
 def test_slopes_of_transformations(text, derivative):
-    from hiermod.results.scoring.score_record import transformation
+    from hiermod.inference.scores.score_of_fit import transformation
 
     rng = np.random.default_rng(1)
     data = pd.DataFrame({"y": rng.uniform(1, 9, 24), "g": np.repeat(list("abcd"), 6)})

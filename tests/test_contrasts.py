@@ -12,9 +12,9 @@ from means_cases import TIGHT, close
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.inference.marginal_effects.contrast_methods import polynomials
+from hiermod.inference.marginal_effects.multiplicity import adjusted_p, critical_values
 from hiermod.model import Model
-from hiermod.results.marginal.contrast_methods import polynomials
-from hiermod.results.marginal.multiplicity import adjusted_p, critical_values
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 import hiermod as hm
-from hiermod import _versions
-from hiermod.bayes.coordinates import correlation_matrix, exact_correlations
+from hiermod.core import versions
+from hiermod.engines.marginal.coordinates import correlation_matrix, exact_correlations
 
 pytestmark = pytest.mark.stack
 
@@ -35,7 +35,7 @@ def fit(model: hm.Model) -> Any:
 
 
 def matrices(idata: Any, group: str = "posterior") -> np.ndarray:
-    return _versions.group_dataset(idata, group)["g_corr"].transpose("chain", "draw", ...).values
+    return versions.group_dataset(idata, group)["g_corr"].transpose("chain", "draw", ...).values
 
 
 def assert_exact(R: np.ndarray) -> None:
@@ -67,10 +67,10 @@ def test_of_a_file_also_of_one_that_an_earlier_version_wrote(fit: Any, tmp_path:
     assert_exact(matrices(hm.load(fit.save(tmp_path / "now.nc")).idata))
     below = np.array(matrices(fit.idata))
     below[..., range(2), range(2)] -= np.where(np.arange(200)[:, None] % 3, 2.0**-53, 0.0)  # as rounding left them
-    posterior = _versions.posterior_dataset(fit.idata).copy()
+    posterior = versions.posterior_dataset(fit.idata).copy()
     posterior["g_corr"] = posterior["g_corr"].copy(data=below)
     earlier = hm.Model("y ~ x + (x | g)", fit.design.frame).fit(random_seed=1, draws=200)
-    earlier.record = replace(earlier.record, idata=_versions.replace_groups(fit.idata, posterior=posterior))
+    earlier.record = replace(earlier.record, idata=versions.replace_groups(fit.idata, posterior=posterior))
     back = hm.load(earlier.save(tmp_path / "earlier.nc"))
     assert_exact(matrices(back.idata))
     assert_exact(back.record.corr[0])

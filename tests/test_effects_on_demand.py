@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 import hiermod as hm
-from hiermod.bayes import on_demand
-from hiermod.bayes.on_demand import EffectsOnDemand
+from hiermod.engines.marginal import on_demand
+from hiermod.engines.marginal.on_demand import EffectsOnDemand
 from hiermod.errors import ArgumentError
 
 # short chains on purpose: what is tested holds draw by draw
@@ -274,8 +274,8 @@ def counted(monkeypatch) -> list[int]:
     ],
 )
 def test_effects_are_drawn_once_for_whatever_needs_them(monkeypatch, what, times):
-    import hiermod.results.bayesian_predict as predict
-    import hiermod.results.scoring.scores as scores
+    import hiermod.fits.bayesian_predict as predict
+    import hiermod.inference.scores.of_fit as scores
 
     fit = fitted(monkeypatch, "intercepts")
     monkeypatch.setattr(predict, "ROWS_AT_A_TIME", 100 * 37)  # rows come in many parts, levels in any order
@@ -319,7 +319,7 @@ def test_fitted_values_are_coefficients_times_predictors(monkeypatch):
 
 
 def test_a_chain_of_its_own_and_nuts_on_the_density(monkeypatch):
-    from hiermod.bayes import marginal
+    from hiermod.engines.marginal import engine as marginal
 
     fit = hm.Model("y ~ x + (x | class_)", crossed())
     monkeypatch.setattr(on_demand, "AT_ONCE", 0.0)

@@ -10,8 +10,8 @@ from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError
 from hiermod.formula.catalogue import FAMILIES
 from hiermod.model import Model
+from hiermod.output.equations.equation_levels import INTERCEPT, read_levels
 from hiermod.plots import design_matrices
-from hiermod.results.equations.equation_levels import INTERCEPT, read_levels
 
 
 def schools() -> pd.DataFrame:

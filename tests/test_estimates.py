@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hand_made import hand_made
 
-from hiermod.comparison.estimates import compare_estimates, printable
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, ArgumentTypeError
+from hiermod.inference.comparison.estimates import compare_estimates, printable
 from hiermod.model import Model
 
 

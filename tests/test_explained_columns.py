@@ -13,16 +13,16 @@ import pytest
 from scipy import stats
 
 import hiermod as hm
-from hiermod import _versions
-from hiermod.bayes.effect_draws import draw_one
-from hiermod.bayes.marginal_density import MarginalDensity
-from hiermod.bayes.mode import start_phi
-from hiermod.bayes.natural_mode import coefficients_at
+from hiermod.core import versions
+from hiermod.engines.marginal.density import MarginalDensity
+from hiermod.engines.marginal.effect_draws import draw_one
+from hiermod.engines.marginal.mode import start_phi
+from hiermod.engines.marginal.natural_mode import coefficients_at
 from hiermod.errors import DesignError
 from hiermod.formula.design import Design
+from hiermod.inference.scores.held_out import _as_batch, held_out
+from hiermod.inference.scores.rows import row_units, take_rows
 from hiermod.kernel.batch import factorise_batch
-from hiermod.scores.held_out import _as_batch, held_out
-from hiermod.scores.rows import row_units, take_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::hiermod.errors.RankDeficiencyWarning")
 
@@ -148,7 +148,7 @@ def test_kfold_refits_without_the_rows_that_tell_columns_apart() -> None:
     scores = fit.kfold(k=4, random_seed=2, progressbar=False)
     assert np.isfinite(scores.elpd_i).all()
     part = take_rows(fit.design, np.arange(2, 40))
-    from hiermod.bayes.marginal_density import marginal_density
+    from hiermod.engines.marginal.density import marginal_density
 
     density = marginal_density(part, fit.priors)
     one = start_phi(density)
@@ -217,7 +217,7 @@ def test_nuts_on_the_graph_draws_from_the_same_posterior() -> None:
 def test_default_priors_are_finite_in_the_table_and_in_the_graph(formula: str, family: str) -> None:
     data = DATA.assign(k=np.arange(40) % 4, b=np.arange(40) % 2)
     model = hm.Model(formula, data, family=family)
-    component = _versions.bambi_parent(model.bambi)
+    component = versions.bambi_parent(model.bambi)
     terms = dict(component.common_terms) | dict(component.group_specific_terms)
     if component.intercept_term is not None:
         terms["Intercept"] = component.intercept_term
@@ -239,7 +239,7 @@ def test_default_priors_are_finite_in_the_table_and_in_the_graph(formula: str, f
 
 def test_gaussian_priors_are_those_of_the_graph() -> None:
     model = hm.Model("y ~ f1 * f2 + three + zero + x:f1:f2 + (x | g)", DATA)
-    component = _versions.bambi_parent(model.bambi)
+    component = versions.bambi_parent(model.bambi)
     numbers = model._marginal_density().priors
     theirs = [component.intercept_term.prior.args["sigma"]]
     theirs += [component.common_terms[term].prior.args["sigma"] for term in dict.fromkeys(model.spec.common_terms[1:])]

@@ -12,13 +12,13 @@ from hand_made import hand_made
 from scipy import stats
 
 import hiermod as hm
-from hiermod import _versions
-from hiermod.bayes.quiet import collected
+from hiermod.core import versions
 from hiermod.datasets import load_dataset
+from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import ArgumentError, ArgumentTypeError, DataError, FormulaError, UnknownNameError, UnsupportedError
-from hiermod.results.bayesian import BayesianFit
-from hiermod.results.links import expected, response_draws
-from hiermod.results.targets import read_request
+from hiermod.families.links import expected, response_draws
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.fits.targets import read_request
 
 ORDINAL = ("cumulative", "cumulative, probit", "sratio")
 OTHERS = [name for name in CASES if name not in ORDINAL]
@@ -27,10 +27,10 @@ PLAIN = [name for name in OTHERS if CASES[name].parameters is None]
 
 def bambis(fit: BayesianFit, newdata: Any = None) -> dict[str, np.ndarray]:
     """Bambi's own parameters of each row at each draw, (draws, rows or 1, ...)."""
-    copy = _versions.make_idata({"posterior": _versions.posterior_dataset(fit.record.idata)})
+    copy = versions.make_idata({"posterior": versions.posterior_dataset(fit.record.idata)})
     with collected():
         fit.model.bambi.predict(copy, kind="response_params", data=newdata, inplace=True)
-    found = _versions.posterior_dataset(copy)
+    found = versions.posterior_dataset(copy)
     arrays = {name: found[name].transpose("chain", "draw", ...).values for name in _parameters(fit) if name in found}
     return {name: a.reshape(14, *(a.shape[2:] or (1,))) for name, a in arrays.items()}
 
@@ -244,7 +244,7 @@ def test_a_sampled_ordinal_model_has_one_scale_in_its_idata():
     fit = fitted("cumulative")
     fit.posterior_predictive(100, random_seed=1)
     found = {
-        group: _versions.group_dataset(fit.idata, group)["y"] for group in ("observed_data", "posterior_predictive")
+        group: versions.group_dataset(fit.idata, group)["y"] for group in ("observed_data", "posterior_predictive")
     }
     np.testing.assert_array_equal(found["observed_data"].values, data("cumulative")["y"].cat.codes + 1)
     for one in found.values():
@@ -283,7 +283,7 @@ def test_reading_a_fit_with_a_formula_for_sigma():
     assert set(fit.ranef()["term"]) == {"Intercept", "x", "sigma_Intercept"}
     assert {"sigma_Intercept", "sigma_z"} <= set(fit.coef()["term"])
     assert np.isnan(fit.sigma)
-    assert {"sigma_Intercept", "sigma_1|g_sigma"} <= set(map(str, _versions.posterior_dataset(fit.idata).data_vars))
+    assert {"sigma_Intercept", "sigma_1|g_sigma"} <= set(map(str, versions.posterior_dataset(fit.idata).data_vars))
     text = str(fit.summary())
     assert "sigma_Intercept" in text
     assert "Formula for sigma: z + (1 | g)" in text
@@ -419,7 +419,7 @@ def test_the_prior_of_an_ordinal_model_speaks_of_its_own_categories():
     prior = rated([1, 2, 3, 4]).model.prior_predictive(draws=30, random_seed=1)
     assert set(np.unique(prior.simulate(5, random_seed=1))) <= {1, 2, 3, 4}
     for group, name in (("prior_predictive", "y"), ("observed_data", "y")):
-        assert set(np.unique(_versions.group_dataset(prior.idata, group)[name])) <= {1, 2, 3, 4}
+        assert set(np.unique(versions.group_dataset(prior.idata, group)[name])) <= {1, 2, 3, 4}
     assert prior.data_summaries()["mean"].between(1, 4).all()
 
 
@@ -481,7 +481,7 @@ def test_maximum_likelihood_says_what_it_cannot_do():
 def test_priors_of_a_parameters_formula():
     priors = {"sigma_z": "Normal(0, 0.1)", "sigma_1|g": "HalfNormal(0.2)", "sigma_Intercept": "Normal(1, 2)"}
     made = hm.Model("y ~ x + (x | g)", data("sigma"), parameters={"sigma": "sigma ~ z + (1 | g)"}, priors=priors)
-    component = _versions.bambi_parameters(made.bambi)["sigma"]
+    component = versions.bambi_parameters(made.bambi)["sigma"]
     assert component.common_terms["z"].prior.args["sigma"] == pytest.approx(0.1)
     assert component.group_specific_terms["1|g"].prior.args["sigma"].args["sigma"] == pytest.approx(0.2)
     assert component.intercept_term.prior.args["mu"] == pytest.approx(1)
@@ -542,7 +542,7 @@ def test_saved_and_loaded_with_formulas_and_categories(name, tmp_path):
 
 
 def test_another_formula_for_sigma_is_another_fit():
-    from hiermod.results.keeping.fingerprint import design_fingerprint
+    from hiermod.output.storage.fingerprint import design_fingerprint
 
     prints = {
         design_fingerprint(hm.Model("y ~ x", data("sigma"), parameters=parameters).spec)

@@ -280,11 +280,11 @@ def test_the_formula_for_bambi(data, typed, given):
 @pytest.mark.stack
 def test_common_names_are_bambis(data):
     bambi = pytest.importorskip("bambi")
-    from hiermod import _versions
+    from hiermod.core import versions
 
     formula = "y ~ f*h + x:f + poly(x, 2) + scale(z) + np.log(z) + `my x` + my.x + h/z"
     design = build_design(formula, data)
-    terms = _versions.bambi_parent(bambi.Model(design.bambi_formula, design.frame)).common_terms
+    terms = versions.bambi_parent(bambi.Model(design.bambi_formula, design.frame)).common_terms
     assert list(dict.fromkeys(design.common_terms)) == ["Intercept", *terms]
     for name, term in terms.items():
         mine = [label for label, owner in zip(design.common, design.common_terms, strict=True) if owner == name]

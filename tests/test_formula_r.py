@@ -146,11 +146,11 @@ GRAPHS = [
 def test_bambi_has_the_same_columns(formula: str) -> None:
     """build_bambi compares Bambi's columns with the Design's and refuses others."""
     pytest.importorskip("bambi")
-    from hiermod import _versions
-    from hiermod.bayes.graph import build_bambi
+    from hiermod.core import versions
+    from hiermod.engines.nuts.graph import build_bambi
 
     design = build_design(f"y ~ {formula} + (1 | g)", DATA)
-    terms = _versions.bambi_parent(build_bambi(design)).common_terms
+    terms = versions.bambi_parent(build_bambi(design)).common_terms
     assert {"Intercept", *terms} >= set(design.common_terms) - {"Intercept"}
     for name, term in terms.items():
         mine = sum(owner == name for owner in design.common_terms)
@@ -161,7 +161,7 @@ def test_bambi_has_the_same_columns(formula: str) -> None:
 @pytest.mark.parametrize("left", ["b", "0 + b", "0 + I(x > 0)", "I(x > 0)", "I(b * 2)"])
 def test_bambi_has_the_same_group_effects(left: str) -> None:
     pytest.importorskip("bambi")
-    from hiermod.bayes.graph import build_bambi
+    from hiermod.engines.nuts.graph import build_bambi
 
     build_bambi(build_design(f"y ~ x + ({left} | g)", DATA))
 
@@ -169,7 +169,7 @@ def test_bambi_has_the_same_group_effects(left: str) -> None:
 @pytest.mark.stack
 def test_what_bambi_cannot_code_is_refused_with_the_way_out() -> None:
     pytest.importorskip("bambi")
-    from hiermod.bayes.graph import build_bambi
+    from hiermod.engines.nuts.graph import build_bambi
 
     for formula in ("f + h + f:h:k", "f:x:h + x", "h + f:h:k"):
         with pytest.raises(UnsupportedError, match="as terms of their own"):
@@ -241,7 +241,7 @@ def test_whole_numbers_do_not_overflow() -> None:
 @pytest.mark.stack
 def test_bambi_does_not_overflow_either() -> None:
     pytest.importorskip("bambi")
-    from hiermod.bayes.graph import build_bambi
+    from hiermod.engines.nuts.graph import build_bambi
 
     d = DATA.assign(k=np.arange(72) * 100_000)
     for formula in ("y ~ I(k**3) + C(k)", "I(k**3) ~ x", "y ~ I(k**3) + (1 | k)"):

@@ -10,12 +10,12 @@ import pytest
 from glmm_cases import frame
 
 from hiermod.datasets import load_dataset
+from hiermod.engines.likelihood.generalised import fit_generalised
+from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
+from hiermod.engines.likelihood.glm import fit_glm
 from hiermod.errors import ArgumentError, DesignError, UnknownNameError, UnsupportedError
+from hiermod.fits.generalised import GeneralisedFit
 from hiermod.formula.build import build_design
-from hiermod.frequentist.generalised import fit_generalised
-from hiermod.frequentist.generalised_record import GeneralisedMixedFit
-from hiermod.frequentist.glm import fit_glm
-from hiermod.results.glmm import GeneralisedFit
 
 
 def fit(formula: str, data: pd.DataFrame, family: str, link: str | None = None, **more) -> GeneralisedMixedFit:
@@ -127,8 +127,8 @@ def test_standard_errors_from_the_hessian():
     """Differences of the criterion alone, over (theta, beta) in their own units, give the same covariance: 1e-3."""
     from glmm_cases import terms_of
 
-    from hiermod.frequentist.families import likelihood_of
-    from hiermod.frequentist.laplace import LaplaceCriterion
+    from hiermod.engines.likelihood.laplace import LaplaceCriterion
+    from hiermod.families.likelihoods import likelihood_of
     from hiermod.kernel.weighted import prepare
 
     found = fit("p(k, n) ~ x + (1 | a)", frame(), "binomial")

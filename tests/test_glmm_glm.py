@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from hiermod.datasets import load_dataset
+from hiermod.engines.likelihood.generalised import fit_generalised
+from hiermod.engines.likelihood.glm import fit_glm
 from hiermod.errors import FitError
 from hiermod.formula.build import build_design
-from hiermod.frequentist.generalised import fit_generalised
-from hiermod.frequentist.glm import fit_glm
 
 COUNTS = "cbind(incidence, size - incidence) ~ period"
 # R 4.2.2, glm(..., control = glm.control(epsilon = 1e-14)): coefficients, standard errors, deviance, null deviance,

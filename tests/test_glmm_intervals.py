@@ -13,18 +13,19 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from hiermod.datasets import load_dataset
+from hiermod.engines.likelihood import generalised_refit
+from hiermod.engines.likelihood.generalised import criterion_of, fit_generalised, rows_of
+from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
+from hiermod.engines.likelihood.generalised_refit import refit, simulated
+from hiermod.engines.likelihood.glm import fit_glm
+from hiermod.engines.likelihood.refit import with_response
 from hiermod.errors import ArgumentTypeError, ConvergenceWarning, DataError, FitError, UnknownNameError
 from hiermod.formula.build import build_design
-from hiermod.frequentist import generalised_refit
-from hiermod.frequentist.bootstrap import bootstrap
-from hiermod.frequentist.generalised import criterion_of, fit_generalised, rows_of
-from hiermod.frequentist.generalised_held import held_functions
-from hiermod.frequentist.generalised_record import GeneralisedMixedFit
-from hiermod.frequentist.generalised_refit import GeneralisedWorker, refit, simulated
-from hiermod.frequentist.glm import fit_glm
-from hiermod.frequentist.held import Parameter
-from hiermod.frequentist.profile_curves import parameters_of, profile
-from hiermod.frequentist.refit import with_response
+from hiermod.inference.bootstrap.bootstrap import bootstrap
+from hiermod.inference.bootstrap.generalised_worker import GeneralisedWorker
+from hiermod.inference.profile.curves import parameters_of, profile
+from hiermod.inference.profile.deviance import Parameter
+from hiermod.inference.profile.generalised_deviance import held_functions
 from hiermod.model import Model
 
 Q = float(norm.ppf(0.975))

@@ -9,8 +9,8 @@ from kernel_cases import rows_to_tail  # noqa: F401
 from scipy import stats
 
 from hiermod.errors import DataError, UnsupportedError
+from hiermod.families.likelihoods import Likelihood, likelihood_of
 from hiermod.formula.build import build_design
-from hiermod.frequentist.families import Likelihood, likelihood_of
 from hiermod.kernel.sparse_rows import SparseRows
 from hiermod.kernel.weighted import prepare
 from hiermod.kernel.weighted_solve import row_variances, solve

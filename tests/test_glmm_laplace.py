@@ -9,9 +9,9 @@ from kernel_cases import rows_to_tail  # noqa: F401
 from scipy import integrate, optimize
 
 from hiermod.datasets import load_dataset
+from hiermod.engines.likelihood.generalised import fit_generalised
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.build import build_design
-from hiermod.frequentist.generalised import fit_generalised
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 
@@ -101,7 +101,7 @@ def test_quadrature_against_numerical_integration(response):
 
 
 def test_one_node_is_laplace():
-    from hiermod.frequentist.quadrature import QuadratureCriterion
+    from hiermod.engines.likelihood.quadrature import QuadratureCriterion
 
     _, laplace = criterion_of("binomial probit", STRUCTURES["one factor"])
     quadrature = QuadratureCriterion(laplace.rows, laplace.likelihood, laplace.offset, 1)

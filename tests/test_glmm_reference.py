@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hiermod.engines.likelihood.generalised import fit_generalised
+from hiermod.fits.generalised import GeneralisedFit
 from hiermod.formula.build import build_design
-from hiermod.frequentist.generalised import fit_generalised
-from hiermod.results.glmm import GeneralisedFit
 
 CASES = {
     "ucb_binomial": ("binomial", "logit"),

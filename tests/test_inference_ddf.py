@@ -15,14 +15,14 @@ from scipy import stats
 from test_results_reference import INDEX, fitted, our_name
 
 from hiermod.datasets import load_dataset
+from hiermod.engines.likelihood.mixed import MixedFit, fit_mixed
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
 from hiermod.formula.build import build_design
-from hiermod.frequentist import kenward_roger_sums
-from hiermod.frequentist.kenward_roger import kenward_roger
-from hiermod.frequentist.mixed import MixedFit, fit_mixed
-from hiermod.frequentist.satterthwaite import satterthwaite
+from hiermod.inference.coefficient_tests import kenward_roger_sums
+from hiermod.inference.coefficient_tests.kenward_roger import kenward_roger
+from hiermod.inference.coefficient_tests.satterthwaite import satterthwaite
+from hiermod.inference.coefficient_tests.tables import fixef_table, linear_tests
 from hiermod.model import Model
-from hiermod.results.frequentist_inference import fixef_table, linear_tests
 
 BIG = {"insteval"}
 SATTERTHWAITE = [c for c in INDEX if c not in BIG and "satterthwaite" in read_reference(c)]

@@ -16,9 +16,9 @@ from test_inference_ddf import holes
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnsupportedError
-from hiermod.frequentist.type_three import type_three
+from hiermod.inference.coefficient_tests.tables import degrees_of_freedom, f_tests
+from hiermod.inference.coefficient_tests.type_three import type_three
 from hiermod.model import Model
-from hiermod.results.frequentist_inference import degrees_of_freedom, f_tests
 
 ROOM = 2e-6
 LMERTEST = {

@@ -12,10 +12,10 @@ from threadpoolctl import threadpool_limits
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, SingularFitWarning, UnknownNameError
-from hiermod.frequentist import deletion, seen_rows
-from hiermod.frequentist.deletion import held_deletion
+from hiermod.fits.frequentist import FrequentistFit
+from hiermod.inference.assumptions import deletion, leverage
+from hiermod.inference.assumptions.deletion import held_deletion
 from hiermod.model import Model
-from hiermod.results.frequentist import FrequentistFit
 
 MEASURES = ["cooks_distance", "mdffits", "covratio"]
 
@@ -122,23 +122,23 @@ def test_large_groups_take_another_way_to_the_same_numbers(monkeypatch: pytest.M
     fit = Model("y ~ x + (1 | g) + (x | h)", d, weights="w").ml()
     arguments = (fit.record, fit.design, fit.design.blocks[0].codes, fit.design.blocks[0].levels)
     taken = []
-    shorten = seen_rows.SeenRows.compressed
+    shorten = leverage.SeenRows.compressed
 
-    def watched(rows: seen_rows.SeenRows) -> seen_rows.SeenRows:
+    def watched(rows: leverage.SeenRows) -> leverage.SeenRows:
         found = shorten(rows)
         taken.append((len(rows), len(found)))
         return found
 
-    monkeypatch.setattr(seen_rows.SeenRows, "compressed", lambda rows: rows)
+    monkeypatch.setattr(leverage.SeenRows, "compressed", lambda rows: rows)
     plain = held_deletion(*arguments)
     monkeypatch.setattr(deletion, "MANY", 20)
     without = held_deletion(*arguments)
-    monkeypatch.setattr(seen_rows.SeenRows, "compressed", watched)
+    monkeypatch.setattr(leverage.SeenRows, "compressed", watched)
     monkeypatch.setattr(deletion, "MANY", 1000)
     one_factor = Model("y ~ x + (x | g)", d).ml()
     mine = (one_factor.record, one_factor.design, one_factor.design.blocks[0].codes, one_factor.design.blocks[0].levels)
     short = held_deletion(*mine)
-    monkeypatch.setattr(seen_rows, "FEW", 10_000)
+    monkeypatch.setattr(leverage, "FEW", 10_000)
     long = held_deletion(*mine)
     assert [less for _, less in taken[:4]] == [5, 5, 5, 5]  # two columns of Z, two of X, one of residuals
     for a, b in ((plain, without), (short, long)):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from hiermod.bayes.interrupts import interruptible
+from hiermod.engines.nuts.interrupts import interruptible
 
 pytestmark = pytest.mark.skipif(
     threading.current_thread() is not threading.main_thread(), reason="only a main thread hears signals"

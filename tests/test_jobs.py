@@ -15,8 +15,8 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import hiermod
+from hiermod.core.jobs import as_done, run_jobs
 from hiermod.errors import FitError
-from hiermod.jobs import as_done, run_jobs
 
 
 class Squares:
@@ -106,7 +106,7 @@ def test_what_a_worker_cannot_prepare_is_its_own_error():
 def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from test_jobs import Squares\nfrom hiermod.jobs import run_jobs\nrun_jobs(Squares(2), [1, 2], 2)\n",
+        "from test_jobs import Squares\nfrom hiermod.core.jobs import run_jobs\nrun_jobs(Squares(2), [1, 2], 2)\n",
         encoding="utf-8",
     )
     done = run_script(script)
@@ -125,7 +125,7 @@ ORPHANS = """
 import os, signal, sys, threading, time
 from pathlib import Path
 from test_jobs import Sleeps
-from hiermod.jobs import run_jobs
+from hiermod.core.jobs import run_jobs
 
 def end():
     while len(list(Path(sys.argv[0]).parent.glob("*.pid"))) < 2:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from kernel_cases import CASES, dense_parts, frame, points, rows_to_tail  # noqa: F401 (a fixture)
 
+from hiermod.engines.likelihood.mixed import problem_of
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
-from hiermod.frequentist.mixed import problem_of
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.criterion import build_problem

@@ -9,10 +9,10 @@ from kernel_cases import CASES, dense_parts, frame, points, rows_to_tail  # noqa
 from scipy.linalg import null_space
 from scipy.stats import multivariate_normal
 
+from hiermod.engines.likelihood.mixed import problem_of
 from hiermod.errors import DataError, DesignError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
-from hiermod.frequentist.mixed import problem_of
 from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.sparse_rows import SparseRows, sparse_rows
 from hiermod.kernel.start import curvature_guess, start_x

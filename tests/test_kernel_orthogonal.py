@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from kernel_cases import CASES, frame, points
 
-from hiermod.bayes.effect_draws import spread_of
+from hiermod.engines.likelihood.mixed import problem_of
+from hiermod.engines.marginal.effect_draws import spread_of
 from hiermod.formula.build import build_design
-from hiermod.frequentist.mixed import problem_of
 from hiermod.kernel import orthogonal
 from hiermod.kernel.batch import factorise_batch, prepare
 from hiermod.kernel.conditional import coefficients, fixed_covariance, modes_by_block

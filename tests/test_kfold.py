@@ -14,8 +14,8 @@ from scipy.special import expit, logsumexp
 from scipy.stats import binom, multivariate_normal, norm, poisson
 
 import hiermod as hm
-from hiermod.bayes.marginal_density import marginal_density
-from hiermod.bayes.mode import start_phi
+from hiermod.engines.marginal.density import marginal_density
+from hiermod.engines.marginal.mode import start_phi
 from hiermod.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -24,13 +24,13 @@ from hiermod.errors import (
     UnknownNameError,
     UnsupportedError,
 )
-from hiermod.results.scoring.cross_validation import refit_units
-from hiermod.scores.exact_folds import _nests, new_rows
-from hiermod.scores.folds import Fold, divide, make_folds
-from hiermod.scores.level_gaussian import gaussian_level_logs
-from hiermod.scores.level_quadrature import check_quadrature, integrate, level_logs
-from hiermod.scores.rows import take_rows
-from hiermod.scores.smoothing import leave_out
+from hiermod.inference.scores.cross_validation import refit_units
+from hiermod.inference.scores.exact_folds import _nests, new_rows
+from hiermod.inference.scores.folds import Fold, divide, make_folds
+from hiermod.inference.scores.level_gaussian import gaussian_level_logs
+from hiermod.inference.scores.level_quadrature import check_quadrature, integrate, level_logs
+from hiermod.inference.scores.rows import take_rows
+from hiermod.inference.scores.smoothing import leave_out
 
 EACH = 4.5  # Monte Carlo errors: 1 false alarm in 150,000 units
 RNG = np.random.default_rng(7)

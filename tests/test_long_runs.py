@@ -14,15 +14,15 @@ import pytest
 from conftest import REFERENCE
 from scipy import stats
 
-from hiermod import _versions
-from hiermod.bayes.default_priors import gaussian_priors
-from hiermod.bayes.marginal import sample_marginal, search
-from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
-from hiermod.bayes.posterior import Posterior, labelled
-from hiermod.bayes.priors import resolve_priors
+from hiermod.core import versions
 from hiermod.datasets import load_dataset
+from hiermod.engines.marginal.density import MarginalDensity, marginal_density
+from hiermod.engines.marginal.engine import sample_marginal, search
+from hiermod.engines.posterior import Posterior, labelled
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
+from hiermod.priors.gaussian import gaussian_priors
+from hiermod.priors.given import resolve_priors
 
 GRAPH = REFERENCE / "posterior" / "graph"
 CASES = (
@@ -72,9 +72,9 @@ def test_means_sds_and_quantiles_agree_with_the_graph(case):
     assert {name for name, _ in labelled(record, design, effects=False)} < set(table.index)
     assert len(table) - len(labelled(record, design, effects=False)) == 3 * sum(b.size for b in design.blocks)
     x = np.stack([mine[name] for name in table.index], axis=-1)
-    found = {"mean": (x.mean(axis=(0, 1)), _versions.mcse(x)), "sd": (x.std(axis=(0, 1)), _versions.mcse(x, "sd"))}
+    found = {"mean": (x.mean(axis=(0, 1)), versions.mcse(x)), "sd": (x.std(axis=(0, 1)), versions.mcse(x, "sd"))}
     for name, p in (("q2.5", 0.025), ("q97.5", 0.975)):
-        found[name] = np.quantile(x, p, axis=(0, 1)), _versions.mcse(x, "quantile", p)
+        found[name] = np.quantile(x, p, axis=(0, 1)), versions.mcse(x, "quantile", p)
     for name, (value, error) in found.items():
         z = (value - table[name]) / np.hypot(error, table[f"mcse_{name}"])
         assert z.abs().max() < 4, (name, z[z.abs() >= 4])

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 import hiermod as hm
+from hiermod.engines.likelihood.generalised import START, fit_rows, rows_of
+from hiermod.engines.likelihood.lowest_minimum import spans_everything
+from hiermod.engines.likelihood.mixed import fit_mixed, fit_problem, problem_of
+from hiermod.engines.likelihood.optimise import minimise_scaled
+from hiermod.engines.likelihood.other_minima import SPAN, other_minima, rises, spread_points
+from hiermod.engines.likelihood.refit import refit
 from hiermod.errors import ConvergenceWarning, DesignError
-from hiermod.frequentist.generalised import START, fit_rows, rows_of
-from hiermod.frequentist.lowest_minimum import spans_everything
-from hiermod.frequentist.mixed import fit_mixed, fit_problem, problem_of
-from hiermod.frequentist.optimise import minimise_scaled
-from hiermod.frequentist.other_minima import SPAN, other_minima, rises, spread_points
-from hiermod.frequentist.refit import refit
 from hiermod.kernel.covariance import Template
 from hiermod.kernel.start import curvature_guess, start_x
 

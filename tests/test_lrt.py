@@ -14,15 +14,15 @@ import pytest
 from conftest import data_name, read_reference
 from scipy import stats
 
-from hiermod.comparison.likelihood_ratio import lrt
 from hiermod.datasets import load_dataset
+from hiermod.engines.likelihood.glm import fit_glm
+from hiermod.engines.likelihood.least_squares import fit_linear
+from hiermod.engines.likelihood.mixed import fit_mixed
+from hiermod.engines.likelihood.refit import with_response
 from hiermod.errors import ArgumentError, ArgumentTypeError, SingularFitWarning
-from hiermod.frequentist.glm import fit_glm
-from hiermod.frequentist.linear import fit_linear
-from hiermod.frequentist.mixed import fit_mixed
-from hiermod.frequentist.nested import nesting
-from hiermod.frequentist.null_distribution import Pair, null_distribution
-from hiermod.frequentist.refit import with_response
+from hiermod.inference.bootstrap.null_distribution import Pair, null_distribution
+from hiermod.inference.comparison.likelihood_ratio import lrt
+from hiermod.inference.comparison.nested import nesting
 from hiermod.model import Model
 
 CASES = ["simulated100_lm", "sleep2_days", "sleepstudy_correlation", "sleepstudy_days", "sleepstudy_random_slope"]

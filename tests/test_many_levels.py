@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import hiermod as hm
+from hiermod.inference.assumptions import assumption_tables
 from hiermod.plots.style import sampled
-from hiermod.pooling import Pooling
-from hiermod.results.residual_checks import assumption_tables
+from hiermod.study.pooling import Pooling
 
 LEVELS = 700
 

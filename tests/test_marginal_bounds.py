@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hiermod import _versions
-from hiermod.bayes import marginal
-from hiermod.bayes.bounds import Bounds, bounds_of
-from hiermod.bayes.coordinates import Coordinates
-from hiermod.bayes.default_priors import gaussian_priors
-from hiermod.bayes.marginal import sample_marginal
-from hiermod.bayes.marginal_density import marginal_density
-from hiermod.bayes.priors import resolve_priors
+from hiermod.core import versions
 from hiermod.datasets import load_dataset
+from hiermod.engines.marginal import engine as marginal
+from hiermod.engines.marginal.bounds import Bounds, bounds_of
+from hiermod.engines.marginal.coordinates import Coordinates
+from hiermod.engines.marginal.density import marginal_density
+from hiermod.engines.marginal.engine import sample_marginal
 from hiermod.formula.build import build_design
+from hiermod.priors.gaussian import gaussian_priors
+from hiermod.priors.given import resolve_priors
 
 BOUNDS = Bounds(np.array([0, 0, 0.5, 0.5]), np.array([np.inf, 3, np.inf, 4.0]))
 PRIORS: dict[str, Any] = {  # text -> the same prior in scipy's words
@@ -93,11 +93,11 @@ def test_bounded_priors_have_the_law_of_quadrature(text, engine, monkeypatch):
     tau, weights = exact(PRIORS[text])
     drawn = record.sd[0][..., 0]
     mean = weights @ tau
-    assert abs(drawn.mean() - mean) < 4.5 * _versions.mcse(drawn)
-    assert abs(drawn.std() - np.sqrt(weights @ (tau - mean) ** 2)) < 4.5 * _versions.mcse(drawn, "sd")
+    assert abs(drawn.mean() - mean) < 4.5 * versions.mcse(drawn)
+    assert abs(drawn.std() - np.sqrt(weights @ (tau - mean) ** 2)) < 4.5 * versions.mcse(drawn, "sd")
     for p in (0.01, 0.1, 0.5, 0.9, 0.99):
         below = (drawn < np.interp(p, np.cumsum(weights), tau)).astype(float)
-        error = max(float(np.nan_to_num(_versions.mcse(below))), np.sqrt(p * (1 - p) / (drawn.size / 2)))
+        error = max(float(np.nan_to_num(versions.mcse(below))), np.sqrt(p * (1 - p) / (drawn.size / 2)))
         assert abs(below.mean() - p) < 4.5 * error, p
     phi = np.log(drawn)[..., None].reshape(-1, 1)[::40]
     np.testing.assert_allclose(record.stats["lp"].reshape(-1)[::40], density.values(phi), rtol=1e-7, atol=1e-7)

@@ -25,19 +25,19 @@ from marginal_cases import (
 from scipy import stats
 from scipy.linalg import cho_factor, cho_solve
 
-from hiermod.bayes.coordinates import pairs, parameter_labels
-from hiermod.bayes.default_priors import gaussian_priors
-from hiermod.bayes.distributions import parse_distribution
-from hiermod.bayes.graph import _bambi_model, build_bambi
-from hiermod.bayes.marginal_density import marginal_density
-from hiermod.bayes.positive import log_scale_density
-from hiermod.bayes.priors import resolve_priors
-from hiermod.bayes.quiet import collected
 from hiermod.datasets import load_dataset
+from hiermod.engines.marginal.coordinates import pairs, parameter_labels
+from hiermod.engines.marginal.density import marginal_density
+from hiermod.engines.nuts.graph import _bambi_model, build_bambi
+from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import UnsupportedError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.model import Model
+from hiermod.priors.distributions import parse_distribution
+from hiermod.priors.gaussian import gaussian_priors
+from hiermod.priors.given import resolve_priors
+from hiermod.priors.log_scale import log_scale_density
 
 
 @pytest.mark.parametrize("centred", [True, False], ids=["centred", "not centred"])
@@ -292,12 +292,12 @@ def _bambis(design: Design, priors: Any, centred: bool) -> Any:
 
 def assert_same_priors(design: Design, given: dict[str, Any] | None = None) -> None:
     """What gaussian_priors says is what Bambi holds."""
-    from hiermod import _versions
+    from hiermod.core import versions
 
     priors = resolve_priors(given, design)
     mine = gaussian_priors(design, priors)
     model = _bambis(design, priors, True)
-    component = _versions.bambi_parent(model)
+    component = versions.bambi_parent(model)
     terms = dict(component.common_terms)
     if component.intercept_term is not None:
         terms["Intercept"] = component.intercept_term
@@ -321,7 +321,7 @@ def assert_same_priors(design: Design, given: dict[str, Any] | None = None) -> N
             for name, value in sd.args:
                 theirs = np.atleast_1d(prior.args[name])
                 assert value == pytest.approx(theirs[at if len(theirs) > 1 else 0], rel=1e-12)
-    sigma = _versions.bambi_constants(model)["sigma"].prior
+    sigma = versions.bambi_constants(model)["sigma"].prior
     if isinstance(mine.sigma, float):
         assert mine.sigma == float(sigma)
     else:

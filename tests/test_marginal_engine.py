@@ -17,20 +17,20 @@ from kernel_cases import frame, rows_to_tail  # noqa: F401
 from marginal_cases import ALL, conditional, fixed_sigma, make, random_phis, read_phi
 from scipy import stats
 
-from hiermod import _versions
-from hiermod.bayes import marginal
-from hiermod.bayes.default_priors import gaussian_priors
-from hiermod.bayes.effect_draws import Effects
-from hiermod.bayes.marginal import draw_effects, sample_marginal, search
-from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
-from hiermod.bayes.posterior import Posterior
-from hiermod.bayes.priors import resolve_priors
-from hiermod.bayes.quiet import collected
+from hiermod.core import versions
 from hiermod.datasets import load_dataset
+from hiermod.engines.marginal import engine as marginal
+from hiermod.engines.marginal.density import MarginalDensity, marginal_density
+from hiermod.engines.marginal.effect_draws import Effects
+from hiermod.engines.marginal.engine import draw_effects, sample_marginal, search
+from hiermod.engines.nuts.quiet import collected
+from hiermod.engines.posterior import Posterior
 from hiermod.errors import ArgumentError, ArgumentTypeError, ConvergenceWarning, FitError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.model import Model
+from hiermod.priors.gaussian import gaussian_priors
+from hiermod.priors.given import resolve_priors
 
 
 def prepared(
@@ -117,18 +117,18 @@ def assert_law(draws: np.ndarray, x: np.ndarray, weights: np.ndarray) -> None:
     cumulative = np.cumsum(weights) - weights / 2
     mean = weights @ x
     sd = np.sqrt(weights @ (x - mean) ** 2)
-    assert abs(draws.mean() - mean) < 4.5 * _versions.mcse(draws)
-    assert abs(draws.std() - sd) < 4.5 * _versions.mcse(draws, "sd")
+    assert abs(draws.mean() - mean) < 4.5 * versions.mcse(draws)
+    assert abs(draws.std() - sd) < 4.5 * versions.mcse(draws, "sd")
     for p in (0.025, 0.975):
         exact = np.interp(p, cumulative, x)
         cell = exact * np.log(x[1] / x[0])
-        assert abs(np.quantile(draws, p) - exact) < 4.5 * _versions.mcse(draws, "quantile", p) + cell
+        assert abs(np.quantile(draws, p) - exact) < 4.5 * versions.mcse(draws, "quantile", p) + cell
     for p in (0.005, 0.05, 0.995):  # the chance to be below the exact quantile, deep in the tails
         below = (draws < np.interp(p, cumulative, x)).astype(float)
         cell = int(np.searchsorted(cumulative, p))
         slack = weights[max(cell - 1, 0) : cell + 1].max()  # where the grid is cut
         # where no draw is below there is no estimate of the error: that of independent draws at half the number
-        error = max(float(np.nan_to_num(_versions.mcse(below))), np.sqrt(p * (1 - p) / (draws.size / 2)))
+        error = max(float(np.nan_to_num(versions.mcse(below))), np.sqrt(p * (1 - p) / (draws.size / 2)))
         assert abs(below.mean() - p) < 4.5 * error + slack
 
 
@@ -199,7 +199,7 @@ def test_three_correlated_slopes_agree_with_nuts(monkeypatch):
     mine, theirs = natural(record), natural(other)
     assert mine.shape[-1] == 7
     for method, p in (("mean", None), ("sd", None), ("quantile", 0.025), ("quantile", 0.975)):
-        error = np.hypot(_versions.mcse(mine, method, p), _versions.mcse(theirs, method, p))
+        error = np.hypot(versions.mcse(mine, method, p), versions.mcse(theirs, method, p))
         a, b = (
             x.mean(axis=(0, 1)) if method == "mean" else x.std(axis=(0, 1)) if p is None else np.quantile(x, p, (0, 1))
             for x in (mine, theirs)
@@ -266,12 +266,12 @@ def test_long_runs_of_stan(case):
     assert set(table.index) == set(arrays)
     for name, row in table.iterrows():
         draws = arrays[name]
-        scale = np.sqrt(1 + 2 * float(_versions.ess_bulk(draws)) / row["neff"])
-        error = np.hypot(_versions.mcse(draws), row["Est.Error"] / np.sqrt(row["neff"]))
+        scale = np.sqrt(1 + 2 * float(versions.ess_bulk(draws)) / row["neff"])
+        error = np.hypot(versions.mcse(draws), row["Est.Error"] / np.sqrt(row["neff"]))
         assert abs(draws.mean() - row["Estimate"]) < 4 * error, name
-        assert abs(draws.std() - row["Est.Error"]) < 4 * scale * _versions.mcse(draws, "sd"), name
+        assert abs(draws.std() - row["Est.Error"]) < 4 * scale * versions.mcse(draws, "sd"), name
         for p, column in ((0.025, "Q2.5"), (0.975, "Q97.5")):
-            error = scale * _versions.mcse(draws, "quantile", p)
+            error = scale * versions.mcse(draws, "quantile", p)
             assert abs(np.quantile(draws, p) - row[column]) < 4 * error, (name, column)
 
 
@@ -469,14 +469,14 @@ def test_weighted_regression_has_students_law():
     for i in range(2):
         law = stats.t(df, beta[i], scale[i])
         draws = record.beta[..., i]
-        assert abs(draws.mean() - law.mean()) < 4 * _versions.mcse(draws)
-        assert abs(draws.std() - law.std()) < 4 * _versions.mcse(draws, "sd")
+        assert abs(draws.mean() - law.mean()) < 4 * versions.mcse(draws)
+        assert abs(draws.std() - law.std()) < 4 * versions.mcse(draws, "sd")
 
 
 # --- what others see ------------------------------------------------------------------------------------------------
 def test_log_likelihood_in_idata(fit):
     design, record = fit.design, fit.record
-    values = _versions.group_dataset(fit.idata, "log_likelihood")["Reaction"]
+    values = versions.group_dataset(fit.idata, "log_likelihood")["Reaction"]
     assert values.dims == ("chain", "draw", "__obs__")
     c, d = 2, 17
     b = record.b[0][c, d][design.blocks[0].codes]
@@ -491,17 +491,17 @@ def test_log_likelihood_with_known_precisions(options):
     design, record = fit.design, fit.record
     sd = design.se if "se" in options else record.sigma[1, 5] / np.sqrt(design.weights)
     mean = design.X @ record.beta[1, 5] + frame().z.to_numpy() + record.b[0][1, 5, design.blocks[0].codes, 0]
-    values = _versions.group_dataset(fit.idata, "log_likelihood")["y"].values[1, 5]
+    values = versions.group_dataset(fit.idata, "log_likelihood")["y"].values[1, 5]
     np.testing.assert_allclose(values, stats.norm(mean, sd).logpdf(design.y), rtol=1e-10)
 
 
 def test_large_log_likelihoods_are_left_for_later(fit, monkeypatch):
-    from hiermod.bayes import idata
+    from hiermod.engines import idata
 
     monkeypatch.setattr(idata, "AT_ONCE", 1e6)
     built = idata.build_idata(fit.record, fit.design)
-    assert "log_likelihood" not in _versions.group_names(built)
-    assert "posterior" in _versions.group_names(built)
+    assert "log_likelihood" not in versions.group_names(built)
+    assert "posterior" in versions.group_names(built)
 
 
 def test_pickles(sleepstudy, fit):
@@ -543,7 +543,7 @@ def test_a_marginal_fit_imports_neither_pymc_nor_bambi():
 
 def shapes(idata: Any) -> dict[str, Any]:
     """Variables of the posterior with their dims beyond (chain, draw) and coordinates."""
-    data = _versions.posterior_dataset(idata)
+    data = versions.posterior_dataset(idata)
     return {
         str(name): {
             str(dim): [str(one) for one in array[dim].values] for dim in array.dims if dim not in ("chain", "draw")
@@ -595,8 +595,8 @@ def assert_predicts(model: Model, fit: Any, response: str) -> None:
         predicted = model.bambi.predict(fit.idata, kind="response_params", inplace=False)
         drawn = model.bambi.predict(fit.idata, kind="response", inplace=False, random_seed=1)
         model.bambi.predict(fit.idata, data=design.frame.head(3), kind="response_params", inplace=False)
-    np.testing.assert_allclose(_versions.posterior_dataset(predicted)["mu"].values, mean, rtol=1e-8, atol=1e-8)
-    replicated = _versions.group_dataset(drawn, "posterior_predictive")[response].values
+    np.testing.assert_allclose(versions.posterior_dataset(predicted)["mu"].values, mean, rtol=1e-8, atol=1e-8)
+    replicated = versions.group_dataset(drawn, "posterior_predictive")[response].values
     error = (replicated - mean) / record.sigma[..., None]
     assert abs(error.mean()) < 4.5 / np.sqrt(error.size)
     assert abs(error.std() - 1) < 4.5 / np.sqrt(2 * error.size)

@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hiermod import _versions
-from hiermod.bayes import modes
-from hiermod.bayes.default_priors import gaussian_priors
-from hiermod.bayes.marginal import sample_marginal, search
-from hiermod.bayes.marginal_density import MarginalDensity, marginal_density
-from hiermod.bayes.mode import find_mode
-from hiermod.bayes.modes import all_modes
-from hiermod.bayes.priors import resolve_priors
-from hiermod.bayes.proposal import Mixture, defended
-from hiermod.bayes.warp import identity
+from hiermod.core import versions
 from hiermod.datasets import load_dataset
+from hiermod.engines.marginal import modes
+from hiermod.engines.marginal.boundary_transform import identity
+from hiermod.engines.marginal.density import MarginalDensity, marginal_density
+from hiermod.engines.marginal.engine import sample_marginal, search
+from hiermod.engines.marginal.mode import find_mode
+from hiermod.engines.marginal.modes import all_modes
+from hiermod.engines.marginal.proposal import Mixture, defended
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
+from hiermod.priors.gaussian import gaussian_priors
+from hiermod.priors.given import resolve_priors
 
 Case = tuple[str, pd.DataFrame, dict[str, str], list[np.ndarray]]
 
@@ -156,7 +156,7 @@ def test_every_mode_is_found_and_gets_its_share(name, dear):
             cell = int(np.searchsorted(below, p))
             share = (np.log(drawn) < (axis[cell] + axis[cell + 1]) / 2).astype(float)
             least = np.sqrt(p * (1 - p) / (drawn.size / 2))
-            error = max(float(np.nan_to_num(_versions.mcse(share))), least)
+            error = max(float(np.nan_to_num(versions.mcse(share))), least)
             assert abs(share.mean() - below[cell]) < 4.5 * error + 0.01 * (below[cell] - below[cell - 1]), (name, p)
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import hiermod as hm
-from hiermod import memory
-from hiermod.bayes.graph import graph_bytes
+from hiermod.core import memory
+from hiermod.engines.nuts.graph import graph_bytes
 from hiermod.errors import ArgumentError, UnsupportedError
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from kernel_cases import dense_parts, frame
 
+from hiermod.engines.likelihood.least_squares import fit_linear
+from hiermod.engines.likelihood.mixed import fit_mixed, joint_variance, problem_of
+from hiermod.engines.likelihood.optimise import minimise
 from hiermod.errors import DesignError, UnsupportedError
 from hiermod.formula.build import build_design
-from hiermod.frequentist.linear import fit_linear
-from hiermod.frequentist.mixed import fit_mixed, joint_variance, problem_of
-from hiermod.frequentist.optimise import minimise
 
 pytestmark = pytest.mark.numeric
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hiermod.engines.likelihood.mixed import MixedFit, fit_mixed
+from hiermod.engines.likelihood.optimise import minimise, minimise_scaled
 from hiermod.errors import ConvergenceWarning, DesignError, FitError, SingularFitWarning
 from hiermod.formula.build import build_design
-from hiermod.frequentist.mixed import MixedFit, fit_mixed
-from hiermod.frequentist.optimise import minimise, minimise_scaled
 from hiermod.model import Model
-from hiermod.results.frequentist_text import unconverged
+from hiermod.output.frequentist_text import unconverged
 
 pytestmark = pytest.mark.numeric
 

@@ -106,8 +106,8 @@ def test_the_arguments_are_the_ones_promised() -> None:
 def test_fit_warns_where_it_is_asked(sleep: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(SLOPE, sleep)
     record = hand_made(model, messages=("3 of 1000 transitions diverged.",)).record
-    monkeypatch.setattr("hiermod.bayes.graph.build_bambi", lambda *_, **__: SimpleNamespace(renamed=False))
-    monkeypatch.setattr("hiermod.bayes.nuts.sample", lambda *_, **__: record)
+    monkeypatch.setattr("hiermod.engines.nuts.graph.build_bambi", lambda *_, **__: SimpleNamespace(renamed=False))
+    monkeypatch.setattr("hiermod.engines.nuts.engine.sample", lambda *_, **__: record)
     with pytest.warns(ConvergenceWarning, match="3 of 1000 transitions diverged") as caught:
         fit = model.fit(inference_method="nutpie")
     assert caught[0].filename == __file__
@@ -116,7 +116,7 @@ def test_fit_warns_where_it_is_asked(sleep: pd.DataFrame, monkeypatch: pytest.Mo
 
 def test_a_graph_that_will_not_fit_is_announced(sleep: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hiermod.model.GRAPH_WARNING_BYTES", 100.0)
-    monkeypatch.setattr("hiermod.bayes.graph.build_bambi", lambda *_, **__: "built")
+    monkeypatch.setattr("hiermod.engines.nuts.graph.build_bambi", lambda *_, **__: "built")
     model = Model(SLOPE, sleep)
     with pytest.warns(HiermodWarning, match="dense indicator of 180 rows.*36 group effects"):
         assert model.bambi == "built"

@@ -18,7 +18,7 @@ from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnknownNameError
 from hiermod.model import Model
 from hiermod.plots import shrinkage
-from hiermod.pooling import Pooling
+from hiermod.study.pooling import Pooling
 
 
 @pytest.fixture(autouse=True)

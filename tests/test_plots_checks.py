@@ -15,13 +15,13 @@ from hand_made import hand_made
 from scipy import stats
 
 import hiermod as hm
-from hiermod import _versions
+from hiermod.core import versions
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
+from hiermod.inference.predictive.chain_draws import chain_draws, chain_energy
+from hiermod.inference.predictive.reliability import calibrate
+from hiermod.inference.predictive.replicates import Replicates
 from hiermod.model import Model
-from hiermod.results.predictive.chain_draws import chain_draws, chain_energy
-from hiermod.results.predictive.reliability import calibrate
-from hiermod.results.predictive.replicates import Replicates
 
 SLOPE = "Reaction ~ Days + (Days | Subject)"
 
@@ -174,7 +174,7 @@ def test_traces_are_the_draws_of_every_chain(fit):
         "1|Subject[308]",
         "Subject_corr[Intercept,Days]",
     ]
-    days = _versions.posterior_dataset(fit.idata)["Days"].values
+    days = versions.posterior_dataset(fit.idata)["Days"].values
     for line, chain in zip(figure.axes[1].lines, days, strict=True):
         np.testing.assert_array_equal(line.get_ydata(), chain)
     np.testing.assert_array_equal(figure.axes[3].lines[0].get_ydata(), fit.record.b[0][0, :, 0, 0])
@@ -215,7 +215,7 @@ def test_energy_is_drawn_where_there_is_one(fit):
     values = xr.DataArray(np.stack([white, slow]), dims=("chain", "draw"))
     diverging = xr.DataArray(np.zeros((2, 500), dtype=bool), dims=("chain", "draw"))
     diverging[1, 7] = True
-    _versions.set_group(sampled.idata, "sample_stats", xr.Dataset({"energy": values, "diverging": diverging}))
+    versions.set_group(sampled.idata, "sample_stats", xr.Dataset({"energy": values, "diverging": diverging}))
     found = chain_energy(sampled)
     assert found.bfmi[0] == pytest.approx(2.0, abs=0.3)  # white noise: Var(difference) / Var = 2
     assert found.bfmi[1] < 0.3

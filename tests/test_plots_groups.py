@@ -15,13 +15,13 @@ from scipy import stats
 import hiermod as hm
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.fits.frequentist import FrequentistFit
+from hiermod.inference.groups.effect_pairs import effect_pair
+from hiermod.inference.groups.group_lines import average_slopes, group_lines, population_line, within_slope
+from hiermod.inference.groups.parameter_intervals import parameter_intervals
+from hiermod.inference.marginal_effects.variance_shares import variance_shares
 from hiermod.model import Model
-from hiermod.results.bayesian import BayesianFit
-from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.groups.effect_pairs import effect_pair
-from hiermod.results.groups.group_lines import average_slopes, group_lines, population_line, within_slope
-from hiermod.results.groups.parameter_intervals import parameter_intervals
-from hiermod.results.marginal.variance_shares import variance_shares
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from scipy import stats
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
 from hiermod.model import Model
-from hiermod.pooling import Pooling
+from hiermod.study.pooling import Pooling
 
 
 @pytest.fixture(autouse=True)

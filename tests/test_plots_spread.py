@@ -13,10 +13,10 @@ from scipy.linalg import block_diag
 import hiermod as hm
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
+from hiermod.fits.frequentist import FrequentistFit
+from hiermod.inference.groups.spread_path import spread_path
 from hiermod.model import Model
 from hiermod.plots.draw_spread import film_scales
-from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.groups.spread_path import spread_path
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from hand_made import hand_made
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentTypeError, SingularFitWarning, UnknownNameError, UnsupportedError
 from hiermod.model import Model
-from hiermod.pooling import Pooling
+from hiermod.study.pooling import Pooling
 
 EXACT = 1e-8  # least squares on both sides, the full dummy design being the worse conditioned
 

@@ -10,16 +10,16 @@ import pytest
 from scipy import special, stats
 
 import hiermod as hm
-from hiermod.batch import power_study
-from hiermod.batch.checkpoint import Checkpoint
-from hiermod.batch.extended import extended
-from hiermod.batch.power_result import wilson
-from hiermod.batch.required_size import probit_line, required_size
-from hiermod.batch.simulated_fits import SimulatedFits, frozen_priors
-from hiermod.batch.term_tests import p_of_draws, p_of_ratio, p_of_test, term_columns, without
-from hiermod.bayes.priors import resolve_priors
 from hiermod.errors import ArgumentError, ArgumentTypeError, DesignError, FileError, UnknownNameError, UnsupportedError
-from hiermod.simulation import simulator
+from hiermod.priors.given import resolve_priors
+from hiermod.study import power_study
+from hiermod.study.checkpoint import Checkpoint
+from hiermod.study.extended import extended
+from hiermod.study.power_result import wilson
+from hiermod.study.required_size import probit_line, required_size
+from hiermod.study.simulated_fits import SimulatedFits, frozen_priors
+from hiermod.study.simulation import simulator
+from hiermod.study.term_tests import p_of_draws, p_of_ratio, p_of_test, term_columns, without
 
 PAIRED = {
     "formula": "y ~ condition + (1 | subject)",

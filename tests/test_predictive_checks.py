@@ -13,19 +13,19 @@ from scipy import special, stats
 from test_scores_exact import CASES, dense_log_p, prepare
 
 import hiermod as hm
-from hiermod import _versions
-from hiermod.bayes.marginal import sample_marginal
-from hiermod.bayes.marginal_density import marginal_density
+from hiermod.core import versions
 from hiermod.datasets import load_dataset
+from hiermod.engines.marginal.density import marginal_density
+from hiermod.engines.marginal.engine import sample_marginal
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
+from hiermod.inference.assumptions.qq_bands import inside_probability, uniform_band
+from hiermod.inference.predictive.loo_pit import LooPit, loo_pit
+from hiermod.inference.predictive.predictive_checks import StatisticDraws, statistic_draws
+from hiermod.inference.scores.held_out import held_out
+from hiermod.inference.scores.row_laws import standardised
+from hiermod.inference.scores.rows import row_units, take_rows
+from hiermod.inference.scores.unconstrained import phi_from_draws
 from hiermod.model import Model
-from hiermod.results.predictive.loo_pit import LooPit, loo_pit
-from hiermod.results.predictive.predictive_checks import StatisticDraws, statistic_draws
-from hiermod.results.residual_checks.qq_bands import inside_probability, uniform_band
-from hiermod.scores.held_out import held_out
-from hiermod.scores.phi import phi_from_draws
-from hiermod.scores.row_laws import standardised
-from hiermod.scores.rows import row_units, take_rows
 
 SLOPE = "Reaction ~ Days + (Days | Subject)"
 TRUTH: dict[str, Any] = {
@@ -281,7 +281,7 @@ def counts() -> Any:
 def test_counts_have_checks_too(counts):
     kept = counts.posterior_predictive(random_seed=9).values
     table = counts.predictive_check(random_seed=1, draws=200)
-    np.testing.assert_array_equal(_versions.group_dataset(counts.idata, "posterior_predictive")["y"].values, kept)
+    np.testing.assert_array_equal(versions.group_dataset(counts.idata, "posterior_predictive")["y"].values, kept)
     assert list(table.index) == ["mean", "sd", "max", "zeros", "dispersion", "sd between g"]
     assert table["p"].between(0.005, 0.995).all()  # simulated from this model
     found = loo_pit(counts)

@@ -12,10 +12,10 @@ from scipy import special, stats
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import UnsupportedError
+from hiermod.inference.predictive.predictive_shapes import densities, distribution_functions, frequencies
+from hiermod.inference.predictive.reliability import calibrate
+from hiermod.inference.predictive.replicates import Replicates
 from hiermod.model import Model
-from hiermod.results.predictive.predictive_shapes import densities, distribution_functions, frequencies
-from hiermod.results.predictive.reliability import calibrate
-from hiermod.results.predictive.replicates import Replicates
 
 
 def made(y: np.ndarray, simulated: np.ndarray, kind: Any, trials: np.ndarray | None = None) -> Replicates:
@@ -103,7 +103,7 @@ def test_calibration_of_a_fit_leaves_rows_out():
     mine = np.where(d["y"].to_numpy() == 1, chance, 1 - chance)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "hiermod.results.predictive.reliability.row_log_likelihood",
+            "hiermod.inference.predictive.reliability.row_log_likelihood",
             lambda fit: lambda rows: np.log(mine).reshape(*fit.record.shape, -1)[..., rows],
         )
         found, fitted = fit.calibration(), fit.calibration("fitted")

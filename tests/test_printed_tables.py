@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import hiermod as hm
-from hiermod.noted import NotedFrame, as_text, noted
-from hiermod.results.bayesian import BayesianFit
-from hiermod.results.frequentist import FrequentistFit
+from hiermod.core.annotated import NotedFrame, as_text, noted
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.fits.frequentist import FrequentistFit
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 

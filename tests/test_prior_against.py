@@ -13,13 +13,13 @@ from hand_made import hand_made
 from scipy import stats
 
 import hiermod as hm
-from hiermod.bayes.conflict import blurred_conflict_p, conflict_p, drawn_conflict_p
-from hiermod.bayes.distributions import parse_distribution
-from hiermod.bayes.laws import law
 from hiermod.errors import ArgumentError, ArgumentTypeError, SingularFitWarning, UnknownNameError
+from hiermod.inference.priors_and_reml.conflict import blurred_conflict_p, conflict_p, drawn_conflict_p
+from hiermod.inference.priors_and_reml.prior_weight import prior_pull
+from hiermod.inference.priors_and_reml.scale_errors import scale_errors
 from hiermod.model import Model
-from hiermod.results.prior_and_reml.prior_weight import prior_pull
-from hiermod.results.prior_and_reml.scale_errors import scale_errors
+from hiermod.priors.distributions import parse_distribution
+from hiermod.priors.scipy_distributions import law
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 

@@ -14,11 +14,11 @@ import pytest
 from scipy import stats
 
 import hiermod as hm
-from hiermod.bayes.conflict import blurred_conflict_p
-from hiermod.bayes.laws import lkj_marginal
+from hiermod.inference.priors_and_reml.conflict import blurred_conflict_p
+from hiermod.inference.priors_and_reml.tail_tests import Estimate, Marginal, estimates_of, holm, tail_tests
+from hiermod.inference.priors_and_reml.verdicts import CONFLICT, DATA, DECIDES, MEANING, SAY, by_power, by_weight
 from hiermod.model import Model
-from hiermod.results.prior_and_reml.tail_tests import Estimate, Marginal, estimates_of, holm, tail_tests
-from hiermod.results.prior_and_reml.verdicts import CONFLICT, DATA, DECIDES, MEANING, SAY, by_power, by_weight
+from hiermod.priors.scipy_distributions import lkj_marginal
 
 FORMULA = "y ~ time + (time | subject)"
 SLEEP = "Reaction ~ Days + (Days | Subject)"

@@ -13,10 +13,10 @@ import pytest
 from scipy import stats
 
 import hiermod as hm
-from hiermod import _versions
+from hiermod.core import versions
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
+from hiermod.inference.priors_and_reml.data_summaries import data_summaries, summarise
 from hiermod.model import Model
-from hiermod.results.prior_and_reml.data_summaries import data_summaries, summarise
 
 ROOT = Path(hm.__file__).parent.parent
 
@@ -93,7 +93,7 @@ def test_correlation_matrices_are_lkj(eta):
 @pytest.mark.parametrize("center", [True, False])
 def test_numpy_and_the_graph_draw_from_one_prior(sleep, center):
     """Independent: pm.sample_prior_predictive on the graph; two-sample Kolmogorov-Smirnov, p > 1e-3 at fixed seeds."""
-    from hiermod.bayes.prior_draws import _by_graph, draw_prior
+    from hiermod.engines.prior_draws import _by_graph, draw_prior
 
     model = Model("Reaction ~ Days + (Days | Subject)", sleep, center_predictors=center)
     build = lambda: model.bambi  # noqa: E731
@@ -128,7 +128,7 @@ def test_other_families_go_through_the_graph():
     assert (y >= 0).all()
     assert (y <= data["size"].to_numpy()).all()
     assert within((y / data["size"].to_numpy()).mean(axis=1), 0.5)
-    assert {"prior", "prior_predictive"} <= set(_versions.group_names(prior.idata))
+    assert {"prior", "prior_predictive"} <= set(versions.group_names(prior.idata))
     assert "period[2]" in prior.parameters().index
     counts = pd.DataFrame({"y": [0, 3, 1, 5, 2, 8] * 3, "x": np.arange(18.0), "g": list("abc") * 6})
     found = Model("y ~ x + (1 | g)", counts, family="negativebinomial").prior_predictive(50, 1)
@@ -145,10 +145,10 @@ def test_a_gaussian_prior_that_only_the_graph_knows(sleep):
 @pytest.mark.stack
 def test_idata_has_bambis_names(model):
     prior = model.prior_predictive(draws=50, random_seed=1)
-    assert set(_versions.group_names(prior.idata)) == {"prior", "prior_predictive", "observed_data"}
-    dataset = _versions.group_dataset(prior.idata, "prior")
+    assert set(versions.group_names(prior.idata)) == {"prior", "prior_predictive", "observed_data"}
+    dataset = versions.group_dataset(prior.idata, "prior")
     assert {"Intercept", "Days", "1|Subject", "Days|Subject_sigma", "Subject_corr", "sigma"} <= set(dataset)
-    y = _versions.group_dataset(prior.idata, "prior_predictive")["Reaction"]
+    y = versions.group_dataset(prior.idata, "prior_predictive")["Reaction"]
     assert dict(y.sizes) == {"chain": 1, "draw": 50, "__obs__": 180}
     expected = np.concatenate(list(prior.draws.responses(model.spec)))
     assert np.array_equal(y.values[0], expected)
@@ -168,7 +168,7 @@ def test_pieces_are_the_whole(model, monkeypatch):
     """Data made in pieces of 7 draws are those made at once."""
     prior = model.prior_predictive(30, 4)
     whole = np.concatenate(list(prior.draws.responses(model.spec)))
-    monkeypatch.setattr("hiermod.bayes.prior_draws.NUMBERS_AT_ONCE", 7 * 180)
+    monkeypatch.setattr("hiermod.engines.prior_draws.NUMBERS_AT_ONCE", 7 * 180)
     pieces = list(prior.draws.responses(model.spec))
     assert [len(piece) for piece in pieces] == [7, 7, 7, 7, 2]
     assert np.array_equal(np.concatenate(pieces), whole)

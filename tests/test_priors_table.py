@@ -8,12 +8,12 @@ import pytest
 from scipy import stats
 
 import hiermod as hm
-from hiermod import _versions
-from hiermod.bayes.distributions import Distribution, parse_distribution
-from hiermod.bayes.elicit import FAMILIES
-from hiermod.bayes.laws import KINDS, law, law_or_none
+from hiermod.core import versions
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
 from hiermod.model import Model
+from hiermod.priors.distributions import Distribution, parse_distribution
+from hiermod.priors.elicit import FAMILIES
+from hiermod.priors.scipy_distributions import KINDS, law, law_or_none
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +74,10 @@ def test_known_residual_sds_leave_no_sigma():
 def test_the_table_is_what_bambi_was_built_with(sleep, formula, family, priors):
     """Independent: the arguments of the Prior objects in the built Bambi model, rounded as the table rounds them."""
     model = Model(formula, sleep, family=family, priors=priors)
-    component = _versions.bambi_parent(model.bambi)
+    component = versions.bambi_parent(model.bambi)
     theirs = {"Intercept": component.intercept_term.prior, "Days": component.common_terms["Days"].prior}
     theirs |= {f"{name}_sigma": term.prior.args["sigma"] for name, term in component.group_specific_terms.items()}
-    theirs |= {name: one.prior for name, one in _versions.bambi_constants(model.bambi).items()}
+    theirs |= {name: one.prior for name, one in versions.bambi_constants(model.bambi).items()}
     found = table(model)
     for name, prior in theirs.items():
         mine = parse_distribution(found.loc[name, "distribution"], name)

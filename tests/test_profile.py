@@ -11,15 +11,15 @@ from scipy.optimize import brentq, minimize
 from scipy.stats import norm, t
 
 from hiermod.datasets import load_dataset
+from hiermod.engines.likelihood.least_squares import fit_linear
+from hiermod.engines.likelihood.mixed import MixedFit, fit_mixed
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 from hiermod.formula.build import build_design
-from hiermod.frequentist.held import Held, Parameter
-from hiermod.frequentist.linear import fit_linear
-from hiermod.frequentist.mixed import MixedFit, fit_mixed
-from hiermod.frequentist.profile_curves import parameters_of, profile
+from hiermod.inference.intervals import parameter_name, profile_curves, profile_limits
+from hiermod.inference.profile.curves import parameters_of, profile
+from hiermod.inference.profile.deviance import Held, Parameter
 from hiermod.plots.draw_profile import profile as draw_profile
 from hiermod.plots.draw_profile import smooth
-from hiermod.results.intervals import parameter_name, profile_curves, profile_limits
 
 Q = float(norm.ppf(0.975))
 PROFILED = [

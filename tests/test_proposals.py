@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hiermod.bayes.elliptical import find_bulk
-from hiermod.bayes.proposal import Mixture, adapt, defended, grow, laplace, split, weigh
-from hiermod.bayes.warp import Warp, choose_warp, identity
+from hiermod.engines.marginal.boundary_transform import Warp, choose_warp, identity
+from hiermod.engines.marginal.elliptical import find_bulk
+from hiermod.engines.marginal.proposal import Mixture, adapt, defended, grow, laplace, split, weigh
 
 X = np.concatenate([-np.logspace(-5, 2.5, 400), [0.0], np.logspace(-5, 4, 400)])
 

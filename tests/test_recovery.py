@@ -8,11 +8,11 @@ import pytest
 from scipy import special
 
 import hiermod as hm
-from hiermod.batch import recovery_jobs
-from hiermod.batch.recovery_jobs import RANKED, parameter_draws
-from hiermod.batch.recovery_result import Recovery, rank_counts
-from hiermod.batch.simulated_fits import SimulatedFits
 from hiermod.errors import ArgumentError, ArgumentTypeError, DesignError, FitError, UnsupportedError
+from hiermod.study import recovery_jobs
+from hiermod.study.recovery_jobs import RANKED, parameter_draws
+from hiermod.study.recovery_result import Recovery, rank_counts
+from hiermod.study.simulated_fits import SimulatedFits
 
 FORMULA = "y ~ time + (1 | subject)"
 SMALL = hm.designs.longitudinal(subjects=8, times=4)
@@ -48,7 +48,7 @@ def test_a_linear_model_has_the_bias_and_coverage_of_the_textbook():
 def test_both_methods_see_the_same_data_and_every_number_is_a_fits_own():
     """The first data set again by hand: the stream of the study gives the response, and fits of it give the rows."""
     found = hm.recovery(FORMULA, SMALL, fits=3, profile=True, random_seed=5, **TRUTH)
-    from hiermod.simulation import simulator
+    from hiermod.study.simulation import simulator
 
     made = simulator(FORMULA, SMALL, **TRUTH)
     y = made.response(np.random.default_rng(np.random.SeedSequence(5, spawn_key=(1, 2))))
@@ -90,8 +90,8 @@ def test_ranks_of_parameters_drawn_from_the_priors_are_uniform():
 def test_other_priors_than_those_of_the_truth_show(monkeypatch):
     """The same check must fail when the fits believe in a residual sd of at most 0.5."""
     wrong = hm.Model(FORMULA, SMALL.assign(y=np.arange(32.0)), priors=PRIORS | {"sigma": "HalfNormal(0.15)"})
-    from hiermod.batch import recovery_study
-    from hiermod.bayes.default_priors import gaussian_priors
+    from hiermod.priors.gaussian import gaussian_priors
+    from hiermod.study import recovery_study
 
     monkeypatch.setattr(recovery_study, "gaussian_priors", lambda *_: gaussian_priors(wrong.spec, wrong._priors))
     found = hm.recovery(FORMULA, SMALL, truth="prior", priors=PRIORS, fits=80, methods=["Bayes"], random_seed=1)

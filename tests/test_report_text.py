@@ -11,9 +11,9 @@ import pytest
 from hand_made import hand_made
 
 import hiermod as hm
-from hiermod.escaping import markdown, markdown_code
-from hiermod.results.writing.methods_report import Report
-from hiermod.results.writing.report_sample import counted, joined
+from hiermod.core.escaping import markdown, markdown_code
+from hiermod.output.writing.methods_report import Report
+from hiermod.output.writing.report_sample import counted, joined
 
 
 def flat(report: Any) -> str:
@@ -192,7 +192,7 @@ def test_rank_deficiency_and_known_residuals() -> None:
 def test_a_loaded_fit_reports_the_versions_it_was_made_with(sleep: hm.Model, tmp_path: Any) -> None:
     from dataclasses import replace
 
-    from hiermod.results.keeping.origins import origin_of
+    from hiermod.output.storage.origins import origin_of
 
     fit = sleep.reml()
     fit.origin = replace(origin_of(fit), versions={"hiermod": "0.0.7", "numpy": "1.0", "scipy": "1.1", "python": "3.9"})

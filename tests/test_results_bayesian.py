@@ -12,10 +12,10 @@ from scipy import special, stats
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
+from hiermod.families.links import response_draws
+from hiermod.fits.bayesian import BayesianFit
 from hiermod.formula.catalogue import FAMILIES
 from hiermod.model import Model
-from hiermod.results.bayesian import BayesianFit
-from hiermod.results.links import response_draws
 
 EXACT = 1e-12
 
@@ -144,7 +144,7 @@ def test_new_groups_and_new_observations_widen_the_interval(sleep: BayesianFit) 
 
 
 def test_rows_of_one_new_level_share_its_effect(sleep: BayesianFit) -> None:
-    from hiermod.results.targets import read_request
+    from hiermod.fits.targets import read_request
 
     rows = pd.DataFrame({"Days": [0.0, 0.0, 0.0], "Subject": ["new", "new", "other"]})
     request = read_request(sleep.design, rows, "conditional", 0.95, "mean", "sample")
@@ -165,7 +165,7 @@ def test_seeds_reproduce(sleep: BayesianFit) -> None:
 
 def test_many_rows_are_predicted_in_parts(sleep: BayesianFit, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sleep.predict(interval=0.9)
-    monkeypatch.setattr("hiermod.results.bayesian_predict.ROWS_AT_A_TIME", 7 * 1000)
+    monkeypatch.setattr("hiermod.fits.bayesian_predict.ROWS_AT_A_TIME", 7 * 1000)
     pd.testing.assert_frame_equal(sleep.predict(interval=0.9), whole)
 
 

@@ -15,8 +15,8 @@ from scipy import linalg, stats
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, ArgumentTypeError, DataError, RankDeficiencyWarning, UnknownNameError
+from hiermod.fits.frequentist import FrequentistFit
 from hiermod.model import Model
-from hiermod.results.frequentist import FrequentistFit
 
 RTOL = 1e-8
 MODELS = {
@@ -379,7 +379,7 @@ def test_weights_given_as_an_array_say_so_and_bad_ones_are_refused() -> None:
 
 
 def test_the_column_of_weights_is_kept_in_files(tmp_path) -> None:
-    from hiermod.stored import load
+    from hiermod.app.stored import load
 
     fit = fitted("weights")
     back = load(fit.save(tmp_path / "fit.nc"))

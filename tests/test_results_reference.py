@@ -19,8 +19,8 @@ from scipy import stats
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import DesignError, SingularFitWarning, UnsupportedError
+from hiermod.fits.frequentist import FrequentistFit
 from hiermod.model import Model
-from hiermod.results.frequentist import FrequentistFit
 
 INDEX = json.loads((REFERENCE / "index.json").read_text(encoding="utf-8"))
 MIXED = [case for case, row in INDEX.items() if row["kind"].startswith("lmer") and case != "insteval"]  # too big here

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 from hand_made import hand_made
 
-from hiermod._versions import posterior_dataset
+from hiermod.core.versions import posterior_dataset
 from hiermod.datasets import load_dataset
 from hiermod.errors import ConvergenceWarning, RankDeficiencyWarning, SingularFitWarning
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.fits.frequentist import FrequentistFit
+from hiermod.fits.vocabulary import ELSEWHERE
 from hiermod.model import Model
-from hiermod.results.bayesian import BayesianFit
-from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.vocabulary import ELSEWHERE
 
 SLOPE = "Reaction ~ Days + (Days | Subject)"
 FORMULAS = [SLOPE, "Reaction ~ Days + (Days || Subject)", "Reaction ~ 1 + (Days | Subject)", "Reaction ~ Days"]

@@ -7,19 +7,19 @@ import pandas as pd
 import pytest
 from scipy.stats import multivariate_normal
 
-from hiermod.bayes.coordinates import Coordinates
-from hiermod.bayes.marginal_density import MarginalDensity
-from hiermod.bayes.mode import start_phi
 from hiermod.datasets import load_dataset
+from hiermod.engines.marginal.coordinates import Coordinates
+from hiermod.engines.marginal.density import MarginalDensity
+from hiermod.engines.marginal.mode import start_phi
 from hiermod.errors import DesignError
 from hiermod.formula.design import Design
+from hiermod.inference.scores import integrated as integrated_module
+from hiermod.inference.scores.estimable import check_estimable
+from hiermod.inference.scores.held_out import held_out
+from hiermod.inference.scores.integrated import frozen_density, integrated
+from hiermod.inference.scores.rows import Units, flat_directions, level_units, row_units
+from hiermod.inference.scores.unconstrained import phi_from_draws
 from hiermod.model import Model
-from hiermod.scores import integrated as integrated_module
-from hiermod.scores.estimable import check_estimable
-from hiermod.scores.held_out import held_out
-from hiermod.scores.integrated import frozen_density, integrated
-from hiermod.scores.phi import phi_from_draws
-from hiermod.scores.rows import Units, flat_directions, level_units, row_units
 
 RNG = np.random.default_rng(20240)
 SLEEP = load_dataset("sleepstudy").assign(
@@ -119,7 +119,7 @@ def test_one_factor_at_a_time_gives_the_same(monkeypatch):
         for units in all_units(design, density):
             together = held_out(density, units, phi)
             with monkeypatch.context() as patch:
-                patch.setattr("hiermod.bayes.marginal_density.prepare", lambda cross: None)
+                patch.setattr("hiermod.engines.marginal.density.prepare", lambda cross: None)
                 single = held_out(frozen_density(design, np.arange(design.nobs), density), units, phi)
             np.testing.assert_allclose(single.log_p, together.log_p, rtol=1e-10, atol=1e-10)
             np.testing.assert_allclose(single.log_replicate, together.log_replicate, rtol=1e-10, atol=1e-10)

@@ -11,16 +11,16 @@ from arviz_stats.base import array_stats
 from hand_made import hand_made
 from scipy.stats import norm
 
-from hiermod.bayes.idata import log_likelihood
 from hiermod.datasets import load_dataset
+from hiermod.engines.idata import log_likelihood
 from hiermod.errors import ArgumentError, DesignError, UnknownNameError, UnsupportedError
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.inference.scores import of_fit as results_scores
+from hiermod.inference.scores.comparable import difference
+from hiermod.inference.scores.pointwise import conditional_loo, waic
+from hiermod.inference.scores.record import fingerprint
+from hiermod.inference.scores.smoothing import leave_out
 from hiermod.model import Model
-from hiermod.results.bayesian import BayesianFit
-from hiermod.results.scoring import scores as results_scores
-from hiermod.scores.comparable import difference
-from hiermod.scores.pointwise import conditional_loo, waic
-from hiermod.scores.record import fingerprint
-from hiermod.scores.smoothing import leave_out
 
 DATA = load_dataset("sleepstudy")
 
@@ -227,7 +227,7 @@ def test_without_closed_form_loo_is_conditional_and_says_why():
 def test_other_families_need_a_stored_log_likelihood():
     import xarray as xr
 
-    from hiermod import _versions
+    from hiermod.core import versions
 
     data = DATA.assign(count=np.arange(180) % 7)
     made = hand_made(Model("count ~ Days + (1 | Subject)", data, family="poisson"), beta=[0.5, 0.01], draws=50)
@@ -237,7 +237,7 @@ def test_other_families_need_a_stored_log_likelihood():
     assert made.logo("Subject", refit_bad=False).estimator == "quadrature"  # needs the draws of the parameters only
     logs = np.random.default_rng(1).normal(-2, 0.1, (2, 50, 180))
     stored = {"log_likelihood": xr.Dataset({"count": (("chain", "draw", "__obs__"), logs)})}
-    record = replace(made.record, idata=_versions.make_idata(stored))
+    record = replace(made.record, idata=versions.make_idata(stored))
     with_logs = BayesianFit(made.design, record, "poisson", "log")
     np.testing.assert_allclose(with_logs.loo().elpd_i, conditional_loo(logs).elpd, rtol=1e-12)
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
-from hiermod.bayes.marginal import sample_marginal
 from hiermod.datasets import load_dataset
+from hiermod.engines.marginal.engine import sample_marginal
 from hiermod.errors import HiermodWarning
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.inference.scores.integrated import frozen_density
+from hiermod.inference.scores.rows import take_rows
 from hiermod.model import Model
-from hiermod.results.bayesian import BayesianFit
-from hiermod.scores.integrated import frozen_density
-from hiermod.scores.rows import take_rows
 
 EACH, TOTAL = 4.5, 3.0  # Monte Carlo errors: 1 false alarm in 150,000 units, and in 370 totals
 
@@ -96,7 +96,7 @@ def test_all_rows_of_sleepstudy(fit):
 def test_own_proposals_agree_with_weights(fit, monkeypatch):
     """Every level through a proposal of its own: the same elpd where weighting the posterior worked."""
     weighted = fit.logo("Subject")
-    monkeypatch.setattr("hiermod.scores.integrated.MAX_K", -np.inf)
+    monkeypatch.setattr("hiermod.inference.scores.integrated.MAX_K", -np.inf)
     own = fit.logo("Subject")
     assert len(own.own_proposals) == 18
     assert np.all(own.pareto_k < 0.7)

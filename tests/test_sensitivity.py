@@ -15,12 +15,12 @@ from marginal_cases import make, random_phis, read_phi
 from scipy import stats
 
 import hiermod as hm
-from hiermod import _versions
-from hiermod.bayes.integrated_likelihood import integrated_log_likelihood
+from hiermod.core import versions
+from hiermod.engines.marginal.integrated_likelihood import integrated_log_likelihood
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
+from hiermod.inference.priors_and_reml.power_curves import power_curves
+from hiermod.inference.priors_and_reml.sensitivity import Scaled, scaled_likelihood, scaled_prior
 from hiermod.model import Model
-from hiermod.results.prior_and_reml.power_curves import power_curves
-from hiermod.results.prior_and_reml.sensitivity import Scaled, scaled_likelihood, scaled_prior
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
@@ -89,7 +89,7 @@ def test_sensitivity_is_the_distance_between_the_exact_laws(alphas):
         return stats.norm(power * 3 / precision, precision**-0.5)
 
     draws = law(1.0).rvs((4, 10_000), random_state=rng)
-    found = _versions.power_scaling(draws, prior.logpdf(draws), alphas)
+    found = versions.power_scaling(draws, prior.logpdf(draws), alphas)
     ends = float(draws.min()), float(draws.max())  # the distance is relative to the area below, from end to end
     lower, upper = (cjs(law(1.0), law(alpha), *ends) for alpha in alphas)
     expected = (-lower / np.log2(alphas[0]) + upper / np.log2(alphas[1])) / 2
@@ -102,7 +102,7 @@ def test_a_component_that_never_changes_moves_nothing():
     assert flat.sensitivity(np.random.default_rng(1).normal(size=(2, 100))) == 0.0
     assert flat.weights(2.0) == pytest.approx(np.full((2, 100), 1 / 200))
     assert np.isnan(
-        _versions.power_scaling(np.ones((2, 100)), np.random.default_rng(1).normal(size=(2, 100)), (0.9, 1.1))
+        versions.power_scaling(np.ones((2, 100)), np.random.default_rng(1).normal(size=(2, 100)), (0.9, 1.1))
     )
 
 
@@ -127,7 +127,7 @@ def test_integrated_likelihood_one_factor_at_a_time(monkeypatch):
     _, density = make("crossed slopes", centred=True)
     phi, beta = random_phis(density, 3), np.random.default_rng(4).normal(size=(3, density.problem.p))
     together = integrated_log_likelihood(density, phi, beta)
-    monkeypatch.setattr("hiermod.bayes.marginal_density.prepare", lambda cross: None)
+    monkeypatch.setattr("hiermod.engines.marginal.density.prepare", lambda cross: None)
     _, slow = make("crossed slopes", centred=True)
     assert slow.batch is None
     assert integrated_log_likelihood(slow, phi, beta) == pytest.approx(together, rel=1e-10)

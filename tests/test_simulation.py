@@ -8,7 +8,7 @@ import pytest
 
 import hiermod as hm
 from hiermod.errors import ArgumentError, ArgumentTypeError, FormulaError, UnknownNameError
-from hiermod.simulation import simulator
+from hiermod.study.simulation import simulator
 
 SLEEP = {
     "fixef": {"Intercept": 250.0, "Days": 10.0},

@@ -11,8 +11,8 @@ import pytest
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, ArgumentTypeError, SingularFitWarning
 from hiermod.model import Model
-from hiermod.results.frequentist_text import boundary, unconverged
-from hiermod.results.singular_text import boundaries
+from hiermod.output.frequentist_text import boundary, unconverged
+from hiermod.output.singular_text import boundaries
 
 pytestmark = pytest.mark.numeric
 

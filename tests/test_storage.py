@@ -17,11 +17,11 @@ import xarray as xr
 from hand_made import hand_made
 
 import hiermod as hm
-from hiermod import _versions
+from hiermod.core import versions
 from hiermod.errors import ArgumentTypeError, FileError, UnknownNameError, UnsupportedError
-from hiermod.results.keeping import container, storage
-from hiermod.results.keeping.container import Packed, describe, pack
-from hiermod.results.keeping.stored_values import Reader, Writer
+from hiermod.output.storage import container, storage
+from hiermod.output.storage.container import Packed, describe, pack
+from hiermod.output.storage.stored_values import Reader, Writer
 
 STORED = Path(__file__).parent / "stored"
 SEALED = len(container.SEAL) + 65  # bytes of the seal at the end of a file
@@ -159,7 +159,7 @@ def test_a_bayesian_fit_comes_back(tmp_path: Path) -> None:
     how = {"interval": 0.9, "kind": "response", "random_seed": 1}
     pd.testing.assert_frame_equal(fit.predict(new, **how), back.predict(new, **how))
     assert back.record.idata is None  # as lazy as it was
-    assert np.array_equal(_versions.posterior_dataset(back.idata)["Days"], fit.record.beta[..., 1])
+    assert np.array_equal(versions.posterior_dataset(back.idata)["Days"], fit.record.beta[..., 1])
     assert back.origin.priors["Days"] == "Normal(0, 20)"
     assert back.origin.priors["Subject_corr"] == "LKJ(4)"
     assert set(vars(back.model)) == set(vars(model))  # the Model comes back whole
@@ -202,11 +202,11 @@ def test_groups_that_the_person_added_are_kept(tmp_path: Path) -> None:
     else:
         fit.idata.add_groups(own=own)
     back = again(fit, tmp_path)
-    assert set(_versions.group_names(back.idata)) == set(_versions.group_names(fit.idata)) > {"log_likelihood", "own"}
-    found = _versions.group_dataset(back.idata, "own")
+    assert set(versions.group_names(back.idata)) == set(versions.group_names(fit.idata)) > {"log_likelihood", "own"}
+    found = versions.group_dataset(back.idata, "own")
     assert list(found["mine"].values) == [1.0, 2.0]
     assert list(found["words"].values) == ["é", ""]
-    xr.testing.assert_identical(_versions.posterior_dataset(fit.idata), _versions.posterior_dataset(back.idata))
+    xr.testing.assert_identical(versions.posterior_dataset(fit.idata), versions.posterior_dataset(back.idata))
 
 
 # --- rows, names, functions -----------------------------------------------------------------------------------------
@@ -536,7 +536,7 @@ def test_files_of_both_stacks_are_read(python: str) -> None:
     assert fit.fixef()["estimate"].to_list() == pytest.approx(expected["fixef"], rel=1e-12)
     assert fit.ranef()["estimate"].to_list() == pytest.approx(expected["ranef"], rel=1e-12)
     assert fit.varcorr()["sdcor"].to_list() == pytest.approx(expected["sdcor"], rel=1e-12)
-    assert {"posterior", "sample_stats", "observed_data"} <= set(_versions.group_names(fit.idata))
+    assert {"posterior", "sample_stats", "observed_data"} <= set(versions.group_names(fit.idata))
     new = fit.design.frame.head(2)
     assert fit.predict(new)["estimate"].to_list() == pytest.approx(expected["predict"], rel=1e-12)
 
@@ -545,7 +545,7 @@ def test_files_of_both_stacks_are_read(python: str) -> None:
 def test_arviz_opens_the_file(kept: Path) -> None:
     import arviz as az
 
-    days = _versions.posterior_dataset(az.from_netcdf(kept))["Days"]
+    days = versions.posterior_dataset(az.from_netcdf(kept))["Days"]
     assert np.array_equal(np.asarray(days), hm.load(kept).record.beta[..., 1])
 
 
@@ -557,9 +557,9 @@ def test_a_fit_by_nuts_comes_back(tmp_path: Path) -> None:
         fit = model.fit(draws=20, tune=50, chains=2, random_seed=1)
     back = again(fit, tmp_path)
     same(fit, back)
-    assert _versions.group_names(back.idata) == _versions.group_names(fit.idata)
-    for group in _versions.group_names(fit.idata):
-        xr.testing.assert_equal(_versions.group_dataset(fit.idata, group), _versions.group_dataset(back.idata, group))
+    assert versions.group_names(back.idata) == versions.group_names(fit.idata)
+    for group in versions.group_names(fit.idata):
+        xr.testing.assert_equal(versions.group_dataset(fit.idata, group), versions.group_dataset(back.idata, group))
     assert back.origin.priors["I(dose * 2)"] == "Normal(mu=0, sigma=3)"
     assert repr(back.inference) == repr(fit.inference)  # nan is not equal to itself
     assert isinstance(back.model.pymc, type(model.pymc))  # the graph can be built again

@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 
 import hiermod as hm
-from hiermod.batch import power_study
-from hiermod.results.keeping import cached, storage, stored_values
-from hiermod.results.keeping.container import Packed
-from hiermod.results.keeping.storage import save
+from hiermod.output.storage import cached, storage, stored_values
+from hiermod.output.storage.container import Packed
+from hiermod.output.storage.storage import save
+from hiermod.study import power_study
 
 FOLDER = Path(__file__).parent / "stored" / "format-1"
 EXPECTED = json.loads((FOLDER / "numbers.json").read_text(encoding="utf-8"))

@@ -8,9 +8,9 @@ import pytest
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ConvergenceWarning
+from hiermod.fits.frequentist import FrequentistFit
 from hiermod.model import Model
-from hiermod.results import frequentist_text
-from hiermod.results.frequentist import FrequentistFit
+from hiermod.output import frequentist_text
 
 pytestmark = pytest.mark.numeric
 

@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 from test_marginal_engine import assert_law, natural, one_by_one, prepared, quadrature, quadrature_case
 
-from hiermod.bayes import marginal, marginal_nuts
-from hiermod.bayes.marginal import sample_marginal, search
-from hiermod.bayes.proposal import Mixture, defended, effective_share, laplace, weigh
-from hiermod.bayes.surrogate import CLIP, Surrogate, expected_efficiency, fit_surrogate
-from hiermod.bayes.warp import Warp
+from hiermod.engines.marginal import engine as marginal
+from hiermod.engines.marginal import nuts as marginal_nuts
+from hiermod.engines.marginal.boundary_transform import Warp
+from hiermod.engines.marginal.engine import sample_marginal, search
+from hiermod.engines.marginal.proposal import Mixture, defended, effective_share, laplace, weigh
+from hiermod.engines.marginal.surrogate import CLIP, Surrogate, expected_efficiency, fit_surrogate
 
 # --- the polynomial -------------------------------------------------------------------------------------------------
 

@@ -14,9 +14,9 @@ from hand_made import hand_made
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
+from hiermod.inference import intervals
+from hiermod.inference.marginal_effects.variance_explained import _of_refits, null_count
 from hiermod.model import Model
-from hiermod.results import intervals
-from hiermod.results.marginal.variance_explained import _of_refits, null_count
 
 TIGHT = 1e-5
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hiermod import _versions
+from hiermod.core import versions
 
 pytestmark = pytest.mark.stack
 
@@ -17,39 +17,39 @@ pytestmark = pytest.mark.stack
 def idata():
     values = np.random.default_rng(1).normal(size=(4, 200))
     posterior = xr.Dataset({"a": (("chain", "draw"), values)}, coords={"chain": range(4), "draw": range(200)})
-    return _versions.make_idata({"posterior": posterior, "observed_data": xr.Dataset({"y": ("row", [1.0, 2.0])})})
+    return versions.make_idata({"posterior": posterior, "observed_data": xr.Dataset({"y": ("row", [1.0, 2.0])})})
 
 
 def test_groups(idata):
-    assert set(_versions.group_names(idata)) == {"posterior", "observed_data"}
-    dataset = _versions.posterior_dataset(idata)
+    assert set(versions.group_names(idata)) == {"posterior", "observed_data"}
+    dataset = versions.posterior_dataset(idata)
     assert isinstance(dataset, xr.Dataset)
     assert dataset["a"].dims == ("chain", "draw")
     with pytest.raises(KeyError):
-        _versions.group_dataset(idata, "prior")
+        versions.group_dataset(idata, "prior")
 
 
 def test_replacing_groups_makes_a_new_result(idata):
-    other = _versions.replace_groups(idata, prior=_versions.posterior_dataset(idata), observed_data=None)
-    assert set(_versions.group_names(other)) == {"posterior", "prior"}
-    assert set(_versions.group_names(idata)) == {"posterior", "observed_data"}
+    other = versions.replace_groups(idata, prior=versions.posterior_dataset(idata), observed_data=None)
+    assert set(versions.group_names(other)) == {"posterior", "prior"}
+    assert set(versions.group_names(idata)) == {"posterior", "observed_data"}
 
 
 def test_pickles(idata):
     copy = pickle.loads(pickle.dumps(idata))
-    assert _versions.posterior_dataset(copy).identical(_versions.posterior_dataset(idata))
+    assert versions.posterior_dataset(copy).identical(versions.posterior_dataset(idata))
 
 
 def test_diagnostics_of_independent_draws():
     draws = np.random.default_rng(2).normal(size=(4, 1000, 2, 3))
-    assert _versions.r_hat(draws).shape == (2, 3)
-    assert (_versions.r_hat(draws) < 1.01).all()
-    for ess in (_versions.ess_bulk(draws), _versions.ess_tail(draws)):
+    assert versions.r_hat(draws).shape == (2, 3)
+    assert (versions.r_hat(draws) < 1.01).all()
+    for ess in (versions.ess_bulk(draws), versions.ess_tail(draws)):
         assert ((ess > 3000) & (ess < 5000)).all()  # 4,000 independent draws; ESS is itself uncertain by about 5 %
-    np.testing.assert_allclose(_versions.mcse(draws), 1 / np.sqrt(4000), rtol=0.15)
+    np.testing.assert_allclose(versions.mcse(draws), 1 / np.sqrt(4000), rtol=0.15)
     # Normal quantile: sqrt(p (1 - p) / n) / density, .95 -> 0.0334
-    np.testing.assert_allclose(_versions.mcse(draws, "quantile", prob=0.95), 0.0334, rtol=0.4)
-    assert (_versions.mcse(draws, "sd") < 0.02).all()
+    np.testing.assert_allclose(versions.mcse(draws, "quantile", prob=0.95), 0.0334, rtol=0.4)
+    assert (versions.mcse(draws, "sd") < 0.02).all()
 
 
 def test_diagnostics_agree_with_hand_made_r_hat():
@@ -68,13 +68,13 @@ def test_diagnostics_agree_with_hand_made_r_hat():
 
     halves = np.concatenate([draws[:, :100], draws[:, 100:]])
     expected = max(r_hat(halves), r_hat(np.abs(halves - np.median(halves))))
-    assert _versions.r_hat(draws) == pytest.approx(expected, rel=1e-10)
+    assert versions.r_hat(draws) == pytest.approx(expected, rel=1e-10)
 
 
 def test_undefined_diagnostics_are_nan():
     still = np.ones((4, 100, 2))
     still[..., 1] = np.random.default_rng(1).normal(size=(4, 100))
-    for values in (_versions.r_hat(still), _versions.ess_bulk(still), _versions.ess_tail(still), _versions.mcse(still)):
+    for values in (versions.r_hat(still), versions.ess_bulk(still), versions.ess_tail(still), versions.mcse(still)):
         assert np.isnan(values[0])
         assert np.isfinite(values[1])
-    assert np.isnan(_versions.r_hat(np.random.default_rng(1).normal(size=(2, 2, 1)))).all()
+    assert np.isnan(versions.r_hat(np.random.default_rng(1).normal(size=(2, 2, 1)))).all()

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.core.escaping import html_table, markdown, terminal
 from hiermod.errors import ArgumentError, UnknownNameError, listing
-from hiermod.escaping import html_table, markdown, terminal
 from hiermod.exercises.exercise import Exercise, Feedback, Key, Text
 
 DRAWS = 100  # data sets tried for one whose wrong answers can all be told apart

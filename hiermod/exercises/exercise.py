@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.core.escaping import markdown_code
 from hiermod.errors import ArgumentError, ArgumentTypeError, nearest
-from hiermod.escaping import markdown_code
 
 Answer = float | str
 Answerer = Callable[[pd.DataFrame], Any]

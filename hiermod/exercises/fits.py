@@ -16,10 +16,10 @@ import pandas as pd
 
 from hiermod import designs
 from hiermod.errors import FitError, HiermodWarning
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.fits.frequentist import FrequentistFit
 from hiermod.model import Model
-from hiermod.results.bayesian import BayesianFit
-from hiermod.results.frequentist import FrequentistFit
-from hiermod.simulation import simulate
+from hiermod.study.simulation import simulate
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 

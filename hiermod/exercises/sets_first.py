@@ -13,7 +13,7 @@ from hiermod import designs, stories
 from hiermod.exercises import fits
 from hiermod.exercises.exercise import Answerer, Exercise
 from hiermod.exercises.fits import SLEEP, fixed, only, own, sd
-from hiermod.simulation import simulate
+from hiermod.study.simulation import simulate
 
 
 def _sleep36(rng: np.random.Generator) -> pd.DataFrame:

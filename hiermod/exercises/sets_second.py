@@ -12,7 +12,7 @@ from hiermod import designs
 from hiermod.exercises import fits
 from hiermod.exercises.exercise import Exercise
 from hiermod.exercises.fits import SLEEP, fixed, own, sd
-from hiermod.simulation import simulate
+from hiermod.study.simulation import simulate
 
 
 def _prior_mean(rng: np.random.Generator) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from hiermod import designs, stories
 from hiermod.exercises import fits
 from hiermod.exercises.exercise import Exercise
 from hiermod.exercises.fits import fixed, sd
-from hiermod.simulation import simulate
+from hiermod.study.simulation import simulate
 
 DEPT = "p(admitted, applied) ~ gender + (1 | dept)"
 VISITS = "visits ~ treated + (1 | clinic)"

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.core.escaping import label_text
 from hiermod.errors import ArgumentTypeError, DataError, HiermodError, UnknownNameError, listing, nearest
-from hiermod.escaping import label_text
 from hiermod.formula.functions import VALUES, find_function, no_such_function
 from hiermod.formula.parse import ParsedFormula
 from hiermod.formula.scan import marked

@@ -1,6 +1,6 @@
 """Pictures of fits: every function takes results, draws with matplotlib and returns Axes; none computes statistics."""
 
-from hiermod.checked import checked
+from hiermod.core.checked import checked
 from hiermod.plots.draw_agreement import agreement
 from hiermod.plots.draw_assumptions import assumptions
 from hiermod.plots.draw_calibration import calibration, loo_pit_ecdf, rootogram

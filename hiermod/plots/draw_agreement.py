@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.fits.frequentist import FrequentistFit
+from hiermod.fits.tables import LEVEL, quantile
+from hiermod.inference.priors_and_reml.agreement_table import agreement as agreement_table
+from hiermod.inference.priors_and_reml.agreement_words import AGREE, FEW_GROUPS, LITTLE, LOST, NEAR
+from hiermod.inference.priors_and_reml.verdicts import BOUNDARY, CONFLICT, DECIDES, NO_ERROR, SAY
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.bayesian import BayesianFit
-from hiermod.results.frequentist import FrequentistFit
-from hiermod.results.prior_and_reml.agreement_table import agreement as agreement_table
-from hiermod.results.prior_and_reml.agreement_words import (
-    AGREE,
-    FEW_GROUPS,
-    LITTLE,
-    LOST,
-    NEAR,
-)
-from hiermod.results.prior_and_reml.verdicts import BOUNDARY, CONFLICT, DECIDES, NO_ERROR, SAY
-from hiermod.results.tables import LEVEL, quantile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod.errors import UnsupportedError
+from hiermod.fits.targets import choice
+from hiermod.inference.predictive.loo_pit import LooPit
+from hiermod.inference.predictive.predictive_shapes import frequencies
+from hiermod.inference.predictive.reliability import Calibration
+from hiermod.inference.predictive.replicates import replicates
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.predictive.loo_pit import LooPit
-from hiermod.results.predictive.predictive_shapes import frequencies
-from hiermod.results.predictive.reliability import Calibration
-from hiermod.results.predictive.replicates import replicates
-from hiermod.results.targets import choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

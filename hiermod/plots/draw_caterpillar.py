@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, nearest
+from hiermod.fits.tables import LEVEL, check_group
+from hiermod.fits.targets import choice
+from hiermod.inference.groups.parameter_intervals import named_fits
 from hiermod.plots.style import COLOURS, counted, looks, new_axes, sampled, styled
-from hiermod.results.groups.parameter_intervals import named_fits
-from hiermod.results.tables import LEVEL, check_group
-from hiermod.results.targets import choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
+from hiermod.inference.predictive.chain_draws import LOW_ENERGY, chain_draws, chain_energy
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.predictive.chain_draws import LOW_ENERGY, chain_draws, chain_energy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.core.escaping import label_text
 from hiermod.errors import ArgumentError, ArgumentTypeError
-from hiermod.escaping import label_text
+from hiermod.inference.scores.comparable import paired_units
+from hiermod.inference.scores.record import MAX_K, NAMES, Score
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.scores.comparable import paired_units
-from hiermod.scores.record import MAX_K, NAMES, Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod.errors import ArgumentTypeError
+from hiermod.fits.tables import LEVEL
+from hiermod.inference.groups.effect_pairs import EffectPair, effect_pair
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.groups.effect_pairs import EffectPair, effect_pair
-from hiermod.results.tables import LEVEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from hiermod.plots.style import styled
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from hiermod.results.equations.matrices import DesignMatrices
+    from hiermod.output.equations.matrices import DesignMatrices
 
 CELLS = 2_000_000  # entries of Z that a picture can show; beyond it columns melt into each other
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hiermod.fits.tables import LEVEL
+from hiermod.inference.groups.parameter_intervals import named_fits, parameter_intervals
 from hiermod.plots.style import COLOURS, looks, new_axes, styled
-from hiermod.results.groups.parameter_intervals import named_fits, parameter_intervals
-from hiermod.results.tables import LEVEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

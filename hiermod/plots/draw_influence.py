@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.core.escaping import label_text
 from hiermod.errors import ArgumentTypeError, UnknownNameError, nearest
-from hiermod.escaping import label_text
 from hiermod.plots.style import COLOURS, new_axes, styled
 
 if TYPE_CHECKING:

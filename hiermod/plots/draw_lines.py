@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hiermod.plots.style import COLOURS, PALETTE, new_axes, styled
-from hiermod.results.groups.group_lines import (
+from hiermod.fits.tables import LEVEL
+from hiermod.inference.groups.group_lines import (
     average_slopes,
     group_lines,
     group_rows,
@@ -19,7 +19,7 @@ from hiermod.results.groups.group_lines import (
     within_slope,
     without_groups,
 )
-from hiermod.results.tables import LEVEL
+from hiermod.plots.style import COLOURS, PALETTE, new_axes, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from hiermod.plots.style import styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hiermod.pooling import Pooling
+    from hiermod.study.pooling import Pooling
 
 HELD = (0.1, 0.3, 0.5, 0.7, 0.9)
 SHADE = "#9ecae1"

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, nearest
+from hiermod.inference.groups.pooled_lines import line_variable
 from hiermod.plots.style import COLOURS, counted, styled
-from hiermod.results.groups.pooled_lines import line_variable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from hiermod.pooling import Pooling
+    from hiermod.study.pooling import Pooling
 
 LINES = {
     "complete": {"ls": (0, (1, 1.2)), "lw": 1.6, "label": "complete pooling"},

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.core.escaping import label_text
 from hiermod.errors import ArgumentError, UnsupportedError
-from hiermod.escaping import label_text
+from hiermod.fits.targets import choice
+from hiermod.inference.predictive.predictive_checks import Statistics, statistic_draws
+from hiermod.inference.predictive.predictive_checks import predictive_intervals as interval_table
+from hiermod.inference.predictive.predictive_shapes import densities, distribution_functions, frequencies
+from hiermod.inference.predictive.replicates import Replicates, group_codes, replicates
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.predictive.predictive_checks import Statistics, statistic_draws
-from hiermod.results.predictive.predictive_checks import predictive_intervals as interval_table
-from hiermod.results.predictive.predictive_shapes import densities, distribution_functions, frequencies
-from hiermod.results.predictive.replicates import Replicates, group_codes, replicates
-from hiermod.results.targets import choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hiermod.bayes.conflict import bandwidth, kernel_density
-from hiermod.bayes.laws import law_or_none, lkj_marginal
-from hiermod.bayes.posterior import labelled
+from hiermod.engines.posterior import labelled
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, nearest
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.inference.priors_and_reml.conflict import bandwidth, kernel_density
+from hiermod.inference.priors_and_reml.prior import PriorPredictive
+from hiermod.inference.priors_and_reml.prior_against import marginals
+from hiermod.inference.priors_and_reml.tail_tests import Marginal
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.bayesian import BayesianFit
-from hiermod.results.prior_and_reml.prior import PriorPredictive
-from hiermod.results.prior_and_reml.prior_against import marginals
-from hiermod.results.prior_and_reml.tail_tests import Marginal
+from hiermod.priors.scipy_distributions import law_or_none, lkj_marginal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from hiermod.bayes.prior_table import Entry
     from hiermod.formula.design import Design
+    from hiermod.priors.table import Entry
 
 PRIOR = "#8c8c8c"
 CURVE = 400  # points of a density

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hiermod.escaping import label_text
+from hiermod.core.escaping import label_text
+from hiermod.inference.assumptions.assumption_tables import qq_points
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.residual_checks.assumption_tables import qq_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

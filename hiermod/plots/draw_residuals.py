@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.core.escaping import label_text
 from hiermod.errors import ArgumentTypeError
-from hiermod.escaping import label_text
+from hiermod.inference.assumptions.assumption_tables import residual_points, residual_smooth, residuals_within_groups
+from hiermod.inference.assumptions.quantile_residuals import SimulatedResiduals, uniform_quantiles
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.results.residual_checks.assumption_tables import residual_points, residual_smooth, residuals_within_groups
-from hiermod.results.residual_checks.quantile_residuals import SimulatedResiduals, uniform_quantiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

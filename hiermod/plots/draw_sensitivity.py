@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hiermod.errors import ArgumentTypeError
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.inference.priors_and_reml.power_curves import power_curves
 from hiermod.plots.style import styled
-from hiermod.results.bayesian import BayesianFit
-from hiermod.results.prior_and_reml.power_curves import power_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

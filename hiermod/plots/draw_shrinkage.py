@@ -15,7 +15,7 @@ from hiermod.plots.style import COLOURS, counted, new_axes, sampled, styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hiermod.pooling import Pooling
+    from hiermod.study.pooling import Pooling
 
 ARROW = {"arrowstyle": "-|>", "color": COLOURS["none"], "lw": 1.2, "shrinkA": 4, "shrinkB": 6, "mutation_scale": 11}
 ROWS = 40  # names that have room under one another

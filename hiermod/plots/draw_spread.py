@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from hiermod.arguments import check_count
+from hiermod.core.arguments import check_count
 from hiermod.errors import UnknownNameError, nearest
+from hiermod.inference.groups.group_lines import group_rows, line_block
+from hiermod.inference.groups.spread_path import NO_POOLING, SpreadPath, spread_path
 from hiermod.plots.style import COLOURS, counted, new_axes, plain_log, sampled, styled
-from hiermod.results.groups.group_lines import group_rows, line_block
-from hiermod.results.groups.spread_path import NO_POOLING, SpreadPath, spread_path
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation

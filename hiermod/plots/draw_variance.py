@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hiermod.fits.tables import LEVEL
+from hiermod.inference.groups.parameter_intervals import named_fits
+from hiermod.inference.marginal_effects.variance_shares import COMMON, RESIDUAL, variance_shares
 from hiermod.plots.style import PALETTE, new_axes, styled
-from hiermod.results.groups.parameter_intervals import named_fits
-from hiermod.results.marginal.variance_shares import COMMON, RESIDUAL, variance_shares
-from hiermod.results.tables import LEVEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

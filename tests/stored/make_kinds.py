@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import hiermod as hm
-from hiermod.bayes import on_demand
+from hiermod.engines.marginal import on_demand
 
 HERE = Path(__file__).parent / "format-1"
 SHORT: dict[str, Any] = {"draws": 25, "chains": 2, "random_seed": 3, "progressbar": False}

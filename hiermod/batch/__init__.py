@@ -1,1 +1,0 @@
-"""Many fits of simulated data: power curves and parameter recovery, in parallel and resumable."""

@@ -1,1 +1,0 @@
-"""Fits side by side."""

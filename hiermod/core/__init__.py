@@ -1,0 +1,1 @@
+"""What every room uses: argument checks, annotated tables, files, jobs, progress, the versions of other packages."""

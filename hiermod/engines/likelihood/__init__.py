@@ -1,0 +1,1 @@
+"""Least squares, REML and maximum likelihood."""

@@ -1,0 +1,177 @@
+"""The lowest minimum of the criterion of a linear mixed model, not just the nearest.
+
+With few levels the criterion of Bates et al. (2015) may have several minima: crossed factors that can explain the same
+differences, slopes against intercepts.  And where X and Z together can reproduce any y it may have none: it then falls
+towards sigma = 0, which no theta says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from hiermod.engines.likelihood.optimise import Convergence, Minimum, minimise_scaled
+from hiermod.engines.likelihood.other_minima import NEARLY, far_out, other_minima
+from hiermod.formula.design import Design
+from hiermod.kernel.covariance import positive_columns
+from hiermod.kernel.criterion import Problem
+from hiermod.kernel.start import curvature_guess, opposed_start, start_x
+
+LARGE, MOST_TENFOLD = 4.0, 10  # a start this large may be far too small
+OUTSIDE = 100.0  # an element of the whitened Lambda above this, where sigma may vanish, is on its way there
+SAME = 0.01  # relative difference of covariances that are the same
+EQUAL = 1e-7  # the same minimum, found twice
+PROVED = 1e-3  # a minimum that is proved may lie this far above a lower point that is not
+FEW_ROWS = 600  # up to which ranks are found from the columns
+
+
+def lowest_minimum(design: Design, problem: Problem, reml: bool, start: np.ndarray | None) -> Minimum:
+    """The lowest minimum of the criterion that is seen.
+
+    A search, and others from elsewhere: where a second minimum is likely, or it ends singular or unconverged.  Without
+    a start (theta, the optimum of a refit's parent) also where points spread over all Lambdas show another minimum."""
+
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        return problem.criterion_and_gradient_x(x, reml)
+
+    def rounding(x: np.ndarray) -> float:
+        factor = problem.factorise_x(x)
+        return 0.0 if factor is None else problem.rounding(factor.pwrss, reml)
+
+    def search(x: np.ndarray) -> Minimum:
+        return minimise_scaled(objective, x, lambda at: curvature_guess(problem, at), rounding)
+
+    diagonal = problem.template.diagonal()
+    if start is None:
+        found = [search(_far_start(problem, reml, start_x(problem)))]
+    else:
+        found = [search(problem.x_from_theta(np.asarray(start, dtype=float)))]
+    further = [opposed_start(problem)]
+    if not found[0].convergence.converged or np.abs(found[0].x[diagonal]).min() < 1e-3:
+        further.append(diagonal * 1.0)
+    found += [_from_elsewhere(search(x)) for x in further if x is not None]
+    if start is not None:
+        return _counted(_lowest(found), found)
+    return _among_all(design, problem, reml, found, search)
+
+
+def _among_all(
+    design: Design, problem: Problem, reml: bool, found: list[Minimum], search: Callable[[np.ndarray], Minimum]
+) -> Minimum:
+    """The lowest minimum that is seen, with the next one where it is nearly as good.
+
+    Where X and Z together can reproduce any y the criterion may be lowest where sigma is 0, which no theta says: the
+    lowest minimum inside is returned then, as not converged."""
+    spanned = spans_everything(design, problem)
+
+    def leaves(x: np.ndarray) -> bool:
+        return spanned and bool(np.abs(x).max() > OUTSIDE)
+
+    known = _lowest(found)
+    found = [*found, *(_from_elsewhere(search(x)) for x in other_minima(problem, reml, known.x) if not leaves(x))]
+    near = [one for one in found if not leaves(one.x)]
+    lowest = _counted(_lowest(near) if near else known, found)
+    inside = [one for one in near if one.convergence.converged]
+    record = lowest.convergence
+    if spanned:
+        record = _where_sigma_vanishes(design, problem, reml, lowest, record)
+    others = [one for one in inside if one.value < lowest.value + NEARLY and _differ(problem, one.x, lowest.x)]
+    if others:
+        other = min(others, key=lambda one: one.value)
+        theta = problem.template.pack([positive_columns(Lam) for Lam in problem.lambdas(problem.theta_from_x(other.x))])
+        record = replace(record, other_criterion=other.value, other_theta=tuple(theta.tolist()))
+    return replace(lowest, convergence=record)
+
+
+def _lowest(found: list[Minimum]) -> Minimum:
+    """The lowest point, or a minimum that is proved and hardly higher; the first of those as low."""
+    lowest = min(one.value for one in found)
+    proved = [one for one in found if one.convergence.converged and one.value < lowest + PROVED]
+    least = min((one.value for one in proved), default=lowest)
+    return next((one for one in proved or found if one.value <= least + EQUAL), found[0])
+
+
+def _counted(one: Minimum, found: list[Minimum]) -> Minimum:
+    """With the evaluations of all searches."""
+    evaluations = sum(each.convergence.evaluations for each in found)
+    return replace(one, convergence=replace(one.convergence, evaluations=evaluations))
+
+
+def _differ(problem: Problem, x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether two points stand for different covariances."""
+    pairs = zip(problem.template.unpack(x), problem.template.unpack(y), strict=True)
+    return any(np.abs(A @ A.T - B @ B.T).max() > SAME * max(1.0, float(np.abs(A @ A.T).max())) for A, B in pairs)
+
+
+def _from_elsewhere(found: Minimum) -> Minimum:
+    return replace(found, convergence=replace(found.convergence, second_start=True))
+
+
+def spans_everything(design: Design, problem: Problem) -> bool:
+    """Whether X and Z together can reproduce any response: [X Z] has rank n.
+
+    Found from the columns for few rows, else from y, whose penalised residual then vanishes as Lambda grows."""
+    effects = sum(len(block.levels) * block.size for block in design.blocks)
+    if problem.sigma_known or effects < problem.n - problem.p:
+        return False
+    if problem.n <= FEW_ROWS:
+        return _rank(np.hstack([design.X, _effect_columns(design)])) == problem.n
+    factor = problem.factorise_x(problem.template.diagonal() * 1e4)
+    return factor is None or factor.pwrss < 1e-7 * float(problem.cross.tail[-1, -1])
+
+
+def _effect_columns(design: Design) -> np.ndarray:
+    """(n, q) Z with all its columns."""
+    columns = []
+    for block in design.blocks:
+        levels = np.equal.outer(block.codes, np.arange(len(block.levels))).astype(float)
+        columns += [levels * value[:, None] for value in block.values.T]
+    return np.hstack(columns)
+
+
+def _rank(matrix: np.ndarray) -> int:
+    """Rank, of columns scaled to unit length."""
+    size = np.linalg.norm(matrix, axis=0)
+    return int(np.linalg.matrix_rank(matrix / np.where(size > 0, size, 1.0)))
+
+
+def _where_sigma_vanishes(
+    design: Design, problem: Problem, reml: bool, lowest: Minimum, record: Convergence
+) -> Convergence:
+    """The verdict where X and Z can reproduce any y: what the criterion does as sigma nears 0.
+
+    A search that did not end and is far out is on its way there; only rounding says whether further out is lower."""
+    cause = f"common and group effects together can reproduce {design.response} in every row"
+    if not reml and design.nobs <= FEW_ROWS and _rank(_effect_columns(design)) < design.nobs:
+        message = f"{cause}: the likelihood grows without limit as the residual standard deviation nears 0"
+        return replace(record, status="unbounded", message=message)
+    infimum = far_out(problem, reml)
+    on_the_way = not record.converged and np.abs(lowest.x).max() > OUTSIDE
+    if not (on_the_way or infimum < lowest.value - 1e-3):
+        return record
+    name = "REML criterion" if reml else "deviance"
+    message = (
+        f"{cause}: the {name} falls to {infimum:.2f} or below as the residual standard deviation nears 0, and the best "
+        f"optimum away from there has {lowest.value:.2f}"
+    )
+    return replace(record, status="unbounded", message=message)
+
+
+def _far_start(problem: Problem, reml: bool, x: np.ndarray) -> np.ndarray:
+    """The start, with standard deviations that hardly leave anything to the residual made tenfold while that is better.
+
+    ``start_x`` cannot tell 5 residual standard deviations from 50,000."""
+    large = np.flatnonzero(problem.template.diagonal() & (x >= LARGE))
+    if not len(large):
+        return x
+    value = problem.criterion_x(x, reml)
+    for element in large:
+        for _ in range(MOST_TENFOLD):
+            further = x.copy()
+            further[element] *= 10.0
+            new = problem.criterion_x(further, reml)
+            if not new < value:
+                break
+            x, value = further, new
+    return x

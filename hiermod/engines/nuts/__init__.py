@@ -1,0 +1,1 @@
+"""The PyMC graph by way of Bambi, and NUTS on it."""

@@ -1,0 +1,311 @@
+"""NUTS on the PyMC graph: nutpie by default, or PyMC's own, numpyro and blackjax by name.
+
+The same seed gives the same draws however many cores run; nothing is printed unless a progress bar is wanted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+from hiermod.core import versions
+from hiermod.core.arguments import (
+    LARGEST_CORES,
+    LARGEST_COUNT,
+    check_count,
+    check_settings,
+    check_target_accept,
+    resolve_seed,
+)
+from hiermod.core.memory import check_room
+from hiermod.core.progress import someone_watches
+from hiermod.engines.nuts.interrupts import interruptible
+from hiermod.engines.nuts.quiet import collected
+from hiermod.engines.posterior import Inference, Posterior, assess, extract
+from hiermod.errors import ArgumentError, FitError, UnsupportedError, nearest
+from hiermod.formula.design import Design
+
+ENGINES = {"nutpie": ("nutpie",), "pymc": ("pymc",), "numpyro": ("jax", "numpyro"), "blackjax": ("jax", "blackjax")}
+TARGET_ACCEPT = 0.9
+COPIES = 4  # of the draws: the sampler's, ArviZ's, Bambi's with its dims in order, and the arrays of the record
+COMPILING = ("backend", "gradient_backend", "freeze_model")  # what nutpie's compiler takes, not its sampler
+REASONS = {
+    "nutpie": "NUTS on the graph by nutpie, the fastest of the samplers that fit any model",
+    "pymc": "NUTS on the graph by PyMC, as asked",
+    "numpyro": "NUTS on the graph by NumPyro, as asked",
+    "blackjax": "NUTS on the graph by BlackJAX, as asked",
+}
+
+
+def sample(
+    model: Any,
+    design: Design,
+    *,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    inference_method: str = "nutpie",
+    random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = True,
+    cores: int | None = None,
+    target_accept: float | None = None,
+    **sampler: Any,
+) -> Posterior:
+    """Draws from the posterior of ``model``, a Bambi model from ``graph.build_bambi`` of this Design.
+
+    cores: chains that run at the same time (None: as many as there are processors).  target_accept: None for 0.9,
+    which near a boundary (a group sd that may be 0) spares most of the divergences that 0.8 brings, for a tenth more
+    time.  Further arguments go to the sampler.  An interrupt (Ctrl-C) raises KeyboardInterrupt.
+    Raises ArgumentError for impossible numbers, UnsupportedError for a sampler that is not installed."""
+    method = check_method(inference_method)
+    reason = REASONS[method]
+    commas = [dim for dim in model.backend.model.coords if "," in dim]
+    if method == "nutpie" and commas and versions.splits_labels_at_commas():
+        if inference_method == "nutpie":
+            raise UnsupportedError(
+                f"nutpie with this ArviZ cannot label {commas[0]!r}, whose name has a comma: use "
+                "inference_method='pymc', or make a column of that term first"
+            )
+        method = "pymc"
+        reason = f"NUTS on the graph by PyMC, since nutpie with this ArviZ cannot label {commas[0]!r}"
+    for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1), ("cores", cores, 1)):
+        if not (value is None and name == "cores"):
+            check_count(name, value, least, LARGEST_CORES if name in ("chains", "cores") else LARGEST_COUNT)
+    check_target_accept(target_accept)
+    check_settings(sampler, sampler)
+    seed = resolve_seed(random_seed)
+    effects = sum(len(b.levels) * b.size for one in (design, *design.parts.values()) for b in one.blocks)
+    check_room(
+        f"{draws * chains:,} draws of {effects:,} group effects",
+        8.0 * COPIES * draws * chains * (effects + len(design.common) + 10),
+        "Ask for fewer with draws= and chains=",
+        ArgumentError,
+    )
+    options = {
+        "draws": int(draws),
+        "tune": int(tune),
+        "chains": int(chains),
+        "cores": min(int(chains), cores or _processors()),
+        "progressbar": bool(progressbar) and someone_watches(),
+        "target_accept": TARGET_ACCEPT if target_accept is None else float(target_accept),
+    }
+    start = time.perf_counter()
+    with collected() as messages, _calm(method):
+        run = {"nutpie": _nutpie, "pymc": _pymc}.get(method, _jax)
+        names = _kept_names(model, design)
+        idata = run(model.backend.model, names, seed, options, sampler, method)
+        idata = _tidy(model, idata, names, design)
+        dataset = versions.posterior_dataset(idata)
+        if dataset.sizes["draw"] < draws:  # PyMC returns what it has when interrupted
+            raise KeyboardInterrupt
+        seconds = time.perf_counter() - start
+        arrays = extract(dataset, design, _fixed(model, design))
+        divergences = _divergences(idata)
+        max_r_hat, bulk, tail, words = assess(arrays, design, divergences)
+    inference = Inference(
+        method=method,
+        reason=reason,
+        seconds=seconds,
+        draws=int(draws),
+        tune=int(tune),
+        chains=int(chains),
+        seed=seed,
+        divergences=divergences,
+        max_r_hat=max_r_hat,
+        min_ess_bulk=bulk,
+        min_ess_tail=tail,
+        messages=(*words, *messages),
+    )
+    return Posterior(**vars(arrays), inference=inference, idata=idata)
+
+
+def check_method(name: str) -> str:
+    """The engine's name once it is known and installed; "auto" is nutpie."""
+    if name == "auto":
+        name = "nutpie"
+    if name not in ENGINES:
+        raise ArgumentError(
+            f"inference_method is {name!r}.{nearest(name, ENGINES)} Samplers on the graph: {', '.join(ENGINES)}"
+        )
+    missing = [package for package in ENGINES[name] if not versions.has_package(package)]
+    if missing:
+        extra = 'pip install "hiermod[jax]"' if "jax" in ENGINES[name] else f"pip install {name}"
+        raise UnsupportedError(
+            f"inference_method={name!r} needs {' and '.join(missing)}, which is not installed. Run {extra}, or use "
+            "inference_method='nutpie'"
+        )
+    return name
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _calm(method: str) -> Iterator[None]:
+    """Settings for the time of sampling only.
+
+    One BLAS thread, since chains are the parallel unit.  No "fast math": with it, numba's results differ in the last
+    digit between the first run and those that find its cache, and the same seed gives other draws.  Numba for PyMC's
+    own sampler where PyTensor has no C++ compiler."""
+    import pytensor
+
+    with ExitStack() as stack:
+        if versions.has_package("threadpoolctl"):
+            from threadpoolctl import threadpool_limits
+
+            stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        stack.enter_context(pytensor.config.change_flags(numba__fastmath=False))
+        if method == "pymc" and not pytensor.config.cxx:
+            stack.enter_context(pytensor.config.change_flags(mode="NUMBA"))
+        yield
+
+
+def _kept_names(model: Any, design: Design) -> list[str]:
+    """Variables that belong in the posterior, in the tables' order: no helpers, nothing with one value per row."""
+    from hiermod.engines.nuts.correlation import HELPER
+
+    graph = model.backend.model
+    per_row = set(model.family.likelihood.params) & {variable.name for variable in graph.deterministics}
+    there = [variable.name for variable in (*graph.free_RVs, *graph.deterministics)]
+    there = [name for name in there if name not in per_row and not name.endswith(HELPER)]
+    designs = (design, *design.parts.values())
+    groups = list(dict.fromkeys(c.variable for one in designs for block in one.blocks for c in block.columns))
+    first = [
+        *dict.fromkeys(term for one in designs for term in one.common_terms),
+        *versions.bambi_constants(model),
+        *(f"{name}_sigma" for name in groups),
+        *(block.corr_name for one in designs for block in one.correlated_blocks),
+    ]
+    rest = [name for name in there if name not in first and name not in groups]
+    return [name for name in (*first, *rest, *groups) if name in there]
+
+
+def _compiled(graph: Any, names: list[str], options: dict[str, Any]) -> Any:
+    """nutpie's compiled model of a graph, kept with it: compiling takes seconds, a second fit should not.
+
+    It lives as long as the graph does, which is never pickled, and belongs to it: a graph built anew has none."""
+    import nutpie
+
+    kept = vars(graph).setdefault("_hiermod_compiled", {})
+    key = (tuple(names), tuple(sorted((name, str(value)) for name, value in options.items())))
+    if key not in kept:
+        kept.clear()  # one at a time: they hold memory
+        with interruptible():
+            kept[key] = nutpie.compile_pymc_model(graph, var_names=names, **options)
+    return kept[key]
+
+
+def _nutpie(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampler: dict[str, Any], _: str) -> Any:
+    import nutpie
+
+    compiled = _compiled(graph, names, {key: sampler.pop(key) for key in COMPILING if key in sampler})
+    try:
+        running = nutpie.sample(
+            compiled,
+            draws=options["draws"],
+            tune=options["tune"],
+            chains=options["chains"],
+            cores=options["cores"],
+            seed=seed,
+            save_warmup=False,
+            progress_bar=options["progressbar"],
+            target_accept=options["target_accept"],
+            blocking=False,  # its own waiting turns an interrupt into a shorter posterior
+            **sampler,
+        )
+    except (TypeError, AttributeError) as error:
+        given = ", ".join(sampler) or "its own settings"
+        raise ArgumentError(
+            f"fit() hands the arguments it does not know on to nutpie, which refused them ({given}): {error}. "
+            "Leave out what nutpie.sample does not take"
+        ) from error
+    try:
+        return running.wait()
+    except KeyboardInterrupt:
+        running.cancel()
+        raise
+    except RuntimeError as error:
+        raise FitError(f"nutpie stopped: {error}. {_START_ADVICE}") from error
+
+
+_START_ADVICE = "Look for huge or tiny columns (rescale them) and for priors far from the data"
+
+
+def _pymc(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampler: dict[str, Any], _: str) -> Any:
+    import pymc as pm
+
+    arguments = {"compute_convergence_checks": False, **options, **sampler}
+    try:
+        with graph:
+            return pm.sample(random_seed=seed, var_names=names, nuts_sampler="pymc", **arguments)
+    except (RuntimeError, pm.SamplingError) as error:
+        raise FitError(f"PyMC stopped: {error}. {_START_ADVICE}") from error
+
+
+def _jax(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampler: dict[str, Any], method: str) -> Any:
+    from pymc.sampling.jax import sample_jax_nuts
+
+    settings = {key: value for key, value in options.items() if key != "cores"}
+    arguments = {"chain_method": "vectorized", "compute_convergence_checks": False, **settings, **sampler}
+    try:
+        return sample_jax_nuts(random_seed=seed, var_names=names, model=graph, nuts_sampler=method, **arguments)
+    except TypeError as error:  # blackjax 1.6 no longer takes what PyMC passes
+        raise UnsupportedError(
+            f"{method} was given an argument it does not know ({str(error).splitlines()[0]}): one of yours, or this "
+            f'version of {method} and PyMC do not fit together. pip install "hiermod[jax]" brings versions that do'
+        ) from error
+
+
+def _tidy(model: Any, idata: Any, names: list[str], design: Design) -> Any:
+    """Bambi's clean-up, then only the wanted variables and groups, with the observed response."""
+    import xarray as xr
+
+    idata = versions.bambi_clean(model, idata)
+    posterior = versions.posterior_dataset(idata)
+    posterior = posterior[[name for name in names if name in posterior]]
+    graph = model.backend.model
+    observed = {}
+    for variable in graph.observed_RVs:
+        data = _value(graph.rvs_to_values[variable])
+        dims = graph.named_vars_to_dims.get(variable.name) or tuple(
+            f"{variable.name}_dim_{i}" for i in range(data.ndim)
+        )
+        name = variable.name
+        if design.categories:  # the graph counts from 0, in a column of its own
+            name, data = design.response, design.category_values[data.astype(int)].astype(int)
+        observed[name] = (tuple(dims), data)
+    groups = {"posterior": posterior, "sample_stats": None, "observed_data": xr.Dataset(observed)}
+    if "sample_stats" in versions.group_names(idata):
+        groups["sample_stats"] = versions.group_dataset(idata, "sample_stats")
+    return versions.make_idata({name: dataset for name, dataset in groups.items() if dataset is not None})
+
+
+def _value(variable: Any) -> np.ndarray:
+    """What an observed variable holds, without compiling a function for it where it is a constant or shared."""
+    if hasattr(variable, "data"):
+        return np.asarray(variable.data)
+    return np.asarray(variable.get_value() if hasattr(variable, "get_value") else variable.eval())
+
+
+def _divergences(idata: Any) -> int:
+    if "sample_stats" not in versions.group_names(idata):
+        return 0
+    stats = versions.group_dataset(idata, "sample_stats")
+    return int(np.asarray(stats["diverging"]).sum()) if "diverging" in stats else 0
+
+
+def _fixed(model: Any, design: Design) -> dict[str, Any]:
+    """The response's own parameters -> None (sampled) or the number they are fixed at; known sds leave no sigma."""
+    out: dict[str, Any] = {}
+    for name, component in versions.bambi_constants(model).items():
+        if name == "sigma" and design.se is not None:
+            continue
+        out[name] = float(component.prior) if isinstance(component.prior, int | float) else None
+    return out

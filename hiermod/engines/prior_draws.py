@@ -1,0 +1,205 @@
+"""Draws from the prior: parameters, group effects and, one row of numbers per draw, data.
+
+Gaussian models with priors that laws.py knows are drawn in numpy, correlation matrices by the vine of Lewandowski,
+Kurowicka and Joe (2009); every other model goes through its PyMC graph."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hiermod.core import versions
+from hiermod.core.arguments import check_count, resolve_seed
+from hiermod.engines.idata import build_idata, linear_predictor
+from hiermod.engines.marginal.coordinates import correlation_factor, correlation_matrix, lkj_shapes
+from hiermod.engines.posterior import Inference, Posterior, extract
+from hiermod.errors import UnsupportedError
+from hiermod.formula.design import Block, Design, FrozenArrays
+from hiermod.priors.scipy_distributions import IMPROPER, law_or_none
+from hiermod.priors.table import Entry
+
+NUMBERS_AT_ONCE = 4_000_000  # draws x rows held at once: 32 MB
+KEPT = 200e6  # bytes of simulated data up to which they are put into idata
+
+
+@dataclass(frozen=True, eq=False)
+class PriorDraws(FrozenArrays):
+    """record: parameters and group effects, one chain; y (d, n): data, None where numpy makes them when asked."""
+
+    record: Posterior
+    entries: tuple[Entry, ...]
+    y: np.ndarray | None
+
+    @property
+    def count(self) -> int:
+        """d, the number of draws."""
+        return self.record.shape[1]
+
+    def responses(self, design: Design, chosen: np.ndarray | None = None, seed: Any = None) -> Iterator[np.ndarray]:
+        """Data of all draws, or of those chosen, in pieces (m, n).  The same seed gives the same data."""
+        index = np.arange(self.count) if chosen is None else chosen
+        step = max(1, NUMBERS_AT_ONCE // max(design.nobs, 1))
+        rng = np.random.default_rng([self.record.inference.seed, 1]) if seed is None else seed
+        for start in range(0, len(index), step):
+            part = index[start : start + step]
+            yield self.y[part] if self.y is not None else _gaussian_data(self.record, design, part, rng)
+
+
+def draw_prior(
+    design: Design,
+    entries: tuple[Entry, ...],
+    family: Any,
+    link: Any,
+    center_predictors: bool,
+    build: Callable[[], Any],
+    draws: int = 1000,
+    random_seed: int | np.random.Generator | None = None,
+) -> PriorDraws:
+    """Independent draws.  build: gives the built Bambi model, called only where numpy cannot draw.
+
+    Raises UnsupportedError for an improper prior, ArgumentError for an impossible number of draws."""
+    check_count("draws", draws, 1)
+    seed = resolve_seed(random_seed)
+    for one in entries:
+        if one.law is not None and one.law.name in IMPROPER:
+            raise UnsupportedError(
+                f"the prior of {one.key!r} is {one.law}, which is improper: there is nothing to draw. Give a proper "
+                "one, such as hm.prior_from(lower, upper), to see what the prior says about data"
+            )
+    start = time.perf_counter()
+    gaussian = family == "gaussian" and link in (None, "identity") and design.special is None
+    if gaussian and all(one.fixed is not None or one.eta is not None or law_or_none(one.law) for one in entries):
+        arrays = _by_numpy(design, entries, center_predictors, int(draws), np.random.default_rng(seed))
+        return PriorDraws(_record(arrays, None, "numpy", start, int(draws), seed), entries, None)
+    arrays, idata, y = _by_graph(build(), design, int(draws), seed)
+    return PriorDraws(_record(arrays, idata, "graph", start, int(draws), seed), entries, y)
+
+
+def _record(arrays: dict[str, Any], idata: Any, method: str, start: float, draws: int, seed: int) -> Posterior:
+    nan = float("nan")
+    inference = Inference(
+        method=f"prior, by {method}",
+        reason="independent draws from the prior",
+        seconds=time.perf_counter() - start,
+        draws=draws,
+        tune=0,
+        chains=1,
+        seed=seed,
+        divergences=0,
+        max_r_hat=nan,
+        min_ess_bulk=nan,
+        min_ess_tail=nan,
+    )
+    return Posterior(**arrays, inference=inference, idata=idata)
+
+
+def _by_numpy(
+    design: Design, entries: tuple[Entry, ...], center_predictors: bool, draws: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    found = {one.parameter: one for one in entries}
+
+    def values(name: str) -> np.ndarray:
+        one = found[name]
+        if one.fixed is not None:
+            return np.full(draws, one.fixed)
+        return np.asarray(law_or_none(one.law).rvs(size=draws, random_state=rng), dtype=float)
+
+    p = len(design.common)
+    beta = np.stack([values(name) for name in design.common], axis=-1) if p else np.empty((draws, 0))
+    if center_predictors and design.has_intercept and p > 1:
+        at = design.common.index("Intercept")
+        others = [i for i in range(p) if i != at]
+        beta[:, at] -= beta[:, others] @ design.X[:, others].mean(axis=0)  # from the predictors' means to their zeros
+    effects, sds, correlations = [], [], []
+    for block in design.blocks:
+        sd = np.stack([values(column.sd_name) for column in block.columns], axis=-1)
+        eta = found[block.corr_name].eta if block.size > 1 else None
+        b, corr = _group_effects(block, sd, eta, rng)
+        effects.append(b[None])
+        sds.append(sd[None])
+        correlations.append(None if corr is None else corr[None])
+    sigma = None if design.se is not None else values("sigma")[None]
+    parts = {"effects": tuple(effects), "sd": tuple(sds), "corr": tuple(correlations)}
+    return {"beta": beta[None], **parts, "sigma": sigma, "auxiliary": {}}
+
+
+def _group_effects(
+    block: Block, sd: np.ndarray, eta: float | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """b (d, J, k) and the correlation matrices (d, k, k) for sds (d, k)."""
+    d, k = sd.shape
+    z = rng.standard_normal((d, len(block.levels), k))
+    if eta is None:
+        return z * sd[:, None, :], None
+    shapes = lkj_shapes(k, eta)
+    with np.errstate(divide="ignore"):  # a draw of 1 - 1e-17 is a correlation of 1
+        L = correlation_factor(np.arctanh(2 * rng.beta(shapes, shapes, size=(d, len(shapes))) - 1), k)
+    return np.einsum("dij,dmj->dmi", L, z) * sd[:, None, :], correlation_matrix(L)
+
+
+def _gaussian_data(record: Posterior, design: Design, part: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    eta = linear_predictor(some_draws(record, part), design)[0]
+    noise: Any = design.se
+    if noise is None:
+        noise = np.asarray(record.sigma)[0, part, None]
+        if design.weights is not None:
+            noise = noise / np.sqrt(design.weights)
+    return eta + noise * rng.standard_normal(eta.shape)
+
+
+def some_draws(record: Posterior, part: np.ndarray) -> Posterior:
+    """The coefficients and group effects of some draws; the rest as it is."""
+    from dataclasses import replace
+
+    return replace(record, beta=record.beta[:, part], effects=tuple(b[:, part] for b in record.b))
+
+
+def _by_graph(model: Any, design: Design, draws: int, seed: int) -> tuple[dict[str, Any], Any, np.ndarray]:
+    import pymc as pm
+
+    from hiermod.engines.nuts.engine import _fixed, _kept_names
+    from hiermod.engines.nuts.quiet import collected
+
+    names = _kept_names(model, design)
+    response = model.backend.model.observed_RVs[0].name
+    with collected():
+        raw = pm.sample_prior_predictive(
+            draws=draws, var_names=[*names, response], model=model.backend.model, random_seed=seed
+        )
+        as_posterior = versions.make_idata({"posterior": versions.group_dataset(raw, "prior")[names]})
+        dataset = versions.posterior_dataset(versions.bambi_clean(model, as_posterior))
+        predictive = versions.group_dataset(raw, "prior_predictive")
+        arrays = vars(extract(dataset, design, _fixed(model, design)))
+    groups = {"prior": dataset, "prior_predictive": predictive}
+    if "observed_data" in versions.group_names(raw):
+        groups["observed_data"] = versions.group_dataset(raw, "observed_data")
+    if design.categories:  # the graph counts from 0, in a column of its own
+        for name in {"prior_predictive", "observed_data"} & set(groups):
+            codes = groups[name][response]
+            numbers = codes.copy(data=design.category_values[codes.values].astype(int))
+            groups[name] = groups[name].assign({response: numbers}).rename({response: design.response})
+        response = design.response
+    y = np.asarray(groups["prior_predictive"][response].transpose("chain", "draw", ...).values, dtype=float)[0]
+    return dict(arrays), versions.make_idata(groups), y.reshape(draws, -1)
+
+
+def prior_idata(draws: PriorDraws, design: Design) -> Any:
+    """Groups prior, prior_predictive (where it takes at most 200 MB) and observed_data, Bambi's variable names."""
+    if draws.record.idata is not None:
+        return draws.record.idata
+    import xarray as xr
+
+    whole = build_idata(draws.record, design)
+    observed = versions.group_dataset(whole, "observed_data")
+    groups = {"prior": versions.posterior_dataset(whole)}
+    if 8.0 * draws.count * design.nobs <= KEPT:
+        y = np.concatenate(list(draws.responses(design)))[None]
+        coords = {"chain": [0], "draw": np.arange(draws.count), "__obs__": observed.coords["__obs__"]}
+        variables = {design.response: (("chain", "draw", "__obs__"), y)}
+        groups["prior_predictive"] = xr.Dataset(variables, coords=coords, attrs={"modeling_interface": "hiermod"})
+    groups["observed_data"] = observed
+    return versions.make_idata(groups)

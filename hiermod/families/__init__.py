@@ -1,0 +1,1 @@
+"""Distributions of the response: links, likelihoods, random responses."""

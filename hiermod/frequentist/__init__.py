@@ -1,1 +1,0 @@
-"""REML, ML and ordinary least squares: engines that return plain records."""

@@ -1,0 +1,1 @@
+"""Residuals, influence and what they say about a model's assumptions."""

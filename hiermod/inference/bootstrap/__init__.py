@@ -1,0 +1,1 @@
+"""Refits of simulated responses: the parametric bootstrap and the law of a likelihood ratio."""

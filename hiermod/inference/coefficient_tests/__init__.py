@@ -1,0 +1,1 @@
+"""Hypotheses about the common coefficients and their degrees of freedom."""

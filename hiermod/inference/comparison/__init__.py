@@ -1,0 +1,1 @@
+"""Several fits side by side: estimates, criteria, scores, likelihood ratios."""

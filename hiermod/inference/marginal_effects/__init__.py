@@ -1,0 +1,1 @@
+"""Marginal means, contrasts, slopes and shares of variance."""

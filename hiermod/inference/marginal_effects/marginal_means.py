@@ -1,0 +1,255 @@
+"""Estimated marginal means over a reference grid, and contrasts among them (Searle, Speed and Milliken 1980; the
+conventions are those of R's emmeans)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.families.links import NOT_THE_MEAN, check_mean
+from hiermod.fits.tables import check_level
+from hiermod.fits.targets import choice
+from hiermod.formula.catalogue import ORDINAL
+from hiermod.formula.data import level_labels
+from hiermod.inference.coefficient_tests.tables import chosen_ddf, is_bayesian
+from hiermod.inference.marginal_effects.coefficient_functions import (
+    Family,
+    Functions,
+    combined,
+    function_table,
+    lost_notes,
+)
+from hiermod.inference.marginal_effects.contrast_methods import OWN_ADJUSTMENT, contrast_rows
+from hiermod.inference.marginal_effects.multiplicity import ADJUSTMENTS
+from hiermod.inference.marginal_effects.reference_grid import ReferenceGrid, check_variables, reference_grid
+
+if TYPE_CHECKING:
+    from hiermod.fits.vocabulary import Fit
+
+SCALES = ("link", "response")
+CONTRAST_SCALES = ("link", "response", "difference")
+MEAN_TARGETS = ("population", "new_group")
+RATIO_LINKS = {"log": "ratios", "logit": "odds ratios"}
+
+
+@dataclass(frozen=True, eq=False)
+class Averages:
+    """J means before anything is done with them: labels, and the functions of beta they are."""
+
+    grid: ReferenceGrid
+    labels: pd.DataFrame  # (J, variables)
+    functions: Functions  # on the link scale, or for a new group on the response scale
+    L: np.ndarray  # (J, p) the averages of X, on which it is judged what the data can tell
+
+
+def means(
+    fit: Fit,
+    variables: Any,
+    at: Mapping[str, Any] | None,
+    weights: str,
+    scale: str,
+    target: str,
+    ddf: str | None,
+    level: float,
+) -> pd.DataFrame:
+    """The table of ``Fit.means``."""
+    level, ddf, scale = check_level(level), chosen_ddf(fit, ddf), choice("scale", scale, SCALES)
+    _check_origin(fit)
+    names = check_variables(fit.design, variables, "variables")
+    found = averages(fit, names, at, weights, target)
+    check_scale(fit, scale, target)
+    f = found.functions
+    functions = Functions(f.L, f.offset, f.C, scale == "response", effects=f.effects)
+    table = function_table(fit, functions, label_index(found.labels), level, ddf)
+    notes = [*averaged_over(found.grid, names, weights), *found.grid.notes, *scale_notes(fit, scale, target, "means")]
+    notes += lost_notes(fit, fit.design, found.L, level_names(found.labels))
+    return described(table, scale, target, ddf, level, notes)
+
+
+def contrasts(
+    fit: Fit,
+    variables: Any,
+    method: Any,
+    by: Any,
+    adjust: str,
+    reference: str | None,
+    at: Mapping[str, Any] | None,
+    weights: str,
+    scale: str,
+    target: str,
+    ddf: str | None,
+    level: float,
+) -> pd.DataFrame:
+    """The table of ``Fit.contrasts``."""
+    level, ddf, scale = check_level(level), chosen_ddf(fit, ddf), choice("scale", scale, CONTRAST_SCALES)
+    names = check_variables(fit.design, variables, "variables")
+    within = [] if by is None else check_variables(fit.design, by, "by")
+    both = [name for name in within if name in names]
+    if both:
+        raise ArgumentError(f"{both[0]!r} cannot be compared and held at once: it is in variables and in by")
+    found = averages(fit, [*within, *names], at, weights, target)
+    ratio = scale == "response" and fit.link != "identity"
+    _check_contrast_scale(fit, scale, target, ratio)
+    groups = np.zeros(len(found.labels), dtype=int)
+    if within:
+        groups = found.labels.groupby(within, sort=False).ngroup().to_numpy()
+    pieces, heads, families, size = [], [], [], 0
+    for group in range(groups.max() + 1):
+        members = np.flatnonzero(groups == group)
+        labels, rows, kind = contrast_rows(method, level_names(found.labels.iloc[members][names]), reference, ratio)
+        if ratio and np.abs(rows.sum(axis=1)).max() > 1e-8:
+            raise ArgumentError("a ratio compares means, so each contrast must sum to 0: use scale='link'")
+        if np.abs(rows.sum(axis=1)).max() > 1e-8:
+            _check_origin(fit)
+        C = np.zeros((len(rows), len(groups)))
+        C[:, members] = rows
+        pieces.append(C)
+        held = {name: [found.labels[name].iloc[members[0]]] * len(rows) for name in within}
+        heads.append(pd.DataFrame(held | {"contrast": labels}))
+        families.append(Family(size + np.arange(len(rows)), _adjustment(fit, adjust, kind), len(members)))
+        size += len(rows)
+    C, head = np.concatenate(pieces), pd.concat(heads, ignore_index=True)
+    f = found.functions
+    if scale == "difference":
+        functions = Functions(f.L, f.offset, C if f.C is None else combined(C, f.C), response=True, effects=f.effects)
+    else:
+        functions = Functions(combined(C, found.L), combined(C, f.offset[:, None])[:, 0], ratio=ratio)
+    table = function_table(fit, functions, label_index(head), level, ddf, families)
+    notes = [*averaged_over(found.grid, [*within, *names], weights), *found.grid.notes]
+    notes += scale_notes(fit, scale, target, "contrasts") + _adjust_notes(families)
+    notes += lost_notes(fit, fit.design, combined(C, found.L), level_names(head))
+    described(table, scale, target, ddf, level, notes)
+    table.attrs["adjust"] = families[0].adjust
+    return table
+
+
+def averages(fit: Fit, names: Sequence[str], at: Mapping[str, Any] | None, weights: str, target: str) -> Averages:
+    """The means of the combinations of ``names``: over the grid on the link scale; for a new group, over the expected
+    responses of the grid's rows."""
+    target = choice("target", target, MEAN_TARGETS)
+    new_group = target == "new_group" and bool(fit.design.blocks) and fit.link != "identity"
+    grid = reference_grid(fit.design, at, lefts=new_group)
+    labels, W = grid.averages(names, weights)
+    X, offset = grid.rows()
+    if new_group:
+        return Averages(grid, labels, Functions(X, offset, W, effects=grid.effect_values()), W @ X)
+    return Averages(grid, labels, Functions(W @ X, W @ offset), W @ X)
+
+
+def check_scale(fit: Fit, scale: str, target: str) -> None:
+    """The response scale needs an expected response, and averages over groups need the response scale."""
+    link = fit.link
+    if scale != "link":
+        check_mean(fit.family)
+    elif target == "new_group" and link != "identity":
+        raise ArgumentError(
+            f"target='new_group' averages expected responses over groups; on the {link} scale the average group is the "
+            "typical one. Use scale='response' (contrasts: scale='difference'), or target='population'"
+        )
+
+
+def _check_origin(fit: Fit) -> None:
+    """UnsupportedError where the linear predictor has no zero of its own: means are then no numbers, contrasts are."""
+    if fit.family in ORDINAL:
+        raise UnsupportedError(
+            f"family {fit.family!r} has thresholds in the place of an intercept, so a mean on the {fit.link} scale has "
+            "no zero to be counted from: fit.predict(newdata, target='population') gives the probability of each "
+            "category, fit.contrasts(...) and fit.slopes(...) what changes it"
+        )
+
+
+def _check_contrast_scale(fit: Fit, scale: str, target: str, ratio: bool) -> None:
+    check_scale(fit, scale, target)
+    link = fit.link
+    if ratio and link not in RATIO_LINKS:
+        raise UnsupportedError(
+            f"contrasts on the {link} scale do not become ratios on the response scale: scale='difference' compares "
+            f"expected responses, scale='link' stays on the {link} scale"
+        )
+    if ratio and target == "new_group":
+        raise UnsupportedError("ratios are for target='population'; for groups averaged over use scale='difference'")
+
+
+def _adjustment(fit: Fit, adjust: str, kind: str) -> str:
+    """The method for p values and intervals; "auto" is the one that goes with the kind of contrast."""
+    name = str(adjust).lower() if isinstance(adjust, str) else adjust
+    name = {"dunnettx": "dunnett", "bh": "fdr"}.get(name, name)
+    choice("adjust", name, ("auto", *ADJUSTMENTS))
+    if is_bayesian(fit):
+        if name not in ("auto", "none"):
+            raise UnsupportedError(
+                f"adjust={adjust!r} corrects p values and confidence intervals; a posterior has neither, and each of "
+                "its intervals holds with its own probability. Leave adjust out"
+            )
+        return "none"
+    if name == "tukey" and kind not in ("pairwise", "revpairwise"):
+        raise ArgumentError(
+            f"adjust='tukey' is for all pairs of means, not for {kind} contrasts: 'sidak', 'holm' or 'bonferroni' fit"
+        )
+    return OWN_ADJUSTMENT.get(kind, "none") if name == "auto" else str(name)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+def label_index(labels: pd.DataFrame) -> pd.Index:
+    """One column as a plain Index, several as a MultiIndex."""
+    return (
+        pd.Index(labels.iloc[:, 0], name=labels.columns[0])
+        if labels.shape[1] == 1
+        else pd.MultiIndex.from_frame(labels)
+    )
+
+
+def level_names(labels: pd.DataFrame) -> list[str]:
+    """Each row in words: "A", "A 175"."""
+    texts = [[f"{x:g}" if isinstance(x, float) else x for x in level_labels(labels[name])] for name in labels]
+    return [" ".join(row) for row in zip(*texts, strict=True)]
+
+
+def averaged_over(grid: ReferenceGrid, names: Sequence[str], weights: str) -> list[str]:
+    """What was averaged over, if anything."""
+    others = [name for name in grid.frame.columns if name not in names and grid.frame[name].nunique() > 1]
+    how = {"equal": "equal weights", "proportional": "weights from the data", "cells": "the data's own cells"}[weights]
+    return [f"averaged over {', '.join(others)} ({how})"] if others else []
+
+
+def scale_notes(fit: Fit, scale: str, target: str, what: str) -> list[str]:
+    """Which scale the numbers are on, and which group they are about."""
+    link = fit.link
+    if link == "identity":
+        return []
+    if scale == "link":
+        other = "; scale='response' gives expected responses" if what == "means" else ""
+        return [f"on the {link} scale{'' if fit.family.startswith(NOT_THE_MEAN) else other}"]
+    notes = []
+    if what == "contrasts" and scale == "response":
+        notes.append(f"{RATIO_LINKS[link]}; scale='difference' gives differences of expected responses")
+    if fit.design.blocks:
+        notes.append(
+            "expected responses averaged over the groups of the population"
+            if target == "new_group"
+            else "for a typical group (group effects 0), which is not the average over groups (target='new_group')"
+        )
+    return notes
+
+
+def _adjust_notes(families: Sequence[Family]) -> list[str]:
+    family = families[0]
+    if family.adjust == "none" or len(family.rows) == 1:
+        return []
+    whole = f"p and intervals adjusted ({family.adjust}) for {len(family.rows)} contrasts"
+    if family.adjust in ("holm", "fdr"):
+        whole = f"p adjusted ({family.adjust}) and intervals by Bonferroni for {len(family.rows)} contrasts"
+    return [whole + (" in each family" if len(families) > 1 else "")]
+
+
+def described(
+    table: pd.DataFrame, scale: str, target: str, ddf: str | None, level: float, notes: Sequence[str]
+) -> pd.DataFrame:
+    """The table with what it is about in ``attrs``."""
+    table.attrs |= {"scale": scale, "target": target, "ddf": ddf, "level": level, "notes": list(notes)}
+    return table

@@ -1,0 +1,1 @@
+"""Priors beside the data's own answer: agreement, conflict, sensitivity, prior predictive."""

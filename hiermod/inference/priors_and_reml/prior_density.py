@@ -1,0 +1,145 @@
+"""The log density of every prior at each posterior draw, on the parameters' natural scale, of any fit.
+
+Only the priors at the top are here: what a group effect has given its sd belongs to the model, not to the prior
+(Kallioinen, Paananen, Buerkner and Vehtari 2024, Stat. Comput. 34, 57, section 2.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from hiermod.engines.posterior import labelled
+from hiermod.errors import UnsupportedError
+from hiermod.fits.tables import corr_names
+from hiermod.priors.distributions import Distribution
+from hiermod.priors.gaussian import GaussianPriors
+from hiermod.priors.scipy_distributions import law_or_none, lkj_marginal
+
+if TYPE_CHECKING:
+    from hiermod.fits.bayesian import BayesianFit
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """One prior.  law: a scipy distribution; eta: of a correlation matrix under LKJ; neither: it cannot be evaluated.
+
+    why: what to say where it cannot; empty for a flat prior and a fixed number, which have nothing to scale."""
+
+    name: str
+    law: Any = None
+    eta: float | None = None
+    why: str = ""
+
+
+def priors_of(fit: BayesianFit) -> tuple[Prior, ...]:
+    """Every prior of a fit's model, by the names of its parameters (a correlation matrix by its own).
+
+    UnsupportedError where the priors are not known, as of arrays that came from elsewhere."""
+    if fit.priors is not None:
+        return _from_numbers(fit, fit.priors)
+    if fit.model is None:
+        raise UnsupportedError(
+            "this fit does not know its priors: its model is not stored with it. Fit the model with Model(...).fit()"
+        )
+    found = []
+    for entry in fit.model._prior_entries():
+        law = law_or_none(entry.law)
+        flat = entry.fixed is not None or (entry.law is not None and entry.law.name in ("Flat", "HalfFlat"))
+        why = "" if law is not None or entry.eta is not None or flat else f"{entry.parameter} ({entry.text})"
+        found.append(Prior(entry.parameter, law, entry.eta, why))
+    return tuple(found)
+
+
+def _from_numbers(fit: BayesianFit, numbers: GaussianPriors) -> tuple[Prior, ...]:
+    found = []
+    for name, mean, sd in zip(fit.design.common, numbers.mean, numbers.sd, strict=True):
+        found.append(Prior(name, stats.norm(mean, sd) if np.isfinite(sd) else None))
+    for block, sds, eta in zip(fit.design.blocks, numbers.sds, numbers.eta, strict=True):
+        for column, law in zip(block.columns, sds, strict=True):
+            found.append(_of_law(column.sd_name, law))
+        if block.size > 1:
+            found.append(Prior(block.corr_name, eta=float(eta)))
+    if isinstance(numbers.sigma, Distribution):
+        found.append(_of_law("sigma", numbers.sigma))
+    return tuple(found)
+
+
+def _of_law(name: str, prior: Distribution) -> Prior:
+    law = law_or_none(prior)
+    return Prior(name, law, why="" if law is not None or prior.name == "HalfFlat" else f"{name} ({prior})")
+
+
+def centred_at(fit: BayesianFit) -> np.ndarray | None:
+    """The predictors' means (p,) at which the intercept's prior is about; None: it is about the intercept as typed."""
+    design = fit.design
+    if fit.priors is not None:
+        return fit.priors.centre if fit.priors.centred else None
+    centred = bool(getattr(fit.model, "center_predictors", False)) and design.has_intercept and len(design.common) > 1
+    return design.X.mean(axis=0) if centred else None
+
+
+def log_priors(fit: BayesianFit) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Log densities (c, d) by the prior's name, up to constants, and the priors that cannot be evaluated, in words.
+
+    A flat prior and a fixed number have none: there is nothing to scale."""
+    draws = dict(labelled(fit.record, fit.design, effects=False))
+    centre = centred_at(fit)
+    if centre is not None:
+        others = [i for i, name in enumerate(fit.design.common) if name != "Intercept"]
+        draws["Intercept"] = draws["Intercept"] + fit.record.beta[..., others] @ centre[others]
+    matrices = {
+        block.corr_name: corr
+        for block, corr in zip(fit.design.blocks, fit.record.corr, strict=True)
+        if corr is not None
+    }
+    found: dict[str, np.ndarray] = {}
+    unknown = []
+    for prior in priors_of(fit):
+        if prior.eta is not None:
+            found[prior.name] = (prior.eta - 1.0) * np.linalg.slogdet(matrices[prior.name])[1]
+        elif prior.law is not None and prior.name in draws:
+            with np.errstate(divide="ignore"):
+                found[prior.name] = np.asarray(prior.law.logpdf(draws[prior.name]), dtype=float)
+        elif prior.why or prior.law is not None:
+            unknown.append(prior.why or prior.name)
+    return found, tuple(unknown)
+
+
+def stated_laws(fit: BayesianFit) -> dict[str, Any]:
+    """The law of each parameter's own prior, as it was stated, where it has a closed form: scipy distributions.
+
+    Under the parameter's name in tables; that of the intercept is where ``centred_at`` says."""
+    priors = {prior.name: prior for prior in priors_of(fit)}
+    found = {name: prior.law for name, prior in priors.items() if prior.law is not None}
+    for block in fit.design.correlated_blocks:
+        eta = priors[block.corr_name].eta if block.corr_name in priors else None
+        if eta is not None:
+            found |= dict.fromkeys(corr_names(block), lkj_marginal(eta, block.size))
+    return found
+
+
+def marginal_laws(fit: BayesianFit) -> dict[str, Any]:
+    """The same, the intercept's moved from the predictors' means to their zeros, if all priors there are Normal."""
+    found = stated_laws(fit)
+    centre = centred_at(fit)
+    if centre is not None and "Intercept" in found:
+        laws: dict[str, Any] = {name: found.get(name) for name in fit.design.common}
+        if all(one is not None and one.dist.name == "norm" for one in laws.values()):
+            factor = [1.0 if name == "Intercept" else -x for name, x in zip(fit.design.common, centre, strict=True)]
+            mean = sum(f * one.mean() for f, one in zip(factor, laws.values(), strict=True))
+            variance = sum(f**2 * one.var() for f, one in zip(factor, laws.values(), strict=True))
+            found["Intercept"] = stats.norm(mean, np.sqrt(variance))
+        else:
+            del found["Intercept"]
+    return found
+
+
+def prior_behind(fit: BayesianFit) -> dict[str, str]:
+    """The name of the prior of each parameter: its own, but for correlations, whose matrix has one."""
+    names = {name: name for name in (prior.name for prior in priors_of(fit))}
+    for block in fit.design.correlated_blocks:
+        names |= dict.fromkeys(corr_names(block), block.corr_name)
+    return names

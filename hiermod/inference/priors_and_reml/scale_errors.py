@@ -1,0 +1,100 @@
+"""Standard errors of sds, correlations and sigma from the observed information of a REML or ML fit.
+
+The criterion's Hessian in theta has sigma profiled out; with log sigma beside it, r^2(theta) / sigma^2 + 2 m log sigma
+has the second derivative 4 m in log sigma at the optimum.  The delta method does the rest.  nan at a boundary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hiermod.engines.likelihood.mixed import MixedFit
+from hiermod.fits.tables import corr_names, sd_names
+from hiermod.kernel.threads import suitable_threads
+
+if TYPE_CHECKING:
+    from hiermod.fits.frequentist import FrequentistFit
+
+STEP = 1e-4
+
+
+def scale_errors(fit: MixedFit) -> dict[str, float]:
+    """Standard errors on each parameter's own scale, by its name in ``fit.parameters()``.
+
+    At a singular fit the columns of Lambda that are zero stay zero (the criterion is even in them), and what is at its
+    boundary, an sd of 0 or a correlation of 1, has none."""
+    names = [name for block in fit.design.blocks for name in (*sd_names(block), *corr_names(block))]
+    names += [] if fit.sigma_known else ["sigma"]
+    if not fit.converged:
+        return dict.fromkeys(names, float("nan"))
+    columns = [np.broadcast_to((Lam != 0).any(axis=0), Lam.shape) for Lam in fit.problem.template.unpack(fit.theta)]
+    free = np.flatnonzero(fit.problem.template.pack(columns).astype(bool)).tolist()
+    values = np.array(list(_values(fit, fit.theta, fit.sigma).values()))
+    with suitable_threads(len(fit.problem.cross.tail)), np.errstate(invalid="ignore", divide="ignore"):
+        cov_theta = 2.0 * np.linalg.pinv(fit.hessian[np.ix_(free, free)], hermitian=True)
+        log_sigma = [0.0 if fit.sigma_known else 0.5 * _log_pwrss_slope(fit, i) for i in free]
+        rows = [_slope(fit, i, slope) for i, slope in zip(free, log_sigma, strict=True)]
+        gradient = np.array(rows).reshape(len(free), len(names))  # (theta, parameters)
+        variance = np.einsum("ap,ab,bp->p", gradient, cov_theta, gradient)
+        correlation = np.array(["_corr" in name for name in names])
+        if not fit.sigma_known:
+            m = fit.problem.n - (fit.problem.p if fit.reml else 0)
+            variance = variance + np.where(correlation, 0.0, values**2 / (2.0 * m))
+        edge = np.where(correlation, np.abs(values) > 1 - 1e-6, values == 0) | ~(variance > 0)
+        return dict(zip(names, np.where(edge, np.nan, np.sqrt(variance)).tolist(), strict=True))
+
+
+def estimates_and_errors(fit: FrequentistFit) -> tuple[dict[str, float], dict[str, float]]:
+    """Estimates and standard errors by parameter name; nan where there is none."""
+    fixed = fit.fixef(ddf=None)
+    estimates = {str(name): float(value) for name, value in fixed["estimate"].items()}
+    errors = {str(name): float(value) for name, value in fixed["std_error"].items()}
+    names = [name for block in fit.design.blocks for name in (*sd_names(block), *corr_names(block))]
+    varcorr = fit.varcorr()["sdcor"].to_numpy(dtype=float)
+    estimates |= dict(zip([*names, "sigma"], varcorr.tolist(), strict=False))
+    if isinstance(fit.record, MixedFit):
+        errors |= scale_errors(fit.record)
+    elif "sigma" in estimates and hasattr(fit.record, "df_residual"):
+        errors["sigma"] = estimates["sigma"] / np.sqrt(2.0 * float(fit.record.df_residual))
+    return estimates, errors
+
+
+def _values(fit: MixedFit, theta: np.ndarray, sigma: float) -> dict[str, float]:
+    """Every sd, correlation and sigma at theta and sigma."""
+    out: dict[str, float] = {}
+    for block, Lam in zip(fit.design.blocks, fit.problem.template.unpack(theta), strict=True):
+        cov = sigma**2 * Lam @ Lam.T
+        sd = np.sqrt(np.diag(cov))
+        out |= dict(zip(sd_names(block), sd, strict=True))
+        upper = np.triu_indices(block.size, 1)
+        with np.errstate(invalid="ignore"):  # a correlation with an sd of 0 is undefined
+            out |= dict(zip(corr_names(block), (cov / np.outer(sd, sd))[upper], strict=True))
+    return out if fit.sigma_known else out | {"sigma": sigma}
+
+
+def _moved(fit: MixedFit, i: int, sign: float) -> tuple[np.ndarray, float]:
+    step = STEP * max(abs(float(fit.theta[i])), 0.01)
+    theta = np.array(fit.theta)
+    theta[i] += sign * step
+    return theta, step
+
+
+def _log_pwrss_slope(fit: MixedFit, i: int) -> float:
+    """d log r^2 / d theta_i."""
+    logs = []
+    for sign in (1.0, -1.0):
+        theta, step = _moved(fit, i, sign)
+        factor = fit.problem.factorise(theta)
+        logs.append(np.nan if factor is None else np.log(factor.pwrss))
+    return float((logs[0] - logs[1]) / (2 * step))
+
+
+def _slope(fit: MixedFit, i: int, log_sigma: float) -> np.ndarray:
+    """d parameters / d theta_i, sigma following as the profile does."""
+    ends = []
+    for sign in (1.0, -1.0):
+        theta, step = _moved(fit, i, sign)
+        sigma = fit.sigma * float(np.exp(sign * step * log_sigma))
+        ends.append(np.array(list(_values(fit, theta, sigma).values())))
+    return (ends[0] - ends[1]) / (2 * step)

@@ -1,0 +1,1 @@
+"""Profile likelihood: the deviance with one parameter held."""

@@ -1,0 +1,86 @@
+"""Refits by NUTS without some rows, on one graph (engines/nuts/masked_graph.py), and the density of those rows.
+
+Effects of levels without rows come from their prior, so the mean over draws of exp(log likelihood) is the predictive
+density, new levels included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hiermod.core import versions
+from hiermod.core.progress import Report
+from hiermod.engines.nuts.masked_graph import LOGS, nutpie_sampler, pymc_sampler
+from hiermod.engines.nuts.quiet import collected
+from hiermod.errors import FitError
+from hiermod.inference.scores.exact_folds import MAX_R_HAT, LeftOut, log_mean_exp
+from hiermod.inference.scores.folds import Fold
+
+DIVERGENT = 0.01  # share of divergent transitions worth a word
+
+
+def run_graph(
+    graph: Any,
+    nobs: int,
+    folds: Sequence[Fold],
+    *,
+    draws: int,
+    tune: int,
+    chains: int,
+    cores: int,
+    target_accept: float = 0.9,
+    method: str = "nutpie",
+    report: Report | None = None,
+) -> list[LeftOut]:
+    """Every fold's answer, in order; cores: chains at the same time, which changes no number.
+
+    FitError, naming the fold, where the sampler stops."""
+    from hiermod.engines.nuts.engine import _calm
+
+    found = []
+    with collected(), _calm(method):
+        build = pymc_sampler if method == "pymc" else nutpie_sampler
+        run = build(graph, nobs, draws, tune, chains, min(cores, chains), target_accept)
+        for done, fold in enumerate(folds, start=1):
+            held = np.zeros(nobs)
+            held[fold.held] = 1.0
+            try:
+                idata = run(held, fold.seed)
+            except RuntimeError as error:
+                raise FitError(
+                    f"the refit without fold {done} of {len(folds)} ({len(fold.held)} rows) stopped: {error}. "
+                    "Give the priors of what these rows alone determine more strength, or use other folds"
+                ) from error
+            found.append(_scored(idata, fold, draws * chains))
+            if report is not None:
+                report(done, len(folds))
+    return found
+
+
+def _scored(idata: Any, fold: Fold, count: int) -> LeftOut:
+    posterior = versions.posterior_dataset(idata)
+    rows = np.asarray(posterior[LOGS].transpose("chain", "draw", ...).values, dtype=float)
+    logs = np.stack([rows[..., unit].sum(axis=-1) for unit in fold.units], axis=-1)
+    elpd, mcse = log_mean_exp(logs)
+    k = np.full(len(elpd), np.nan)
+    joint = np.array([len(unit) > 1 for unit in fold.units])
+    if joint.any():  # a mean of products of many densities, which a few draws can dominate
+        flat = logs[..., joint].reshape(-1, int(joint.sum())).T
+        k[joint] = versions.psis(flat)[1]
+    return LeftOut(elpd, mcse, k, _words(idata, logs, count))
+
+
+def _words(idata: Any, logs: np.ndarray, count: int) -> tuple[str, ...]:
+    words = []
+    divergences = 0
+    if "sample_stats" in versions.group_names(idata):
+        stats = versions.group_dataset(idata, "sample_stats")
+        divergences = int(np.asarray(stats["diverging"]).sum()) if "diverging" in stats else 0
+    if divergences > DIVERGENT * count:
+        words.append(f"{divergences} of {count} transitions diverged")
+    r_hat = versions.r_hat(np.exp(logs - logs.max(axis=(0, 1))))
+    if np.any(r_hat > MAX_R_HAT):
+        words.append(f"R-hat of a held-out density is {np.nanmax(r_hat):.2f}: the chains disagree")
+    return tuple(words)

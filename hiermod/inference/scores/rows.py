@@ -1,0 +1,192 @@
+"""Rows of the data in the coordinates of the penalised system, and the units (rows, levels) that are left out of it.
+
+A row is sqrt(w) times (z, x, y), columns whitened as in kernel/conditioning.py.  Rows of a unit that share all their
+levels span few dimensions: a QR of theirs leaves as many pseudo-rows with the same cross-products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from hiermod.engines.marginal.density import MarginalDensity, prior_rows
+from hiermod.formula.design import Design
+from hiermod.kernel.conditioning import GroupTerm, condition
+from hiermod.kernel.structure import merge
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """m rows.  Per kernel factor: codes (m,) and values (m, K)."""
+
+    codes: tuple[np.ndarray, ...]
+    values: tuple[np.ndarray, ...]
+    X: np.ndarray  # (m, p) conditioned
+    y: np.ndarray  # (m,) what X gamma_ols leaves over
+
+    def take(self, index: np.ndarray | slice) -> Rows:
+        """Some of the rows."""
+        return Rows(
+            tuple(codes[index] for codes in self.codes),
+            tuple(values[index] for values in self.values),
+            self.X[index],
+            self.y[index],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """U sets of rows to leave out.  Unit u owns rows starts[u] to starts[u + 1] of ``rows``."""
+
+    rows: Rows
+    starts: np.ndarray  # (U + 1,)
+    members: tuple[np.ndarray, ...]  # per unit: its rows in the Design
+    n_rows: np.ndarray  # (U,) how many rows of data each unit has
+    half_log_w: np.ndarray  # (U,) sum of log(w) / 2 over them
+    leverage: np.ndarray  # (U,) largest share of one direction of flat beta that a unit alone determines; 1: all of it
+
+    def __len__(self) -> int:
+        return len(self.n_rows)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(U,) rows of each unit in ``rows``."""
+        return np.diff(self.starts)
+
+
+def _conditioned(design: Design, density: MarginalDensity) -> tuple[Rows, np.ndarray]:
+    """All rows in the coordinates of the density, and sqrt(w) (n,)."""
+    terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
+    precision = design.weights if design.se is None else 1.0 / np.square(design.se)
+    found = condition(design.y, design.X, terms, precision, design.offset, prior_rows(design, density.priors))
+    factors = merge(found.terms)
+    sqrt_w = np.ones(design.nobs) if found.sqrt_w is None else found.sqrt_w
+    return Rows(tuple(f.codes for f in factors), tuple(f.values for f in factors), found.Q, found.residual), sqrt_w
+
+
+def flat_directions(design: Design, density: MarginalDensity) -> np.ndarray:
+    """(p, f) orthonormal directions of the conditioned coefficients R beta on which the priors say nothing."""
+    p, priors = density.problem.p, density.priors
+    if p == 0 or np.isfinite(priors.sd).all():
+        return np.zeros((p, 0))
+    rows = np.eye(p)
+    if priors.centred:
+        rows[design.common.index("Intercept")] = priors.centre
+    held = solve_triangular(density.problem.R, rows[np.isfinite(priors.sd)].T, trans=1).T
+    if not len(held):
+        return np.eye(p)
+    held = held / np.linalg.norm(held, axis=1, keepdims=True)
+    _, _, right = np.linalg.svd(held)
+    return right[len(held) :].T
+
+
+def row_units(design: Design, density: MarginalDensity) -> Units:
+    """One unit for each row."""
+    rows, sqrt_w = _conditioned(design, density)
+    n, flat = design.nobs, flat_directions(design, density)
+    return Units(
+        rows,
+        np.arange(n + 1),
+        tuple(np.arange(n)[:, None]),
+        np.ones(n, dtype=int),
+        np.log(sqrt_w),
+        np.square(rows.X @ flat).sum(axis=1),
+    )
+
+
+def level_units(design: Design, density: MarginalDensity, codes: np.ndarray, n_levels: int) -> Units:
+    """One unit for each level of a factor; codes (n,)."""
+    rows, sqrt_w = _conditioned(design, density)
+    flat = flat_directions(design, density)
+    order = np.argsort(codes, kind="stable")
+    members = tuple(np.split(order, np.cumsum(np.bincount(codes, minlength=n_levels))[:-1]))
+    leverage = [float(np.linalg.norm(rows.X[one] @ flat, 2)) ** 2 if flat.shape[1] else 0.0 for one in members]
+    half_log_w = np.array([float(np.log(sqrt_w[one]).sum()) for one in members])
+    return stack_units([rows.take(one) for one in members], members, half_log_w, np.array(leverage))
+
+
+def stack_units(
+    pieces: Sequence[Rows], members: Sequence[np.ndarray], half_log_w: np.ndarray, leverage: np.ndarray | None = None
+) -> Units:
+    """Units from the rows of each, compressed; members: where those stand in the Design; half_log_w, leverage (U,)."""
+    pieces = [_compressed(piece) for piece in pieces]
+    return Units(
+        _stacked(pieces),
+        np.cumsum([0, *(len(piece.y) for piece in pieces)]),
+        tuple(members),
+        np.array([len(one) for one in members]),
+        half_log_w,
+        np.zeros(len(pieces)) if leverage is None else leverage,
+    )
+
+
+def pick(units: Units, which: Sequence[int] | np.ndarray) -> Units:
+    """Some of the units, in this order."""
+    which = np.asarray(which, dtype=np.intp)
+    index = np.concatenate([np.arange(units.starts[u], units.starts[u + 1]) for u in which] or [np.arange(0)])
+    return Units(
+        units.rows.take(index),
+        np.concatenate([[0], np.cumsum(units.sizes[which])]),
+        tuple(units.members[u] for u in which),
+        units.n_rows[which],
+        units.half_log_w[which],
+        units.leverage[which],
+    )
+
+
+def _stacked(pieces: Sequence[Rows]) -> Rows:
+    return Rows(
+        tuple(np.concatenate(parts) for parts in zip(*(piece.codes for piece in pieces), strict=True)),
+        tuple(np.concatenate(parts) for parts in zip(*(piece.values for piece in pieces), strict=True)),
+        np.concatenate([piece.X for piece in pieces]),
+        np.concatenate([piece.y for piece in pieces]),
+    )
+
+
+def _compressed(rows: Rows) -> Rows:
+    """Fewer rows with the same products within each combination of levels."""
+    wide = np.column_stack([*rows.values, rows.X, rows.y])
+    width = wide.shape[1]
+    if len(wide) <= width:
+        return rows
+    if rows.codes:
+        _, cell, count = np.unique(np.column_stack(rows.codes), axis=0, return_inverse=True, return_counts=True)
+        order = np.argsort(cell.reshape(-1), kind="stable")
+        cells = np.split(order, np.cumsum(count)[:-1])
+    else:
+        cells = [np.arange(len(wide))]
+    pieces, owners = [], []
+    for cell_rows in cells:
+        part = wide[cell_rows]
+        piece = np.linalg.qr(part, mode="r") if len(part) > width else part
+        pieces.append(piece)
+        owners.append(np.full(len(piece), cell_rows[0]))
+    owner, wide = np.concatenate(owners), np.concatenate(pieces)
+    ends = np.cumsum([values.shape[1] for values in rows.values])
+    return Rows(
+        tuple(codes[owner] for codes in rows.codes),
+        tuple(wide[:, end - v.shape[1] : end] for end, v in zip(ends, rows.values, strict=True)),
+        wide[:, wide.shape[1] - 1 - rows.X.shape[1] : -1],
+        wide[:, -1],
+    )
+
+
+def take_rows(design: Design, index: np.ndarray) -> Design:
+    """The same model of some rows (a row may come twice); columns, levels and labels stay, so priors stay valid."""
+
+    def some(array: np.ndarray | None) -> np.ndarray | None:
+        return None if array is None else array[index]
+
+    return replace(
+        design,
+        y=design.y[index],
+        X=design.X[index],
+        blocks=tuple(replace(block, codes=block.codes[index], values=block.values[index]) for block in design.blocks),
+        frame=design.frame.iloc[index],
+        trials=some(design.trials),
+        offset=some(design.offset),
+        weights=some(design.weights),
+        se=some(design.se),
+    )

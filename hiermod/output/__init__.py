@@ -1,0 +1,1 @@
+"""What is printed and written: summaries, equations, methods texts, files of fits."""

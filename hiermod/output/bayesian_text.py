@@ -1,0 +1,96 @@
+"""The words and layout of a Bayesian fit's summary and check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from hiermod.engines.posterior import MAX_R_HAT, MIN_ESS
+from hiermod.inference.scores.record import MAX_K
+from hiermod.output.summary import Section, Summary, number_column, varcorr_section
+
+if TYPE_CHECKING:
+    from hiermod.fits.bayesian import BayesianFit
+
+
+ENGINES = {
+    "marginal": "marginal posterior",
+    "marginal-nuts": "NUTS on the marginal posterior",
+    "nutpie": "NUTS by nutpie",
+    "pymc": "NUTS by PyMC",
+    "numpyro": "NUTS by NumPyro",
+    "blackjax": "NUTS by BlackJAX",
+}
+
+
+def summary(fit: BayesianFit) -> Summary:
+    """Group effects, parameters with their diagnostics, and how the sampling went."""
+    inference = fit.inference
+    family = "" if fit.family == "gaussian" else f" ({fit.family}, {fit.link} link)"
+    kind = "hierarchical" if fit.design.blocks else "linear"
+    title = f"Bayesian {kind} model{family}, {ENGINES.get(inference.method, inference.method)}"
+    run = (
+        f"Formula: {fit.formula}\n{inference.chains} chains of {inference.draws} draws"
+        + (f" after {inference.tune} of tuning" if inference.tune else "")
+        + f" in {inference.seconds:.1f} s; seed {inference.seed}"
+    )
+    run += "".join(f"\nFormula for {name}: {text}" for name, text in fit.design.formulas.items())
+    sections = [Section("", run)]
+    if fit.design.missing:
+        left_out = fit.design.n_rows_data - fit.nobs
+        sections.append(Section("", f"{left_out} of {fit.design.n_rows_data} rows left out for missing values"))
+    if fit.design.blocks:
+        sections.append(varcorr_section(fit.varcorr(), fit.nobs, fit.ngroups))
+    sections.append(Section("Parameters (posterior mean, sd, 95 % interval):", _parameters(fit)))
+    sections.append(Section("", "\n".join(_health(fit))))
+    return Summary(title, tuple(sections))
+
+
+def _health(fit: BayesianFit) -> tuple[str, ...]:
+    """What deserves attention, or that nothing does."""
+    divergences = "" if fit.inference.method == "marginal" else "no divergences, "  # a word that belongs to NUTS
+    all_well = f"{divergences}R-hat and effective sample sizes in order."
+    return fit.inference.messages or (all_well[0].upper() + all_well[1:],)
+
+
+def _parameters(fit: BayesianFit) -> pd.DataFrame:
+    table = fit.parameters()
+    columns = {
+        "mean": "estimate",
+        "sd": "std_error",
+        "2.5%": "lower",
+        "97.5%": "upper",
+    }
+    shown: dict[str, list[str]] = {name: [] for name in columns}
+    for _, row in table.iterrows():  # each parameter has its own unit, so its own decimals
+        cells = number_column(row[list(columns.values())].to_numpy(dtype=float), 3)
+        for name, cell in zip(columns, cells, strict=True):
+            shown[name].append(cell)
+    shown["ess"] = [f"{value:.0f}" for value in table[["ess_bulk", "ess_tail"]].min(axis=1)]  # the tables have both
+    shown["r_hat"] = [f"{value:.3f}" for value in table["r_hat"]]
+    return pd.DataFrame(shown, index=table.index.to_list())
+
+
+def check(fit: BayesianFit) -> Summary:
+    """Which engine and why, how it went in numbers, and what the data say about the model, as sentences."""
+    from hiermod.inference.predictive.bayesian_checks import data_sentences
+
+    effects = (f"Group effects: {fit.inference.group_effects}.",) if fit.inference.group_effects else ()
+    sentences = (f"Engine: {fit.inference.reason}.", *effects, *_health(fit), _numbers(fit), *data_sentences(fit))
+    return Summary("Check", tuple(Section("", sentence) for sentence in sentences))
+
+
+def _numbers(fit: BayesianFit) -> str:
+    """The diagnostics themselves, also when nothing is wrong with them."""
+    i = fit.inference
+    told = [
+        f"largest R-hat {i.max_r_hat:.3f} (at most {MAX_R_HAT})",
+        f"smallest effective sample size {min(i.min_ess_bulk, i.min_ess_tail):.0f} (at least {MIN_ESS:.0f})",
+    ]
+    if i.method != "marginal":
+        told.append(f"divergences {i.divergences}")
+    if not np.isnan(i.k_hat):
+        told.append(f"Pareto k-hat of the proposals {i.k_hat:.2f} (at most {MAX_K})")
+    return f"In numbers: {', '.join(told)}."

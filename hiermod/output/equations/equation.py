@@ -1,0 +1,308 @@
+"""A model as equations: level 1, the levels above it, the variance components and the priors, in the person's names.
+
+Notation of Raudenbush and Bryk (2002) for one factor and for two nested ones; of Gelman and Hill (2007), with the level
+of row i as an index, where factors cross."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from hiermod.core.escaping import latex, markdown, terminal
+from hiermod.formula.design import Block, Design
+from hiermod.output.equations.equation_levels import INTERCEPT, Coefficient, Levels, Predictor, read_levels
+from hiermod.output.equations.equation_notation import Latex, Text
+from hiermod.output.equations.equation_parameters import parameter_lines
+
+LETTERS = "uvwrsq"  # one for the effects of each grouping factor
+MATRIX_SIZE = 4  # larger covariance matrices are named, not written out
+
+# family: distribution, symbol of its location, further arguments.  The location is what the link is taken of.
+LIKELIHOODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "gaussian": ("Normal", "mu", ("sigma²",)),
+    "t": ("StudentT", "mu", ("nu", "sigma")),
+    "laplace": ("Laplace", "mu", ("b",)),
+    "bernoulli": ("Bernoulli", "p", ()),
+    "binomial": ("Binomial", "p", ("trials",)),
+    "beta": ("Beta", "mu", ("kappa",)),
+    "gamma": ("Gamma", "mu", ("alpha",)),
+    "wald": ("InverseGaussian", "mu", ("lambda",)),
+    "exponential": ("Exponential", "mu", ()),
+    "weibull": ("Weibull", "mu", ("alpha",)),
+    "poisson": ("Poisson", "lambda", ()),
+    "negativebinomial": ("NegativeBinomial", "mu", ("alpha",)),
+    "zero_inflated_poisson": ("ZeroInflatedPoisson", "mu", ("psi",)),
+    "zero_inflated_negativebinomial": ("ZeroInflatedNegativeBinomial", "mu", ("alpha", "psi")),
+    "hurdle_poisson": ("HurdlePoisson", "mu", ("psi",)),
+    "hurdle_negativebinomial": ("HurdleNegativeBinomial", "mu", ("alpha", "psi")),
+    "hurdle_gamma": ("HurdleGamma", "mu", ("alpha", "psi")),
+}
+COUNTS = re.compile(r"^(p|prop|proportion|cbind)\((\w+), ?(\w+)\)$")
+ORDINAL = {"cumulative": "P(y ≤ k)", "sratio": "P(y = k | y ≥ k)"}
+GREEK_ARGUMENTS = {"lambda": "lam"}  # symbol of an auxiliary parameter -> Bambi's name of it
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled group of lines."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Equation:
+    """What ``Model.equation()`` returns: prints as text, shows as mathematics in notebooks.
+
+    text, latex: the same sections in both notations.  symbols: DataFrame, which symbol is which parameter of
+    ``fit.parameters()`` (index symbol; column parameter)."""
+
+    text: tuple[Section, ...]
+    latex_sections: tuple[Section, ...]
+    symbols: pd.DataFrame = field(repr=False)
+
+    @property
+    def latex(self) -> str:
+        """One ``align*`` environment for a paper (amsmath)."""
+        rows = []
+        for section in self.latex_sections:
+            rows += [rf"&\textbf{{{latex(section.title)}}}", *section.lines]
+        return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
+
+    def __str__(self) -> str:
+        return terminal("\n\n".join("\n".join([s.title, *(f"  {line}" for line in s.lines)]) for s in self.text))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_markdown_(self) -> str:
+        pieces = []
+        for section in self.latex_sections:
+            body = " \\\\\n".join(section.lines)
+            pieces.append(f"**{markdown(section.title)}**\n\n$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$")
+        return "\n\n".join(pieces)
+
+
+def equation(
+    design: Design, family: str, link: str, priors: Mapping[str, str] | None = None, centred: bool = True
+) -> Equation:
+    """The equations of a model.  priors: distribution by parameter name, or None to leave them out; centred: the
+    intercept's is on its value where predictors are at their means."""
+    levels = read_levels(design)
+    plain, tex = (_Writer(design, family, link, levels, notation) for notation in (Text(), Latex()))
+    text, latex = (tuple(writer.sections(priors, centred)) for writer in (plain, tex))
+    names = pd.Series(plain.parameters, name="parameter").rename_axis("symbol")
+    return Equation(text, latex, names.to_frame())
+
+
+class _Writer:
+    """Writes one notation's lines; collects which symbol is which parameter."""
+
+    def __init__(self, design: Design, family: str, link: str, levels: Levels, notation: Text) -> None:
+        self.design, self.family, self.link, self.levels, self.n = design, family, link, levels, notation
+        self.depth = len(levels.chain)
+        self.crossed = bool(design.blocks) and not self.depth
+        self.factors = list(levels.chain) or list(dict.fromkeys(block.factor for block in design.blocks))
+        self.number = {c.term: p for p, c in enumerate(levels.coefficients)}
+        self.parameters: dict[str, str] = {}
+
+    def sections(self, priors: Mapping[str, str] | None, centred: bool) -> Iterator[Section]:
+        """Level 1, the levels above, the variance components, and the priors when given."""
+        yield Section("Level 1" if self.design.blocks else "Model", tuple(self._level_one()))
+        if self.crossed:
+            yield Section(f"Level 2 ({', '.join(self.factors)})", tuple(self._crossed()))
+        for height, factor in enumerate(self.levels.chain, 1):
+            yield Section(f"Level {height + 1} ({factor})", tuple(self._level(height)))
+        if self.design.blocks:
+            yield Section("Variance components", tuple(self._components()))
+        for name, part in self.design.parts.items():
+            symbol = {bambi: greek for greek, bambi in GREEK_ARGUMENTS.items()}.get(name, name)
+            further = parameter_lines(name, symbol, part, self.n, self.row, self._level_of, self._known)
+            yield Section(f"Formula for {name}", tuple(further))
+        if priors is not None:
+            known = {parameter: symbol for symbol, parameter in self.parameters.items()}
+            lines = [
+                f"{known.get(name, self.n.words(name))}{self.n.distributed}{self.n.words(told)}"
+                for name, told in priors.items()
+            ]
+            moved = centred and self.design.has_intercept and len(self.design.common) > 1
+            title = "Priors" + (" (the intercept's where predictors are at their means)" if moved else "")
+            yield Section(title, tuple(lines))
+
+    # --- indices ------------------------------------------------------------------------------------------------
+    @property
+    def row(self) -> str:
+        return "i" + "jk"[: self.depth]
+
+    def _group(self, height: int) -> str:
+        """The index of a group at a level of the chain: j, k below; jk for one within another."""
+        return "jk"[height - 1 : self.depth]
+
+    def _level_of(self, factor: str) -> str:
+        """The index of a row's level of any factor."""
+        if factor in self.levels.chain:
+            return self._group(self.levels.chain.index(factor) + 1)
+        return self._index(factor)
+
+    def _known(self, symbol: str, parameter: str) -> str:
+        self.parameters[symbol] = parameter
+        return symbol
+
+    # --- level 1 ------------------------------------------------------------------------------------------------
+    def _own(self, c: Coefficient) -> str:
+        """The symbol of a level-1 coefficient, with the index of the groups it may differ by."""
+        p = str(self.number[c.term])
+        if self.depth:
+            return self.n.symbol("pi" if self.depth == 2 else "beta", p + self._group(1))
+        if c.factors:
+            return self.n.symbol("beta", f"{p}i")
+        return self._known(self.n.symbol("beta", p), c.term)
+
+    def _predictor(self) -> str:
+        """The linear predictor of a row."""
+        terms = [
+            self._own(c) if c.term == INTERCEPT else self.n.product(self._own(c), self.n.variable(c.term, self.row))
+            for c in self.levels.coefficients
+        ]
+        if self.design.offset is not None:
+            terms.append(self.n.variable("offset", self.row))
+        return self.n.plus.join(terms) if terms else "0"
+
+    def _sigma(self) -> str:
+        """The residual variance of a row."""
+        if self.design.se is not None:
+            return self.n.squared(self.n.symbol("s", self.row))
+        if "sigma" in self.design.formulas:
+            return self.n.squared(self.n.symbol("sigma", self.row))
+        squared = self.n.squared(self._known(self.n.symbol("sigma"), "sigma"))
+        return squared if self.design.weights is None else f"{squared} / {self.n.symbol('w', self.row)}"
+
+    def _level_one(self) -> Iterator[str]:
+        y = self.n.variable(self._response()[0], self.row)
+        if self.family in ORDINAL:
+            cut = self._known(self.n.symbol("theta", "k"), "threshold")
+            chance = ORDINAL[self.family].replace(" ≤ ", self.n.at_most).replace("y", y)
+            if isinstance(self.n, Latex):
+                chance = chance.replace("≥", r"\ge").replace("|", r"\mid")
+            yield f"{self.n.link(self.link, chance)}{self.n.equals}{cut} - ({self._predictor()})"
+            return
+        if self.family == "gaussian" and self.link == "identity":
+            error = self.n.symbol("epsilon", self.row)
+            yield f"{y}{self.n.equals}{self._predictor()}{self.n.plus}{error}"
+            yield f"{error}{self.n.distributed}{self.n.call('Normal', '0', self._sigma())}"
+            return
+        name, location, rest = LIKELIHOODS[self.family]
+        mean = self.n.symbol(location, self.row)
+        args = [self._argument(one) for one in rest]
+        args = [*args, mean] if rest == ("trials",) else [mean, *args]
+        yield f"{y}{self.n.distributed}{self.n.call(name, *args)}"
+        yield f"{self.n.link(self.link, mean)}{self.n.equals}{self._predictor()}"
+
+    def _response(self) -> tuple[str, str]:
+        """The response's name; of counts ``p(successes, trials)`` both names, of ``cbind()`` the successes."""
+        counts = COUNTS.match(self.design.response)
+        if counts is None:
+            return self.design.response, ""
+        return counts[2], "" if counts[1] == "cbind" else counts[3]
+
+    def _argument(self, name: str) -> str:
+        if name == "trials":
+            trials = self._response()[1]
+            return self.n.variable(trials, self.row) if trials else self.n.symbol("n", self.row)
+        if name == "sigma²":
+            return self._sigma()
+        if GREEK_ARGUMENTS.get(name, name) in self.design.formulas:
+            return self.n.symbol(name, self.row)
+        return self._known(self.n.symbol(name), GREEK_ARGUMENTS.get(name, name))
+
+    # --- the levels above ---------------------------------------------------------------------------------------
+    def _level(self, height: int) -> Iterator[str]:
+        """The equations of one level of the chain."""
+        top = height == self.depth
+        letter = "gamma" if top else "beta"
+        for c in self.levels.coefficients:
+            p = str(self.number[c.term])
+            if height == 1:
+                here = [x for x in c.predictors if x.height <= 1]
+                yield self._sum(self._own(c), here, letter, p, "0" * (self.depth - 1), height, c.term)
+                continue
+            inner = [x for x in c.predictors if x.height <= 1]
+            above = [x for x in c.predictors if x.height > 1]
+            for q, x in enumerate(inner):
+                left = self.n.symbol("beta", f"{p}{q}k")
+                outer = [Predictor(INTERCEPT, x.column, 0), *(above if q == 0 else [])]
+                yield self._sum(left, outer, letter, f"{p}{q}", "", height, c.term if q == 0 else x.shown)
+
+    def _sum(
+        self, left: str, predictors: list[Predictor], letter: str, start: str, zeros: str, height: int, term: str
+    ) -> str:
+        """``left = constant + coefficient predictor + ... + effect``; a constant that X lacks is left out."""
+        top, parts = height == self.depth, []
+        for q, x in enumerate(predictors):
+            sub = f"{start}{q}" + ("" if top else "k")
+            symbol = self.n.symbol(letter, sub)
+            if top and x.column:
+                self._known(symbol, x.column)
+            if x.shown != INTERCEPT:
+                parts.append(self.n.product(symbol, self.n.variable(x.shown, self._group(max(x.height, 1)))))
+            elif x.column or not top:
+                parts.append(symbol)
+        factor = self.levels.chain[height - 1]
+        if any(factor == b.factor and term in b.labels for b in self.design.blocks):
+            parts.append(self._effect(factor, term, self._group(height)))
+        return f"{left}{self.n.equals}{self.n.plus.join(parts) if parts else '0'}"
+
+    def _crossed(self) -> Iterator[str]:
+        """One equation for each coefficient that varies, with the effects of all factors."""
+        for c in self.levels.coefficients:
+            if c.factors:
+                parts = []
+                if c.term in self.design.common:
+                    parts.append(self._known(self.n.symbol("gamma", str(self.number[c.term])), c.term))
+                parts += [self._effect(factor, c.term, self._index(factor)) for factor in c.factors]
+                yield f"{self._own(c)}{self.n.equals}{self.n.plus.join(parts)}"
+
+    def _index(self, factor: str) -> str:
+        """``Subject[i]``, the level of row i."""
+        return f",{self.n.words(factor)}[i]" if isinstance(self.n, Latex) else f", {factor}[i]"
+
+    def _effect(self, factor: str, term: str, index: str) -> str:
+        return self.n.symbol(LETTERS[self.factors.index(factor) % len(LETTERS)], f"{self.number[term]}{index}")
+
+    # --- variance components ------------------------------------------------------------------------------------
+    def _components(self) -> Iterator[str]:
+        for factor in self.factors:
+            for block in self.design.blocks:
+                if block.factor == factor:
+                    yield self._block(block)
+
+    def _block(self, block: Block) -> str:
+        letter = LETTERS[self.factors.index(block.factor) % len(LETTERS)]
+        prefix = letter if len(self.factors) > 1 else ""
+        height = self.levels.chain.index(block.factor) + 1 if self.depth else 0
+        index = self._group(height) if self.depth else self._index(block.factor)
+        p = [str(self.number[label]) for label in block.labels]
+        sds = [
+            self._known(self.n.symbol("tau", prefix + q), column.sd_name)
+            for q, column in zip(p, block.columns, strict=True)
+        ]
+        effects = [self._effect(block.factor, label, index) for label in block.labels]
+        if block.size == 1:
+            return f"{effects[0]}{self.n.distributed}{self.n.call('Normal', '0', self.n.squared(sds[0]))}"
+        entries = [[self.n.squared(sd) if i == j else "" for j in range(block.size)] for i, sd in enumerate(sds)]
+        for i in range(block.size):
+            for j in range(i + 1, block.size):
+                rho = self.n.symbol("rho", prefix + p[i] + p[j])
+                self._known(rho, f"{block.corr_name}[{block.labels[i]},{block.labels[j]}]")
+                entries[i][j] = entries[j][i] = self.n.product(rho, sds[i], sds[j])
+        if block.size > MATRIX_SIZE:
+            covariance = self.n.symbol("Sigma", prefix)
+            told = self.n.words(f"({block.size} standard deviations and their correlations)")
+            return (
+                f"{self.n.vector(effects)}{self.n.distributed}{self.n.call('Normal', '0', covariance)}"
+                f"{self.n.words(' ')}{told}"
+            )
+        return f"{self.n.vector(effects)}{self.n.distributed}{self.n.call('Normal', '0', self.n.matrix(entries))}"

@@ -1,0 +1,117 @@
+"""The words and layout of a generalised fit's summary (glmer's sections, R's glm's) and check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from hiermod.errors import listing
+from hiermod.inference.assumptions.assumption_text import assumption_sentences
+from hiermod.output import frequentist_text, singular_text
+from hiermod.output.summary import Section, Summary, correlation_section, number_column, p_value, varcorr_section
+
+if TYPE_CHECKING:
+    from hiermod.fits.generalised import GeneralisedFit
+    from hiermod.fits.vocabulary import Fit
+
+RUNAWAY = 10.0  # an sd on the scale of the linear predictor beyond which outcomes hardly vary within a level
+
+
+def summary(fit: GeneralisedFit) -> Summary:
+    """glmer's sections for a mixed model, glm's for one without bars."""
+    design = fit.design
+    title = "Generalised linear model fit by maximum likelihood"
+    if fit.is_mixed:
+        how = "Laplace approximation" if fit.nodes == 1 else f"adaptive Gauss-Hermite quadrature, {fit.nodes} nodes"
+        title = f"Generalised linear mixed model fit by maximum likelihood ({how})"
+    values = {"AIC": fit.aic, "BIC": fit.bic, "logLik": fit.loglik, "-2 logLik": fit.deviance}
+    sections = [
+        Section("", f"Family: {fit.family} ({fit.link})\nFormula: {fit.formula}{_missing(fit)}"),
+        Section("", "   ".join(f"{name} {value:.1f}" for name, value in values.items())),
+        Section("Scaled residuals:", _residual_table(fit), show_index=False),
+    ]
+    if fit.is_mixed:
+        sections.append(varcorr_section(fit.varcorr(), fit.nobs, fit.ngroups))
+    sections.append(Section("Fixed effects:" if fit.is_mixed else "Coefficients:", _coefficients(fit)))
+    correlations = correlation_section(fit.vcov().loc[design.estimable, design.estimable]) if fit.is_mixed else None
+    if correlations is not None:
+        sections.append(correlations)
+    if not fit.is_mixed:
+        null, df = fit.record.null_deviance, fit.record.df_residual  # type: ignore[union-attr]
+        null_df = fit.nobs - int(design.has_intercept)
+        text = f"Null deviance: {null:.2f} on {null_df} degrees of freedom"
+        sections.append(
+            Section("", f"{text}\nResidual deviance: {fit.residual_deviance:.2f} on {df} degrees of freedom")
+        )
+    dropped = [name for name, kept in zip(design.common, design.estimable, strict=True) if not kept]
+    if dropped:
+        told = f"Rank deficient: no estimate for {listing(dropped)}, which earlier columns explain."
+        sections.append(Section("", told))
+    found = sentences(fit)
+    if found:
+        sections.append(Section("", " ".join(found)))
+    return Summary(title, tuple(sections))
+
+
+def _missing(fit: GeneralisedFit) -> str:
+    design = fit.design
+    if not design.missing:
+        return ""
+    told = ", ".join(f"{name}: {count}" for name, count in design.missing.items())
+    return f"\n{design.n_rows_data - design.nobs} of {design.n_rows_data} rows left out for missing values ({told})"
+
+
+def _residual_table(fit: GeneralisedFit) -> pd.DataFrame:
+    quantiles = np.quantile(fit.residuals("pearson").to_numpy(), [0, 0.25, 0.5, 0.75, 1])
+    return pd.DataFrame([[f"{value:.4f}" for value in quantiles]], columns=["Min", "1Q", "Median", "3Q", "Max"])
+
+
+def _coefficients(fit: GeneralisedFit) -> pd.DataFrame:
+    table = fit.fixef()
+    shown = number_column(table[["estimate", "std_error"]].to_numpy().ravel(), 4)
+    columns = {
+        "Estimate": shown[0::2],
+        "Std. Error": shown[1::2],
+        "z value": [f"{value:.3f}" if np.isfinite(value) else "" for value in table["z"]],
+        "Pr(>|z|)": [p_value(value) for value in table["p"]],
+    }
+    return pd.DataFrame(columns, index=table.index.to_list())
+
+
+def sentences(fit: GeneralisedFit) -> list[str]:
+    """What is wrong with a fit and what to do, one sentence each; empty when nothing is."""
+    return [*frequentist_text.sentences(fit), *_doubts(fit)] if fit.is_mixed else []
+
+
+def _doubts(fit: GeneralisedFit) -> list[str]:
+    """Runaway variances and standard errors that are not the Hessian's."""
+    record, found = fit.record, []
+    for block, cov in zip(fit.design.blocks, record.covariance, strict=True):  # type: ignore[union-attr]
+        scale = np.sqrt(np.mean(np.square(block.values), axis=0))
+        large = [a for a, s in zip(block.labels, np.sqrt(np.diag(cov)) * scale, strict=True) if s > RUNAWAY]
+        if large:
+            found.append(
+                f"The standard deviation of {listing(large)} between levels of {block.factor} is above {RUNAWAY:g} on "
+                f"the {fit.link} scale: outcomes hardly vary within a level, the estimate may have no upper limit, and "
+                "the Laplace approximation is poor there. Take more quadrature nodes, or fit() with a prior."
+            )
+    if record.vcov_method != "hessian":  # type: ignore[union-attr]
+        found.append(
+            "The Hessian over variances and coefficients is not positive, so standard errors are those given the "
+            "variances (lme4's use.hessian = FALSE): too small, if anything."
+        )
+    return found
+
+
+def check(fit: GeneralisedFit, posterior: Fit | None = None) -> Summary:
+    """The fit's health as sentences, what lies at a boundary beside its posterior, and the assumptions."""
+    assumptions = [Section("", sentence) for sentence in assumption_sentences(fit)]
+    if not fit.is_mixed:
+        told = "Fisher scoring converged and no combination of predictors tells the outcomes apart perfectly."
+        return Summary("Check", (Section("", told), *assumptions))
+    found = [Section("", sentence) for sentence in [*frequentist_text.unconverged(fit), *_doubts(fit)]]
+    if not found and not fit.singular:
+        found = [Section("", frequentist_text.FINE)]
+    return Summary("Check", (*found, *singular_text.sections(fit, posterior), *assumptions))

@@ -1,0 +1,1 @@
+"""Prior distributions, those that a person gives, and the defaults."""

@@ -1,1 +1,0 @@
-"""What every fit returns: the engines' records behind one vocabulary of tables."""

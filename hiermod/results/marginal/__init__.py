@@ -1,1 +1,0 @@
-"""What a model says of its variables: means, contrasts, slopes, and the variance they explain."""

@@ -1,1 +1,0 @@
-"""Does the model make data like these: posterior predictive checks, LOO-PIT, calibration, chains."""

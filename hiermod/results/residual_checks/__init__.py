@@ -1,1 +1,0 @@
-"""Residuals, group effects and influence: the assumptions of a fit."""

@@ -1,1 +1,0 @@
-"""LOO, leave-one-group-out, WAIC and K-fold of a fit."""

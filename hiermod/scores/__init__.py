@@ -1,1 +1,0 @@
-"""How well a model predicts what it has not seen: leave-one-out, leave-one-group-out and WAIC, on arrays."""

@@ -1,0 +1,1 @@
+"""From a question to a design: pooling, simulation, power and recovery."""
