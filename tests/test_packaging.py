@@ -16,7 +16,8 @@ import pytest
 from hiermod import datasets
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 HEAVY = {"pymc", "bambi", "arviz", "matplotlib"}
 # Declared without an import of our own: nutpie compiles models with numba and does not require it itself; pandas writes
 # tables with jinja2 and tabulate.
@@ -67,6 +68,13 @@ def test_import_loads_nothing_heavy() -> None:
 
 def test_checkout_reads_its_own_data() -> None:
     assert datasets._folder() == ROOT / "datasets"
+
+
+def test_the_source_distribution_has_what_its_tests_read() -> None:
+    included = PYPROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    read = {"hiermod", "tests", "datasets", "docs", "notebooks", "benchmarks", ".ci", "README.md", "CHANGELOG.md"}
+    assert {f"/{name}" for name in read} <= set(included)
+    assert all((ROOT / name).exists() for name in read)
 
 
 def test_changelog_knows_the_version() -> None:

@@ -5,6 +5,7 @@ The full table, 100 sets for each of many designs, is benchmarks/prior_conflict.
 from __future__ import annotations
 
 import re
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from scipy import stats
 
 import hiermod as hm
-from hiermod.inference.priors_and_reml.conflict import blurred_conflict_p
+from hiermod.inference.priors_and_reml.conflict import blurred_conflict_p, conflict_p
 from hiermod.inference.priors_and_reml.tail_tests import Estimate, Marginal, estimates_of, holm, tail_tests
 from hiermod.inference.priors_and_reml.verdicts import CONFLICT, DATA, DECIDES, MEANING, SAY, by_power, by_weight
 from hiermod.model import Model
@@ -150,6 +151,29 @@ def test_the_error_has_its_degrees_of_freedom(df):
     density = stats.norm.pdf(u) if np.isinf(df) else stats.t.pdf(u, df)
     expected = 2 * np.trapezoid(stats.norm.sf(4 - u) * density, u)
     assert blurred_conflict_p(stats.norm(), 4.0, 1.0, df=df) == pytest.approx(expected, rel=0.03)
+
+
+def test_quantiles_that_do_not_converge_far_out_are_no_matter():
+    """As some of a beta's do in scipy 1.14, which warns."""
+
+    class Beta:
+        """Beta(4, 4), whose quantiles below 1e-100 are nan with a warning."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(stats.beta(4, 4), name)
+
+        def _quantile(self, q: Any, values: Any) -> Any:
+            warnings.warn("Root finding evaluation exceeded 400 iterations", RuntimeWarning, stacklevel=2)
+            return np.where(np.asarray(q) < 1e-100, np.nan, values)
+
+        def ppf(self, q: Any) -> Any:
+            return self._quantile(q, stats.beta(4, 4).ppf(np.maximum(q, 1e-100)))
+
+        def isf(self, q: Any) -> Any:
+            return self._quantile(q, stats.beta(4, 4).isf(np.maximum(q, 1e-100)))
+
+    # symmetric about 0.5: both tails
+    assert conflict_p(Beta(), 0.2) == pytest.approx(2 * stats.beta(4, 4).cdf(0.2), rel=1e-9)
 
 
 def test_a_correlation_is_blurred_on_fishers_scale():

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -78,3 +82,27 @@ def test_undefined_diagnostics_are_nan():
         assert np.isnan(values[0])
         assert np.isfinite(values[1])
     assert np.isnan(versions.r_hat(np.random.default_rng(1).normal(size=(2, 2, 1)))).all()
+
+
+def test_code_that_one_process_caches_is_not_taken_for_that_of_another_graph(tmp_path):
+    """Two graphs that differ in a constant only, each compiled by a process of its own, then both in a third.
+
+    With PyTensor before 2.38.3 they have one name in the cache's machine code, and the third process has the first's
+    numbers twice; a fit then is of another model's data."""
+    code = """
+        import sys
+        import numpy as np
+        import pytensor
+        import pytensor.tensor as pt
+
+        x = pt.dvector("x")
+        for factor in sys.argv[1:]:
+            function = pytensor.function([x], pt.dot(x, np.full(5, float(factor))), mode="NUMBA")
+            print(function(np.ones(5)) / 5)
+    """
+    flags = f"base_compiledir={tmp_path},cxx="
+    environment = {**os.environ, "PYTENSOR_FLAGS": flags, "PYTHONHASHSEED": "0"}  # which is part of the names too
+    for factors in (["1"], ["2"], ["1", "2"]):
+        command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *factors]
+        found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
+        np.testing.assert_allclose([float(one) for one in found], [float(one) for one in factors], rtol=1e-12)

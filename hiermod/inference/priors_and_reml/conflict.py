@@ -5,6 +5,7 @@ two-sided quantile it is 1 at the mode, wherever that lies, so that an sd of 0 u
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -46,10 +47,15 @@ def conflict_p(law: Any, x: float) -> float:
 
 
 def _points(law: Any, x: float) -> np.ndarray:
-    """Quantiles from tail to tail, and x itself, in ascending order without repetition."""
+    """Quantiles from tail to tail, and x itself, in ascending order without repetition.
+
+    So far out a quantile may not converge, which scipy warns of: between two others it is not missed."""
     t = np.linspace(-TAILS, TAILS, STEPS)
     left, right = t[t <= 0], t[t > 0]
-    points = np.concatenate([law.ppf(special.expit(left)), law.isf(special.expit(-right)), [x]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        quantiles = law.ppf(special.expit(left)), law.isf(special.expit(-right))
+    points = np.concatenate([*quantiles, [x]])
     points = np.unique(points[np.isfinite(points)])
     return points[np.concatenate([[True], np.diff(points) > 1e-13 * np.abs(points[1:])])]
 

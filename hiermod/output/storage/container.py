@@ -223,7 +223,7 @@ def _check_heaps(whole: bytes) -> int:
             index, length = struct.unpack_from("<H6xQ", whole, at)
             step = length if index == 0 else 16 + -(-length // 8) * 8  # entry 0 is what is free, its head included
             if step == 0 or step > end - at:
-                raise FileError("is damaged: a table of texts in it has an entry without an end")
+                raise FileError("is damaged, perhaps cut off: a table of texts in it has an entry without an end")
             longest = max(longest, length if index else 0)
             at += step
         start = whole.find(HEAP, start + 8)
