@@ -15,7 +15,13 @@ from hiermod.formula.design import Block, Design
 
 def random_point(graph: Any, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Random values for every unconstrained variable of a PyMC model."""
-    return {name: 0.7 * rng.normal(size=np.shape(value)) for name, value in graph.initial_point().items()}
+    return random_points(graph, rng, 1)[0]
+
+
+def random_points(graph: Any, rng: np.random.Generator, count: int) -> list[dict[str, np.ndarray]]:
+    """Several of them: PyMC compiles a graph to find its variables' shapes."""
+    start = graph.initial_point()
+    return [{name: 0.7 * rng.normal(size=np.shape(value)) for name, value in start.items()} for _ in range(count)]
 
 
 def correlation_from_partials(u: np.ndarray, k: int) -> np.ndarray:

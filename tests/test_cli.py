@@ -373,7 +373,7 @@ def test_ctrl_c_while_sampling() -> None:
         for line in process.stdout:
             if line.startswith("Computing the posterior"):
                 break
-        time.sleep(6)  # into compilation or sampling: an interrupt at either must end alike
+        time.sleep(2)  # into compilation or sampling: an interrupt at either must end alike
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     finally:

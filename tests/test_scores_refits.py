@@ -60,8 +60,11 @@ def level_by_refit(fit: BayesianFit, level: int) -> tuple[float, float]:
     corr, sigma = record.corr[0].reshape(-1, 2, 2), record.sigma.ravel()
     cov = sd[:, :, None] * corr * sd[:, None, :]
     V = Z @ cov @ Z.T + sigma[:, None, None] ** 2 * np.eye(len(unit))
-    logs = [multivariate_normal.logpdf(y, X @ beta[s], V[s]) for s in range(len(V))]
-    return log_mean(np.array(logs), record.inference.min_ess_bulk)
+    L = np.linalg.cholesky(V)
+    z = np.linalg.solve(L, (y - beta @ X.T)[:, :, None])[:, :, 0]
+    logs = norm.logpdf(z).sum(axis=1) - np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
+    assert logs[7] == pytest.approx(multivariate_normal.logpdf(y, X @ beta[7], V[7]), rel=1e-10)
+    return log_mean(logs, record.inference.min_ess_bulk)
 
 
 def assert_agreement(score, units, by_refit) -> None:
