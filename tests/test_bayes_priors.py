@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import subprocess
 import sys
 
@@ -14,8 +13,10 @@ from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
-from hiermod.priors.distributions import CATALOGUE, Distribution, parse_distribution
-from hiermod.priors.given import AUXILIARY, DEFAULT_ETA, prior_keys, resolve_priors
+from hiermod.priors.distributions import Distribution
+from hiermod.priors.given import AUXILIARY, prior_keys, resolve_priors
+from hiermod.priors.lkj import DEFAULT_ETA
+from hiermod.priors.parse import parse_distribution
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,7 @@ def test_texts_that_are_understood(text, shown):
         ("Gamma(mu=-2, sigma=1)", "mu of Gamma must be positive"),
         ("Normal(0, [1, -2])", "must be positive"),
         ("Uniform(3, 1)", "lower must be below upper"),
+        ("Uniform(3)", "lower must be below upper"),  # PyMC's upper end is 1 where none is given
         ("Normal(0, sd)", "contains 'sd'"),
         ("Normal(0, __import__('os').system('true'))", "is not a distribution with its arguments"),
         ("Normal(0, 'a')", "not a number"),
@@ -100,6 +102,7 @@ def test_values_are_resolved(design):
     assert found.given["sigma"] == 2.0
     assert found.eta == {"g_corr": 3.0}
     assert resolve_priors(None, design).eta == {"g_corr": DEFAULT_ETA}
+    assert resolve_priors({"sigma": "Uniform(upper=9)"}, design).given["sigma"].support == (0.0, 9.0)  # PyMC's lower
 
 
 @pytest.mark.parametrize(
@@ -114,6 +117,9 @@ def test_values_are_resolved(design):
         ({"x": "Normal(0, HalfNormal(1))"}, ArgumentError, "cannot have a prior inside"),
         ({"x": "Normal([0, 0], 1)"}, ArgumentError, "mu has 2 values and 'x' has 1 coefficients"),
         ({"sigma": "Normal(0, 1)"}, ArgumentError, "allows negative values, and sigma is positive"),
+        ({"sigma": "HalfNormal([1, 2])"}, ArgumentError, "sigma has 2 values and 'sigma' has 1 coefficients"),
+        ({"1|g": "HalfNormal([1, 2])"}, ArgumentError, r"sigma has 2 values and '1\|g' has 1 coefficients"),
+        ({"group_specific": "HalfNormal([1, 2])"}, ArgumentError, "has 2 values"),
         ({"sigma": -1}, ArgumentError, "fixed at -1"),
         ({"1|g": "Normal(0, 5)"}, ArgumentError, "need a prior for their standard deviation"),
         ({"1|g": "Normal(0, Normal(0, 1))"}, ArgumentError, "allows negative"),
@@ -143,22 +149,12 @@ def test_one_number_per_coefficient_is_allowed(design):
 def test_checking_imports_neither_pymc_nor_bambi():
     script = (
         "import sys, hiermod.priors.given\n"
-        "from hiermod.priors.distributions import parse_distribution\n"
+        "from hiermod.priors.parse import parse_distribution\n"
         "parse_distribution('Normal(0, 1)', 'x')\n"
         "print([name for name in ('pymc', 'bambi', 'pytensor', 'arviz') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.stack
-def test_catalogue_has_pymcs_names_and_order():
-    with collected():
-        import pymc as pm
-
-    for name, (arguments, _) in CATALOGUE.items():
-        known = [one for one in inspect.signature(getattr(pm, name).dist).parameters if one not in ("args", "kwargs")]
-        assert tuple(known[: len(arguments)]) == arguments, name
 
 
 @pytest.mark.stack

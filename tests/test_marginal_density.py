@@ -12,7 +12,6 @@ from conftest import REFERENCE, data_name
 from kernel_cases import frame
 from marginal_cases import (
     ALL,
-    Half,
     conditional,
     covariance,
     fixed_sigma,
@@ -34,10 +33,8 @@ from hiermod.errors import UnsupportedError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.model import Model
-from hiermod.priors.distributions import parse_distribution
 from hiermod.priors.gaussian import gaussian_priors
 from hiermod.priors.given import resolve_priors
-from hiermod.priors.log_scale import log_scale_density
 
 
 @pytest.mark.parametrize("centred", [True, False], ids=["centred", "not centred"])
@@ -140,58 +137,6 @@ def test_wild_points_are_impossible_or_finite_and_silent(name):
     assert np.isfinite(together[told]).tolist() == np.isfinite(alone[told]).tolist()
     assert together[np.isfinite(together) != np.isfinite(alone)].max(initial=-np.inf) < together.max() - 1e4
     assert np.isfinite(density.values(np.full((1, density.coordinates.d), -8.0))).all()
-
-
-KINDS = {
-    "HalfNormal(2)": stats.halfnorm(scale=2),
-    "HalfNormal(tau=0.25)": stats.halfnorm(scale=2),
-    "HalfStudentT(nu=3, sigma=2)": Half(stats.t(3, scale=2)),
-    "HalfStudentT(nu=3, lam=0.25)": Half(stats.t(3, scale=2)),
-    "HalfCauchy(1.5)": stats.halfcauchy(scale=1.5),
-    "Exponential(0.5)": stats.expon(scale=2),
-    "Exponential(scale=2)": stats.expon(scale=2),
-    "Gamma(2, 0.5)": stats.gamma(2, scale=2),
-    "Gamma(mu=4, sigma=2)": stats.gamma(4, scale=1),
-    "InverseGamma(3, 4)": stats.invgamma(3, scale=4),
-    "InverseGamma(mu=2, sigma=1)": stats.invgamma(6, scale=10),
-    "LogNormal(0.3, 0.7)": stats.lognorm(0.7, scale=np.exp(0.3)),
-    "LogNormal(0.3, tau=4)": stats.lognorm(0.5, scale=np.exp(0.3)),
-    "Uniform(0.2, 5)": stats.uniform(0.2, 4.8),
-    "Uniform(0, 5)": stats.uniform(0, 5),
-    "TruncatedNormal(mu=1, sigma=2, lower=0)": stats.truncnorm(-0.5, np.inf, 1, 2),
-    "TruncatedNormal(mu=1, sigma=2, lower=0.5, upper=3)": stats.truncnorm(-0.25, 1, 1, 2),
-    "TruncatedNormal(mu=-9, sigma=1, lower=0, upper=4)": stats.truncnorm(9, 13, -9, 1),
-}
-
-
-@pytest.mark.parametrize("text", KINDS)
-def test_priors_of_sds_are_scipys(text):
-    density = log_scale_density(parse_distribution(text, "sd"))
-    t = np.log(np.array([0.001, 0.1, 0.25, 0.7, 1.3, 2.9, 4.5, 6.0, 40.0]))
-    with np.errstate(divide="ignore"):
-        expected = KINDS[text].logpdf(np.exp(t)) + t
-    with np.errstate(all="ignore"):  # as in MarginalDensity.log_prior
-        value, slope = density(t)
-        difference = (density(t + 1e-6)[0] - density(t - 1e-6)[0]) / 2e-6
-    np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9)
-    inside = np.isfinite(difference)
-    np.testing.assert_allclose(slope[inside], difference[inside], rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.stack
-@pytest.mark.parametrize("text", KINDS)
-def test_priors_of_sds_are_pymcs(text):
-    import pymc as pm
-
-    prior = parse_distribution(text, "sd")
-    x = np.array([0.1, 0.7, 2.9, 6.0])
-    with collected():
-        theirs = pm.logp(
-            getattr(pm, prior.name).dist(**{name: np.float64(value) for name, value in prior.args}), x
-        ).eval(mode="FAST_COMPILE")
-    with np.errstate(all="ignore"):
-        mine = log_scale_density(prior)(np.log(x))[0] - np.log(x)
-    np.testing.assert_allclose(mine, theirs, rtol=3e-6, atol=3e-6)  # PyMC keeps small constants in single precision
 
 
 GRAPHS = [

@@ -18,8 +18,7 @@ from hiermod.inference.priors_and_reml.conflict import blurred_conflict_p, confl
 from hiermod.inference.priors_and_reml.prior_weight import prior_pull
 from hiermod.inference.priors_and_reml.scale_errors import scale_errors
 from hiermod.model import Model
-from hiermod.priors.distributions import parse_distribution
-from hiermod.priors.scipy_distributions import law
+from hiermod.priors.parse import parse_distribution
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
@@ -43,7 +42,7 @@ def test_conflict_of_a_normal(z):
 def test_conflict_closed_forms():
     """Falling densities: the upper tail, 1 at 0.  Flat: 1 inside and 0 outside.  t and triangular by symmetry."""
     for text in ("HalfNormal(2)", "HalfStudentT(nu=4, sigma=10)", "Exponential(0.5)", "HalfCauchy(3)"):
-        found = law(parse_distribution(text, "x"))
+        found = parse_distribution(text, "x").scipy()
         assert conflict_p(found, 0.0) == 1.0
         assert conflict_p(found, 1.7) == pytest.approx(found.sf(1.7), rel=1e-9)
     assert conflict_p(stats.uniform(0, 2), 0.3) == 1.0

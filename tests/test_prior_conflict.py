@@ -19,7 +19,7 @@ from hiermod.inference.priors_and_reml.conflict import blurred_conflict_p, confl
 from hiermod.inference.priors_and_reml.tail_tests import Estimate, Marginal, estimates_of, holm, tail_tests
 from hiermod.inference.priors_and_reml.verdicts import CONFLICT, DATA, DECIDES, MEANING, SAY, by_power, by_weight
 from hiermod.model import Model
-from hiermod.priors.scipy_distributions import lkj_marginal
+from hiermod.priors.lkj import lkj_marginal
 
 FORMULA = "y ~ time + (time | subject)"
 SLEEP = "Reaction ~ Days + (Days | Subject)"

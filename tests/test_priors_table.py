@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 import hiermod as hm
 from hiermod.core import versions
-from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
+from hiermod.errors import ArgumentError, ArgumentTypeError
 from hiermod.model import Model
-from hiermod.priors.distributions import Distribution, parse_distribution
+from hiermod.priors.distributions import Distribution
 from hiermod.priors.elicit import FAMILIES
-from hiermod.priors.scipy_distributions import KINDS, law, law_or_none
+from hiermod.priors.parse import parse_distribution
 
 
 @pytest.fixture(scope="module")
@@ -110,66 +109,6 @@ def test_bambi_prior_objects_are_understood(sleep):
     assert found.loc["sigma", "distribution"] == "HalfNormal(sigma=50)"
 
 
-# --- laws -----------------------------------------------------------------------------------------------------------
-
-EXAMPLES = {
-    "Beta": "Beta(mu=0.3, sigma=0.1)",
-    "Cauchy": "Cauchy(1, 2)",
-    "ChiSquared": "ChiSquared(3)",
-    "ExGaussian": "ExGaussian(1, 2, 3)",
-    "Exponential": "Exponential(0.1)",
-    "Gamma": "Gamma(mu=3, sigma=2)",
-    "Gumbel": "Gumbel(1, 2)",
-    "HalfCauchy": "HalfCauchy(2)",
-    "HalfNormal": "HalfNormal(tau=0.25)",
-    "HalfStudentT": "HalfStudentT(nu=4, sigma=10)",
-    "InverseGamma": "InverseGamma(mu=3, sigma=2)",
-    "Laplace": "Laplace(1, 2)",
-    "Logistic": "Logistic(1, 2)",
-    "LogNormal": "LogNormal(1, 0.5)",
-    "Normal": "Normal(1, tau=0.25)",
-    "Pareto": "Pareto(3, 2)",
-    "SkewNormal": "SkewNormal(3, 1, 2)",
-    "StudentT": "StudentT(4, 1, 2)",
-    "Triangular": "Triangular(0, 5, 2)",
-    "TruncatedNormal": "TruncatedNormal(1, 2, lower=0, upper=4)",
-    "Uniform": "Uniform(1, 4)",
-    "Weibull": "Weibull(2, 3)",
-}
-
-
-@pytest.mark.stack
-@pytest.mark.parametrize("name", sorted(EXAMPLES))
-def test_laws_have_pymcs_densities(name):
-    """Independent: PyMC's own log density of the same arguments, at three quantiles."""
-    pm = pytest.importorskip("pymc")
-    prior = parse_distribution(EXAMPLES[name], "x")
-    found = law(prior)
-    at = found.ppf(np.array([0.2, 0.5, 0.9]))
-    theirs = pm.logp(getattr(pm, name).dist(**dict(prior.args)), at).eval()
-    assert found.logpdf(at) == pytest.approx(theirs, rel=1e-6, abs=1e-6)
-
-
-def test_every_law_has_an_example():
-    assert set(EXAMPLES) == set(KINDS)
-
-
-def test_the_folded_t_is_a_t_folded():
-    """Closed form: F(x) = 2 T(x) - 1; its draws agree with it (Kolmogorov-Smirnov, p > 1e-3 at a fixed seed)."""
-    found = law(parse_distribution("HalfStudentT(nu=4, sigma=10)", "x"))
-    assert found.cdf(12.0) == pytest.approx(2 * stats.t.cdf(1.2, 4) - 1, rel=1e-12)
-    assert found.ppf(0.3) == pytest.approx(10 * stats.t.ppf(0.65, 4), rel=1e-12)
-    assert stats.kstest(found.rvs(size=4000, random_state=1), found.cdf).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("text", ["Flat()", "HalfFlat()", "Kumaraswamy(1, 2)", "Normal([0, 1], 2)", "StudentT(mu=1)"])
-def test_what_has_no_law(text):
-    prior = parse_distribution(text, "x")
-    with pytest.raises(UnsupportedError):
-        law(prior)
-    assert law_or_none(prior) is None
-
-
 # --- elicitation ----------------------------------------------------------------------------------------------------
 
 
@@ -180,7 +119,7 @@ def test_prior_from_puts_the_mass_where_it_was_asked(family, mass):
     from_zero = family in ("HalfNormal", "HalfCauchy", "HalfStudentT", "Exponential")
     lower, upper = (0.0, 80.0) if from_zero else (0.2, 0.7) if family == "Beta" else (5.0, 50.0)
     prior = hm.prior_from(lower, upper, mass=mass, family=family)
-    found = law(prior)
+    found = prior.scipy()
     below, above = (0.0, 1 - mass) if from_zero else ((1 - mass) / 2, (1 - mass) / 2)
     assert found.cdf(lower) == pytest.approx(below, abs=2e-5)
     assert found.sf(upper) == pytest.approx(above, abs=2e-5)
@@ -192,7 +131,7 @@ def test_prior_from_closed_forms():
     assert hm.prior_from(0, 20).get("sigma") == pytest.approx(10 / 1.959964, rel=1e-5)
     assert hm.prior_from(0, 80, family="HalfNormal").get("sigma") == pytest.approx(80 / 1.959964, rel=1e-5)
     far = hm.prior_from(1e6, 1e6 + 1e-3)
-    assert law(far).cdf(1e6 + 1e-3) == pytest.approx(0.975, abs=1e-4)
+    assert far.scipy().cdf(1e6 + 1e-3) == pytest.approx(0.975, abs=1e-4)
     assert repr(hm.prior_from(0, 20)).endswith("95 % between 0 and 20: 2.5 % below, 2.5 % above, median 10")
 
 

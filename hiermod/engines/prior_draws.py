@@ -1,7 +1,7 @@
 """Draws from the prior: parameters, group effects and, one row of numbers per draw, data.
 
-Gaussian models with priors that laws.py knows are drawn in numpy, correlation matrices by the vine of Lewandowski,
-Kurowicka and Joe (2009); every other model goes through its PyMC graph."""
+Gaussian models whose priors are scipy distributions are drawn in numpy, correlation matrices by the vine of
+Lewandowski, Kurowicka and Joe (2009); every other model goes through its PyMC graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hiermod.engines.marginal.coordinates import correlation_factor, correlation
 from hiermod.engines.posterior import Inference, Posterior, extract
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Block, Design, FrozenArrays
-from hiermod.priors.scipy_distributions import IMPROPER, law_or_none
+from hiermod.priors.distributions import scipy_or_none
 from hiermod.priors.table import Entry
 
 NUMBERS_AT_ONCE = 4_000_000  # draws x rows held at once: 32 MB
@@ -65,14 +65,14 @@ def draw_prior(
     check_count("draws", draws, 1)
     seed = resolve_seed(random_seed)
     for one in entries:
-        if one.law is not None and one.law.name in IMPROPER:
+        if one.law is not None and one.law.kind.improper:
             raise UnsupportedError(
                 f"the prior of {one.key!r} is {one.law}, which is improper: there is nothing to draw. Give a proper "
                 "one, such as hm.prior_from(lower, upper), to see what the prior says about data"
             )
     start = time.perf_counter()
     gaussian = family == "gaussian" and link in (None, "identity") and design.special is None
-    if gaussian and all(one.fixed is not None or one.eta is not None or law_or_none(one.law) for one in entries):
+    if gaussian and all(one.fixed is not None or one.eta is not None or scipy_or_none(one.law) for one in entries):
         arrays = _by_numpy(design, entries, center_predictors, int(draws), np.random.default_rng(seed))
         return PriorDraws(_record(arrays, None, "numpy", start, int(draws), seed), entries, None)
     arrays, idata, y = _by_graph(build(), design, int(draws), seed)
@@ -106,7 +106,7 @@ def _by_numpy(
         one = found[name]
         if one.fixed is not None:
             return np.full(draws, one.fixed)
-        return np.asarray(law_or_none(one.law).rvs(size=draws, random_state=rng), dtype=float)
+        return np.asarray(scipy_or_none(one.law).rvs(size=draws, random_state=rng), dtype=float)
 
     p = len(design.common)
     beta = np.stack([values(name) for name in design.common], axis=-1) if p else np.empty((draws, 0))

@@ -17,7 +17,8 @@ from hiermod.inference.priors_and_reml.prior import PriorPredictive
 from hiermod.inference.priors_and_reml.prior_against import marginals
 from hiermod.inference.priors_and_reml.tail_tests import Marginal
 from hiermod.plots.style import COLOURS, new_axes, styled
-from hiermod.priors.scipy_distributions import law_or_none, lkj_marginal
+from hiermod.priors.distributions import scipy_or_none
+from hiermod.priors.lkj import lkj_marginal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,7 +154,7 @@ def prior_densities(source: Any, design: Design | None = None) -> Figure:
         figure, axes = _panels(len(entries))
         for one, ax in zip(entries, axes, strict=True):
             ax.set_title(f"{one.parameter}\n{one.text}", fontsize="small", loc="left", fontweight="normal")
-            found = law_or_none(one.law) if one.eta is None else lkj_marginal(one.eta, sizes.get(one.parameter, 2))
+            found = scipy_or_none(one.law) if one.eta is None else lkj_marginal(one.eta, sizes.get(one.parameter, 2))
             if found is None:
                 ax.set_xticks([])
                 said = "a known number" if one.fixed is not None else "no density to draw"

@@ -6,7 +6,6 @@ there (HalfNormal, Exponential, ...) has m below ``upper``.  Quantiles and equat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,30 +13,17 @@ import numpy as np
 from scipy import optimize, stats
 
 from hiermod.core.checked import checked
-from hiermod.errors import ArgumentError, ArgumentTypeError, FitError, nearest
-from hiermod.priors.distributions import Distribution
-from hiermod.priors.scipy_distributions import folded_t, law
+from hiermod.errors import ArgumentError, ArgumentTypeError, FitError, UnsupportedError, nearest
+from hiermod.priors.distributions import CATALOGUE, Distribution, Kind
 
-LOCATION_SCALE: dict[str, tuple[Any, tuple[str, str]]] = {
-    "Cauchy": (stats.cauchy(), ("alpha", "beta")),
-    "Gumbel": (stats.gumbel_r(), ("mu", "beta")),
-    "Laplace": (stats.laplace(), ("mu", "b")),
-    "Logistic": (stats.logistic(), ("mu", "s")),
-    "Normal": (stats.norm(), ("mu", "sigma")),
-}
-FROM_ZERO: dict[str, tuple[Any, str]] = {
-    "Exponential": (stats.expon(), "scale"),
-    "HalfCauchy": (stats.halfcauchy(), "beta"),
-    "HalfNormal": (stats.halfnorm(), "sigma"),
-}
-SHAPES: dict[str, tuple[Callable[[float], Any], Callable[[float, float], dict[str, float]]]] = {
-    "Gamma": (lambda a: stats.gamma(a), lambda a, s: {"alpha": a, "beta": 1 / s}),
-    "InverseGamma": (lambda a: stats.invgamma(a), lambda a, s: {"alpha": a, "beta": s}),
-    "LogNormal": (lambda a: stats.lognorm(1 / a), lambda a, s: {"mu": math.log(s), "sigma": 1 / a}),
-    "Weibull": (lambda a: stats.weibull_min(a), lambda a, s: {"alpha": a, "beta": s}),
-}
-WITH_NU = ("StudentT", "HalfStudentT")
-FAMILIES = tuple(sorted([*LOCATION_SCALE, *FROM_ZERO, *SHAPES, *WITH_NU, "Beta", "Uniform"]))
+SOLVED = ("Beta", "Uniform")  # by equations of their own, below
+FAMILIES = tuple(
+    sorted(
+        name
+        for name, kind in CATALOGUE.items()
+        if kind.location_and_scale or kind.scale_from_zero or kind.from_shape(1.0, 1.0) or name in SOLVED
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -82,14 +68,14 @@ def prior_from(
         raise ArgumentError(f"lower must be below upper, got {lower!r} and {upper!r}")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ArgumentError(f"family is {family!r}.{nearest(str(family), FAMILIES)} Families: {', '.join(FAMILIES)}")
-    if nu is not None and family not in WITH_NU:
+    if nu is not None and not _has_nu(family):
         raise ArgumentError(f"nu= is for StudentT and HalfStudentT, not for {family}")
     args = _arguments(low, high, m, family, 4.0 if nu is None else _positive_nu(nu))
     exact = Distribution(family, tuple((name, float(value)) for name, value in args.items()))
     short = Distribution(family, tuple((name, float(f"{value:.6g}")) for name, value in exact.args))
-    wanted, got = law(exact).cdf([low, high]), law(short).cdf([low, high])
+    wanted, got = exact.scipy().cdf([low, high]), short.scipy().cdf([low, high])
     prior = short if np.abs(wanted - got).max() < 1e-5 else exact  # six digits, unless the interval needs more
-    return Elicited(family, prior.args, _said(law(prior), low, high))
+    return Elicited(family, prior.args, _said(prior.scipy(), low, high))
 
 
 def _number(name: str, value: Any) -> float:
@@ -108,23 +94,25 @@ def _positive_nu(nu: Any) -> float:
 
 
 def _arguments(low: float, high: float, m: float, family: str, nu: float) -> dict[str, float]:
-    tail = (1 - m) / 2
-    if family in LOCATION_SCALE or family == "StudentT":
-        standard, names = LOCATION_SCALE.get(family, (stats.t(nu), ("mu", "sigma")))
+    tail, kind = (1 - m) / 2, CATALOGUE[family]
+    fixed = {"nu": nu} if _has_nu(family) else {}
+    if kind.location_and_scale:
+        location_name, scale_name = kind.location_and_scale
+        standard = kind.scipy(fixed | {location_name: 0.0, scale_name: 1.0})
         a, b = standard.ppf(tail), standard.isf(tail)
         scale = (high - low) / (b - a)
         location = (high + low) / 2 - scale * (a + b) / 2
-        return ({"nu": nu} if family == "StudentT" else {}) | dict(zip(names, (location, scale), strict=True))
+        return fixed | {location_name: location, scale_name: scale}
     if family == "Uniform":
         return {"lower": (low + high) / 2 - (high - low) / (2 * m), "upper": (low + high) / 2 + (high - low) / (2 * m)}
-    if family in FROM_ZERO or family == "HalfStudentT":
+    if kind.scale_from_zero:
         if low != 0:
             raise ArgumentError(
                 f"{family} begins at 0 and is densest there, so its interval begins at 0 too; got lower={low:g}. Use "
                 "lower=0, or a family that may keep away from 0: 'Gamma', 'LogNormal'"
             )
-        standard, name = FROM_ZERO.get(family, (folded_t(nu), "sigma"))
-        return ({"nu": nu} if family == "HalfStudentT" else {}) | {name: high / float(standard.ppf(m))}
+        standard = kind.scipy(fixed | {kind.scale_from_zero: 1.0})
+        return fixed | {kind.scale_from_zero: high / float(standard.ppf(m))}
     if low <= 0:
         raise ArgumentError(
             f"{family} is a prior of positive numbers, with {100 * tail:g} % below lower={low:g}: lower must be "
@@ -135,14 +123,19 @@ def _arguments(low: float, high: float, m: float, family: str, nu: float) -> dic
     return _by_shape(low, high, tail, family)
 
 
+def _has_nu(family: str) -> bool:
+    kind = CATALOGUE[family]
+    return "nu" in kind.arguments and bool(kind.location_and_scale or kind.scale_from_zero)
+
+
 def _by_shape(low: float, high: float, tail: float, family: str) -> dict[str, float]:
     """A shape gives the ratio of the two quantiles, then the scale follows."""
-    make, arguments = SHAPES[family]
+    kind = CATALOGUE[family]
     wanted = math.log(high / low)
 
     def excess(log_shape: float) -> float:
         with np.errstate(all="ignore"):
-            standard = make(math.exp(log_shape))
+            standard = kind.scipy(_made(kind, math.exp(log_shape), 1.0))
             ratio = float(np.log(standard.isf(tail)) - np.log(standard.ppf(tail)))
         return (1e6 if not math.isfinite(ratio) else ratio) - wanted
 
@@ -153,7 +146,15 @@ def _by_shape(low: float, high: float, tail: float, family: str) -> dict[str, fl
             f"no {family} has {100 * (1 - 2 * tail):g} % between {low:g} and {high:g}: they are too far apart or too "
             "close together. Use 'LogNormal' or 'Normal', or another interval"
         ) from None
-    return arguments(shape, high / float(make(shape).isf(tail)))
+    standard = kind.scipy(_made(kind, shape, 1.0))
+    return _made(kind, shape, high / float(standard.isf(tail)))
+
+
+def _made(kind: Kind, shape: float, scale: float) -> dict[str, float]:
+    found = kind.from_shape(shape, scale)
+    if found is None:  # FAMILIES holds none such
+        raise UnsupportedError(f"{type(kind).__name__} is not chosen by a shape and a scale")
+    return dict(found)
 
 
 def _beta(low: float, high: float, tail: float) -> dict[str, float]:

@@ -9,9 +9,9 @@ import numpy as np
 from hiermod.core import versions
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Column, Design
-from hiermod.priors.distributions import CATALOGUE, Distribution
-from hiermod.priors.gaussian import SPREAD, as_distribution, column_scale, is_constant
-from hiermod.priors.given import PriorSet, is_bambi_prior
+from hiermod.priors.distributions import CATALOGUE, Distribution, is_bambi_prior
+from hiermod.priors.gaussian import SPREAD, column_scale, is_constant
+from hiermod.priors.given import PriorSet
 from hiermod.priors.table import (
     BAMBI,
     CENTRED,
@@ -157,10 +157,9 @@ def _width(prior: Any) -> int:
 def _law(prior: Any, position: int) -> Distribution | None:
     """One column's prior as a record; None where it is not of plain numbers."""
     try:
-        whole = as_distribution(prior, "")
+        whole = Distribution.from_bambi(prior, "")
     except (UnsupportedError, TypeError, ValueError):
         return None
     if whole.name not in CATALOGUE or whole.nested:
         return None
-    args = tuple((name, value[position] if isinstance(value, tuple) else value) for name, value in whole.args)
-    return Distribution(whole.name, args)
+    return whole.column(position)

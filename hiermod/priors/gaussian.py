@@ -15,7 +15,7 @@ import numpy as np
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Block, Design, FrozenArrays
 from hiermod.priors.distributions import Distribution
-from hiermod.priors.given import PriorSet, is_bambi_prior
+from hiermod.priors.given import PriorSet
 
 SPREAD = 2.5  # standard deviations of y that a default prior spans
 CONSTANT = 1e-12  # relative range up to which a column's variation is rounding
@@ -62,7 +62,7 @@ def gaussian_priors(design: Design, priors: PriorSet, center_predictors: bool = 
         columns = np.array([name == term for name in design.common_terms])
         given = priors.given.get(term, priors.given.get("common"))
         if given is not None:
-            mean[columns], sd[columns] = _normal(as_distribution(given, term), term)
+            mean[columns], sd[columns] = _normal(Distribution.from_bambi(given, term), term)
         elif term != "Intercept":
             sd[columns] = SPREAD * y_sd / column_scale(design.X[:, columns])
             is_default |= columns
@@ -75,7 +75,7 @@ def gaussian_priors(design: Design, priors: PriorSet, center_predictors: bool = 
     sigma: Distribution | float | None = None
     if design.se is None:
         given = priors.given.get("sigma", Distribution("HalfStudentT", (("nu", 4.0), ("sigma", y_sd))))
-        sigma = given if isinstance(given, float) else as_distribution(given, "sigma")
+        sigma = given if isinstance(given, float) else Distribution.from_bambi(given, "sigma")
     return GaussianPriors(
         mean=mean,
         sd=sd,
@@ -100,20 +100,14 @@ def _block_sds(block: Block, priors: PriorSet, y_sd: float, spread: float) -> tu
                 scale = float(SPREAD * y_sd / column_scale(block.values[:, i]))
             found.append(Distribution("HalfNormal", (("sigma", scale),)))
             continue
-        whole = as_distribution(given, column.variable)
+        whole = Distribution.from_bambi(given, column.variable)
         sigma = whole.get("sigma")
         if whole.name != "Normal" or not isinstance(sigma, Distribution) or whole.get("mu") not in (None, 0.0):
             raise UnsupportedError(
                 f"the prior of {column.variable!r} is {whole}, not a Normal around 0 with a prior for its sd"
             )
-        found.append(_pick(sigma, position))
+        found.append(sigma.column(position))
     return tuple(found)
-
-
-def _pick(prior: Distribution, position: int) -> Distribution:
-    """One column's prior where arguments were given per column."""
-    args = tuple((name, value[position] if isinstance(value, tuple) else value) for name, value in prior.args)
-    return Distribution(prior.name, args)
 
 
 def _normal(prior: Distribution, term: str) -> tuple[Any, Any]:
@@ -126,19 +120,3 @@ def _normal(prior: Distribution, term: str) -> tuple[Any, Any]:
     else:
         sd = prior.get("sigma") if prior.get("sigma") is not None else 1.0
     return prior.get("mu") if prior.get("mu") is not None else 0.0, sd
-
-
-def as_distribution(prior: Any, key: str) -> Distribution:
-    """A prior as a record, also when it came as a ``bambi.Prior``.  UnsupportedError for one made by a function."""
-    if isinstance(prior, Distribution):
-        return prior
-    if not is_bambi_prior(prior) or getattr(prior, "dist", None) is not None:
-        raise UnsupportedError(f"the prior of {key!r} is {prior}, which only the graph can evaluate")
-    args: list[tuple[str, Any]] = []
-    for name, value in prior.args.items():
-        if is_bambi_prior(value):
-            args.append((name, as_distribution(value, key)))
-            continue
-        number = np.asarray(value, dtype=float)
-        args.append((name, float(number) if number.ndim == 0 else tuple(number.tolist())))
-    return Distribution(prior.name, tuple(args))

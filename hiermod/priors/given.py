@@ -12,9 +12,9 @@ from typing import Any
 
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError, nearest
 from hiermod.formula.design import Block, Design
-from hiermod.priors.distributions import Distribution, parse_call, parse_distribution
-
-DEFAULT_ETA = 2.0  # rstanarm's and brms' habit is 1; 2 leans gently towards 0 and keeps away from the edges +-1
+from hiermod.priors.distributions import Distribution, is_bambi_prior
+from hiermod.priors.lkj import DEFAULT_ETA, parse_lkj
+from hiermod.priors.parse import parse_distribution
 
 # Parameters of the response beside the one the formula describes; a test compares this with the installed Bambi.
 AUXILIARY: dict[str, tuple[str, ...]] = {
@@ -110,7 +110,7 @@ def resolve_priors(priors: Mapping[str, Any] | None, design: Design, family: Any
         if key not in valid:
             raise _unknown_key(key, valid, design)
         if key in eta:
-            eta[key] = _lkj(value, key)
+            eta[key] = parse_lkj(value, key)
         elif key in groups or key == "group_specific":
             given[key] = _group_prior(value, key, groups.get(key))
         elif key in auxiliary:
@@ -131,11 +131,6 @@ def _unknown_key(key: Any, valid: tuple[str, ...], design: Design) -> UnknownNam
         group = str(key).removesuffix("_sigma")
         hint = f' The prior of that sd is given under the term: {{"{group}": "HalfNormal(...)"}}.'
     return UnknownNameError(f"no parameter {key!r} in this model to give a prior to.{hint} It has: {', '.join(valid)}")
-
-
-def is_bambi_prior(value: Any) -> bool:
-    """Whether this is a ``bambi.Prior``, without importing Bambi."""
-    return any(cls.__module__.split(".")[0] == "bambi" and cls.__name__ == "Prior" for cls in type(value).__mro__)
 
 
 def _distribution(value: Any, key: str) -> Any:
@@ -163,14 +158,20 @@ def _common_prior(value: Any, key: str, design: Design) -> Any:
             "prior. Give its arguments as numbers"
         )
     if isinstance(prior, Distribution):
-        width = sum(term == key for term in design.common_terms)
-        for name, number in prior.args:
-            if isinstance(number, tuple) and (key == "common" or len(number) != max(width, 1)):
-                raise ArgumentError(
-                    f"the prior of {key!r} is {prior}: {name} has {len(number)} values and {key!r} has {width} "
-                    "coefficients. Give one number for all, or one per coefficient"
-                )
+        _check_lists(prior, prior, key, sum(term == key for term in design.common_terms))
     return prior
+
+
+def _check_lists(whole: Distribution, prior: Distribution, key: str, width: int) -> None:
+    """Lists are one number per coefficient; a key for several terms (width 0) has none."""
+    for name, number in prior.args:
+        if isinstance(number, Distribution):
+            _check_lists(whole, number, key, width)
+        if isinstance(number, tuple) and len(number) != width:
+            raise ArgumentError(
+                f"the prior of {key!r} is {whole}: {name} has {len(number)} values and {key!r} has {width} "
+                "coefficients. Give one number for all, or one per coefficient"
+            )
 
 
 def _auxiliary_prior(value: Any, key: str) -> Any:
@@ -186,6 +187,8 @@ def _auxiliary_prior(value: Any, key: str) -> Any:
             f"the prior of {key!r} is {prior}, which allows negative values, and {key} is positive. "
             'Use a distribution on positive numbers, such as "HalfNormal(50)" or "HalfStudentT(nu=4, sigma=60)"'
         )
+    if isinstance(prior, Distribution) and key != "threshold":  # one number for all rows; thresholds are several
+        _check_lists(prior, prior, key, 1)
     return prior
 
 
@@ -206,6 +209,8 @@ def _group_prior(value: Any, key: str, block: Block | None) -> Any:
                 f"the prior of {key!r} is {prior}: its sigma is a standard deviation and {sigma} allows negative "
                 'values. Use a distribution on positive numbers, such as "HalfNormal(50)"'
             )
+        columns = block.columns if block is not None else ()
+        _check_lists(prior, prior, key, sum(column.variable == key for column in columns))
     elif not _is_nested(prior):
         raise ArgumentError(
             f"the prior of {key!r} is {prior}: group effects need a prior for their standard deviation. "
@@ -217,22 +222,6 @@ def _group_prior(value: Any, key: str, block: Block | None) -> Any:
             f'Give the prior of the sd only ("HalfNormal(50)"), or separate the terms with "||"'
         )
     return prior
-
-
-def _lkj(value: Any, key: str) -> float:
-    """eta of ``"LKJ(2)"`` or ``"LKJ(eta=2)"``."""
-    if not isinstance(value, str):
-        raise ArgumentTypeError(f'the prior of {key!r} must be a text such as "LKJ(2)", got {value!r}')
-    name, positional, named = parse_call(value, key)
-    values = [*positional, *named.values()]
-    if name != "LKJ" or len(values) != 1 or set(named) - {"eta"} or not isinstance(values[0], float):
-        raise ArgumentError(
-            f'the prior of {key!r} is {value!r}; the correlations of a block have the prior "LKJ(eta)", eta a number: '
-            "1 is flat over correlation matrices, larger values lean towards 0"
-        )
-    if values[0] <= 0:
-        raise ArgumentError(f"the prior of {key!r} is {value!r}: eta must be positive, got {values[0]:g}. 1 is flat")
-    return values[0]
 
 
 def where_the_prior_decides(design: Design) -> list[str]:

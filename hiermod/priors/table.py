@@ -1,6 +1,6 @@
 """Every prior of a model with the reason for its scale in words: as given, or Bambi's default and the numbers in it.
 
-Gaussian models need no Bambi (default_priors.py has its rules, after rstanarm: 2.5 sd(y) / sd(x)); for other families
+Gaussian models need no Bambi (gaussian.py has its rules, after rstanarm: 2.5 sd(y) / sd(x)); for other families
 the priors are read from the built Bambi model, and a reason is told only where its numbers agree with it."""
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from hiermod.core.annotated import NotedFrame, noted
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Block, Design
 from hiermod.priors.distributions import Distribution
-from hiermod.priors.gaussian import SPREAD, GaussianPriors, as_distribution, column_scale, gaussian_priors, is_constant
-from hiermod.priors.given import DEFAULT_ETA, PriorSet
+from hiermod.priors.gaussian import SPREAD, GaussianPriors, column_scale, gaussian_priors, is_constant
+from hiermod.priors.given import PriorSet
+from hiermod.priors.lkj import DEFAULT_ETA
 
 PLACEHOLDER = Distribution("Normal", (("mu", 0.0), ("sigma", 1.0)))
 BAMBI = "Bambi's"
@@ -44,20 +45,7 @@ class Entry:
             return f"fixed at {self.fixed:.6g}"
         if self.eta is not None:
             return f"LKJ(eta={self.eta:.6g})"
-        return shown(self.law) if self.law is not None else self.other
-
-
-def shown(prior: Distribution) -> str:
-    """A prior with six digits of its arguments."""
-    args = []
-    for name, value in prior.args:
-        if isinstance(value, Distribution):
-            args.append(f"{name}={shown(value)}")
-        elif isinstance(value, tuple):
-            args.append(f"{name}=[{', '.join(f'{one:.6g}' for one in value)}]")
-        else:
-            args.append(f"{name}={value:.6g}")
-    return f"{prior.name}({', '.join(args)})"
+        return self.law.text(6) if self.law is not None else self.other
 
 
 def priors_frame(entries: tuple[Entry, ...]) -> NotedFrame:
@@ -104,11 +92,9 @@ def numbers_of(design: Design, priors: PriorSet, center_predictors: bool) -> Gau
 def given_law(value: Any, key: str, position: int) -> Distribution | None:
     """One column's prior as given; None for a prior that only the graph can evaluate."""
     try:
-        whole = as_distribution(value, key)
+        return Distribution.from_bambi(value, key).column(position)
     except (UnsupportedError, TypeError, ValueError):
         return None
-    args = tuple((name, one[position] if isinstance(one, tuple) else one) for name, one in whole.args)
-    return Distribution(whole.name, args)
 
 
 def _gaussian_entries(design: Design, priors: PriorSet, numbers: GaussianPriors) -> tuple[Entry, ...]:

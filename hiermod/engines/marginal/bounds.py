@@ -85,9 +85,5 @@ def bounds_of(coordinates: Coordinates, priors: GaussianPriors) -> Bounds:
 
 def _support(prior: Distribution) -> tuple[float, float]:
     """Of the positive numbers, those that the prior allows."""
-    default = {"Uniform": 1.0, "TruncatedNormal": np.inf}
-    if prior.name not in default:
-        return 0.0, np.inf
-    lower, upper = prior.get("lower"), prior.get("upper")
-    low = max(lower, 0.0) if isinstance(lower, float) else 0.0
-    return low, upper if isinstance(upper, float) else default[prior.name]
+    lower, upper = prior.support
+    return max(lower, 0.0), upper

@@ -20,8 +20,8 @@ from hiermod.kernel.batch import Batch, BatchFactor, factorise_batch, prepare
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.criterion import Problem, build_problem
 from hiermod.kernel.elimination import Factorisation, factorise
+from hiermod.priors.distributions import Density, Distribution
 from hiermod.priors.gaussian import GaussianPriors
-from hiermod.priors.log_scale import Density, log_scale_density
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +219,7 @@ def marginal_density(design: Design, priors: GaussianPriors) -> MarginalDensity:
     known = {"weights": design.weights, "se": design.se, "offset": design.offset}
     problem = build_problem(design.y, design.X, terms, **known, prior=prior_rows(design, priors))
     fixed = 1.0 if priors.sigma is None else priors.sigma if isinstance(priors.sigma, float) else None
-    sigma_density = None if fixed is not None else _density_of(priors.sigma, "sigma")
+    sigma_density = _density_of(priors.sigma, "sigma") if isinstance(priors.sigma, Distribution) else None
     penalty, log_sd = _penalty(problem, priors, design)
     p_flat = int(np.isinf(priors.sd).sum())
     constant = (problem.n - p_flat) * np.log(2 * np.pi) - problem.sum_log_w + problem.logdet_R + 2 * log_sd
@@ -238,8 +238,8 @@ def marginal_density(design: Design, priors: GaussianPriors) -> MarginalDensity:
     )
 
 
-def _density_of(prior: object, name: str) -> Density:
-    density = log_scale_density(prior)  # type: ignore[arg-type]
+def _density_of(prior: Distribution, name: str) -> Density:
+    density = prior.log_scale_density()
     if density is None:
         raise UnsupportedError(f"the prior of {name!r} is {prior}, which only the graph can evaluate")
     return density

@@ -10,7 +10,7 @@ from hiermod.engines.marginal.density import MarginalDensity
 from hiermod.engines.marginal.elliptical import find_bulk
 from hiermod.engines.marginal.proposal import laplace
 from hiermod.kernel.start import start_x
-from hiermod.priors.log_scale import Density
+from hiermod.priors.distributions import Density
 
 OUTSIDE = 1e15  # what the minimiser sees where the density is 0
 STEP = 1e-4  # of the differences of the gradient

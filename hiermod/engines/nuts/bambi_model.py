@@ -100,7 +100,7 @@ def _constant_columns_allowed() -> Iterator[None]:
 
 
 def finite_defaults(model: Any) -> None:
-    """Replace default priors that Bambi has scaled by a column without variation (default_priors.py has the rule)."""
+    """Replace default priors that Bambi has scaled by a column without variation (priors/gaussian.py has the rule)."""
     parent, scaler = versions.bambi_parent(model), model.scaler
     unit = type(model.family).__name__ in UNIT_SCALE and model.family.link["p"].name in ("logit", "probit")
     wide = SPREAD * float(scaler.response_std)

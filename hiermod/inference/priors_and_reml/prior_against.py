@@ -30,8 +30,8 @@ from hiermod.inference.priors_and_reml.tail_tests import (
     tail_tests,
 )
 from hiermod.inference.priors_and_reml.verdicts import BOUNDARY, CONFLICT, FIXED, NO_ERROR, UNDEFINED, by_weight
-from hiermod.priors.distributions import Distribution
-from hiermod.priors.scipy_distributions import law, law_or_none, lkj_marginal
+from hiermod.priors.distributions import Distribution, scipy_or_none
+from hiermod.priors.lkj import lkj_marginal
 
 COLUMNS = (
     *("kind", "reml", "std_error", "lower", "upper", "prior_median", "prior_lower", "prior_upper", "prior_quantile"),
@@ -52,13 +52,13 @@ def marginals(draws: PriorDraws, design: Design, centred: bool) -> dict[str, Mar
 
     for i, name in enumerate(design.common):
         entry = entries.get(name)
-        exact = law_or_none(entry.law) if entry is not None else None
+        exact = scipy_or_none(entry.law) if entry is not None else None
         if name == "Intercept" and centred and len(design.common) > 1:
             exact = _intercept_law(draws, design)
         add(name, "fixed", exact, record.beta[0, :, i])
     for b, block in enumerate(design.blocks):
         for i, name in enumerate(sd_names(block)):
-            add(name, "sd", law_or_none(entries[name].law) if name in entries else None, record.sd[b][0, :, i])
+            add(name, "sd", scipy_or_none(entries[name].law) if name in entries else None, record.sd[b][0, :, i])
         corr = record.corr[b]
         if corr is not None:
             eta = entries[block.corr_name].eta
@@ -68,7 +68,7 @@ def marginals(draws: PriorDraws, design: Design, centred: bool) -> dict[str, Mar
                 add(name, "corr", exact, corr[0, :, row, column])
     if record.sigma is not None and design.se is None:
         entry = entries.get("sigma")
-        add("sigma", "sigma", None if entry is None else law_or_none(entry.law), record.sigma[0])
+        add("sigma", "sigma", None if entry is None else scipy_or_none(entry.law), record.sigma[0])
     return found
 
 
@@ -76,7 +76,7 @@ def stated_intercept(draws: PriorDraws, design: Design) -> Marginal:
     """The intercept at the predictors' means, where its prior is."""
     entry = next((one for one in draws.entries if one.parameter == "Intercept"), None)
     weights = [1.0 if name == "Intercept" else mean for name, mean in zip(design.common, _means(design), strict=True)]
-    own = None if entry is None else law_or_none(entry.law)
+    own = None if entry is None else scipy_or_none(entry.law)
     return Marginal("Intercept", "fixed", own, draws.record.beta[0] @ np.array(weights))
 
 
@@ -93,9 +93,9 @@ def _intercept_law(draws: PriorDraws, design: Design) -> Any:
         if prior is None or prior.name != "Normal":
             return None
         factor = 1.0 if name == "Intercept" else -float(design.X[:, i].mean())
-        own = law(prior)
+        own = prior.scipy()
         mean, variance = mean + factor * own.mean(), variance + factor**2 * own.var()
-    return law(Distribution("Normal", (("mu", mean), ("sigma", float(np.sqrt(variance))))))
+    return Distribution("Normal", (("mu", mean), ("sigma", float(np.sqrt(variance))))).scipy()
 
 
 def against_table(

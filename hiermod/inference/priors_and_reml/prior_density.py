@@ -14,9 +14,9 @@ from scipy import stats
 from hiermod.engines.posterior import labelled
 from hiermod.errors import UnsupportedError
 from hiermod.fits.tables import corr_names
-from hiermod.priors.distributions import Distribution
+from hiermod.priors.distributions import Distribution, scipy_or_none
 from hiermod.priors.gaussian import GaussianPriors
-from hiermod.priors.scipy_distributions import law_or_none, lkj_marginal
+from hiermod.priors.lkj import lkj_marginal
 
 if TYPE_CHECKING:
     from hiermod.fits.bayesian import BayesianFit
@@ -46,8 +46,8 @@ def priors_of(fit: BayesianFit) -> tuple[Prior, ...]:
         )
     found = []
     for entry in fit.model._prior_entries():
-        law = law_or_none(entry.law)
-        flat = entry.fixed is not None or (entry.law is not None and entry.law.name in ("Flat", "HalfFlat"))
+        law = scipy_or_none(entry.law)
+        flat = entry.fixed is not None or (entry.law is not None and entry.law.kind.improper)
         why = "" if law is not None or entry.eta is not None or flat else f"{entry.parameter} ({entry.text})"
         found.append(Prior(entry.parameter, law, entry.eta, why))
     return tuple(found)
@@ -68,8 +68,8 @@ def _from_numbers(fit: BayesianFit, numbers: GaussianPriors) -> tuple[Prior, ...
 
 
 def _of_law(name: str, prior: Distribution) -> Prior:
-    law = law_or_none(prior)
-    return Prior(name, law, why="" if law is not None or prior.name == "HalfFlat" else f"{name} ({prior})")
+    law = scipy_or_none(prior)
+    return Prior(name, law, why="" if law is not None or prior.kind.improper else f"{name} ({prior})")
 
 
 def centred_at(fit: BayesianFit) -> np.ndarray | None:

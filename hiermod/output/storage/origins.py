@@ -12,8 +12,9 @@ from hiermod.errors import UnsupportedError
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.formula.design import Design
 from hiermod.output.storage.fingerprint import BAYESIAN, SOFTWARE, Origin, data_fingerprint, package_versions
-from hiermod.priors.gaussian import GaussianPriors, as_distribution
-from hiermod.priors.given import PriorSet, is_bambi_prior
+from hiermod.priors.distributions import Distribution, is_bambi_prior
+from hiermod.priors.gaussian import GaussianPriors
+from hiermod.priors.given import PriorSet
 
 if TYPE_CHECKING:
     from hiermod.fits.vocabulary import Fit
@@ -45,7 +46,9 @@ def origin_of(fit: Fit) -> Origin:
 def plain_priors(priors: PriorSet) -> PriorSet | None:
     """The priors without Bambi's objects; None where one is made by a function, which no file holds."""
     try:
-        given = {key: as_distribution(one, key) if is_bambi_prior(one) else one for key, one in priors.given.items()}
+        given = {
+            key: Distribution.from_bambi(one, key) if is_bambi_prior(one) else one for key, one in priors.given.items()
+        }
     except (UnsupportedError, TypeError, ValueError):
         return None
     return PriorSet(given, dict(priors.eta))
@@ -57,9 +60,9 @@ def gaussian_texts(design: Design, priors: GaussianPriors) -> dict[str, str]:
     for name, mean, sd in zip(design.common, priors.mean, priors.sd, strict=True):
         found[name] = f"Normal({mean:.6g}, {sd:.6g})" if np.isfinite(sd) else "Flat()"
     if priors.sigma is not None:
-        found["sigma"] = f"fixed at {priors.sigma:g}" if isinstance(priors.sigma, float) else shown(priors.sigma)
+        found["sigma"] = f"fixed at {priors.sigma:g}" if isinstance(priors.sigma, float) else priors.sigma.text(6)
     for block, sds, eta in zip(design.blocks, priors.sds, priors.eta, strict=True):
-        found |= {column.sd_name: shown(prior) for column, prior in zip(block.columns, sds, strict=True)}
+        found |= {column.sd_name: prior.text(6) for column, prior in zip(block.columns, sds, strict=True)}
         if block.size > 1:
             found[block.corr_name] = f"LKJ({eta:g})"
     return found
