@@ -23,8 +23,8 @@ from hiermod.errors import (
     listing,
     warn,
 )
+from hiermod.families.catalogue import FAMILIES, GENERALISED, check_family, check_link, is_linear
 from hiermod.formula.build import build_design
-from hiermod.formula.catalogue import GENERALISED, check_family, check_link
 from hiermod.formula.design import Design
 from hiermod.study.prior_methods import PriorMethods
 
@@ -85,7 +85,7 @@ class Model(PriorMethods):
             raise ArgumentError(
                 "give weights or se, not both: se fixes the residual sd of each row, weights scale an unknown one"
             )
-        if (weights is not None or se is not None) and self.family != "gaussian":
+        if (weights is not None or se is not None) and not FAMILIES[self.family].normal_errors:
             what = "weights" if weights is not None else "se"
             raise UnsupportedError(f"{what}= is for family 'gaussian'; got family {self.family!r}")
         if noncentered not in (True, False, "auto"):
@@ -121,12 +121,12 @@ class Model(PriorMethods):
             )
 
     def _check_counts(self) -> None:
-        if self.family == "binomial" and self.spec.trials is None:
+        if FAMILIES[self.family].out_of_trials and self.spec.trials is None:
             raise DataError(
-                "family 'binomial' needs counts: write p(successes, trials) or cbind(successes, failures) left of '~'; "
-                "for a response of 0 and 1 use family='bernoulli'"
+                f"family {self.family!r} needs counts: write p(successes, trials) or cbind(successes, failures) left "
+                "of '~'; for a response of 0 and 1 use family='bernoulli'"
             )
-        if self.spec.trials is not None and self.family != "binomial":
+        if self.spec.trials is not None and not FAMILIES[self.family].out_of_trials:
             raise DataError(f"the response {self.spec.response!r} is counts out of trials: use family='binomial'")
 
     @property
@@ -215,7 +215,7 @@ class Model(PriorMethods):
 
     def _frequentist(self, reml: bool) -> FrequentistFit:
         name = "reml" if reml else "ml"
-        if self.family != "gaussian" or self.link != "identity":
+        if not is_linear(self.family, self.link):
             raise UnsupportedError(
                 f"{name}() is for Gaussian models with identity link; this one has family {self.family!r} and link "
                 f"{self.link!r}. {'ml() or fit()' if self.family in GENERALISED else 'fit()'} can fit it"
@@ -290,7 +290,7 @@ class Model(PriorMethods):
         from hiermod.engines.nuts.graph import check_graph_room
 
         otherwise = "Bambi alone needs the same"
-        if self.family == "gaussian" and self.link == "identity" and self.spec.special is None:
+        if is_linear(self.family, self.link) and self.spec.special is None:
             otherwise = "The marginal engine (Normal or flat priors of common effects) and m.reml() need no graph"
         elif self.family in GENERALISED:
             otherwise = "m.ml() needs no graph"
@@ -354,7 +354,7 @@ class Model(PriorMethods):
                 if inference_method == "marginal":
                     raise
                 obstacle = str(error)
-        if self.family == "gaussian":
+        if FAMILIES[self.family].normal_errors:
             for words in where_the_prior_decides(self.spec):
                 warn(words, HiermodWarning)
         if density is not None:
@@ -380,7 +380,7 @@ class Model(PriorMethods):
         from hiermod.engines.marginal.density import marginal_density
         from hiermod.priors.gaussian import gaussian_priors
 
-        if self.family != "gaussian" or self.link != "identity":
+        if not is_linear(self.family, self.link):
             raise UnsupportedError(f"family {self.family!r} with link {self.link!r} is not Gaussian with identity link")
         if self.spec.special is not None:
             raise UnsupportedError(f"the response {self.spec.response!r} has a likelihood of its own")

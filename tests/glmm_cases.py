@@ -8,8 +8,8 @@ from kernel_cases import frame as linear_frame
 from scipy.linalg import block_diag
 
 from hiermod.engines.likelihood.laplace import LaplaceCriterion
+from hiermod.engines.likelihood.likelihoods import likelihood_of
 from hiermod.engines.likelihood.quadrature import QuadratureCriterion
-from hiermod.families.likelihoods import likelihood_of
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.kernel.conditioning import GroupTerm

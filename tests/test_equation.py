@@ -8,7 +8,7 @@ import pytest
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError
-from hiermod.formula.catalogue import FAMILIES
+from hiermod.families.catalogue import FAMILIES
 from hiermod.model import Model
 from hiermod.output.equations.equation_levels import INTERCEPT, read_levels
 from hiermod.plots import design_matrices
@@ -126,7 +126,7 @@ def test_every_family_and_link_has_its_equation(family):
     frame = schools().assign(three=3, hit=lambda d: (d["count"] > 0).astype(int))
     positive = dict.fromkeys(("beta", "gamma", "wald", "exponential", "weibull"), "share")
     response = ({"bernoulli": "hit", "binomial": "p(count, three)"} | positive).get(family, "count")
-    for link in FAMILIES[family]:
+    for link in FAMILIES[family].links:
         equation = Model(f"{response} ~ ses + (1 | school)", frame, family=family, link=link).equation()
         first = " ".join(equation.text[0].lines)
         assert "β0j + β1j ses_ij" in first

@@ -16,7 +16,7 @@ from hiermod.core import versions
 from hiermod.datasets import load_dataset
 from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import ArgumentError, ArgumentTypeError, DataError, FormulaError, UnknownNameError, UnsupportedError
-from hiermod.families.links import expected, response_draws
+from hiermod.families.responses import expected, response_draws
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.fits.targets import read_request
 

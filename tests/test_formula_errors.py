@@ -19,8 +19,8 @@ from hiermod.errors import (
     listing,
     nearest,
 )
+from hiermod.families.catalogue import ALSO_CALLED, FAMILIES, check_family
 from hiermod.formula.build import build_design
-from hiermod.formula.catalogue import ALSO_CALLED, FAMILIES, check_family
 
 N = 24
 KIND = {

@@ -128,7 +128,7 @@ def test_standard_errors_from_the_hessian():
     from glmm_cases import terms_of
 
     from hiermod.engines.likelihood.laplace import LaplaceCriterion
-    from hiermod.families.likelihoods import likelihood_of
+    from hiermod.engines.likelihood.likelihoods import likelihood_of
     from hiermod.kernel.weighted import prepare
 
     found = fit("p(k, n) ~ x + (1 | a)", frame(), "binomial")

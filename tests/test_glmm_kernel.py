@@ -8,8 +8,8 @@ from glmm_cases import RESPONSES, STRUCTURES, dense, differences, frame, terms_o
 from kernel_cases import rows_to_tail  # noqa: F401
 from scipy import stats
 
+from hiermod.engines.likelihood.likelihoods import Likelihood, likelihood_of
 from hiermod.errors import DataError, UnsupportedError
-from hiermod.families.likelihoods import Likelihood, likelihood_of
 from hiermod.formula.build import build_design
 from hiermod.kernel.sparse_rows import SparseRows
 from hiermod.kernel.weighted import prepare

@@ -18,8 +18,8 @@ ROOT = Path(hiermod.__file__).parent
 # file of hiermod/. Files of no line (a new one) fail test_every_file_has_a_layer.
 LAYERS = [
     {"core", "errors"},
-    {"formula", "kernel", "datasets", "designs"},
     {"families"},
+    {"formula", "kernel", "datasets", "designs"},
     {"priors"},
     {"engines"},
     {"fits", "inference", "output"},

@@ -12,9 +12,9 @@ from scipy import special, stats
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
-from hiermod.families.links import response_draws
+from hiermod.families.catalogue import FAMILIES
+from hiermod.families.responses import response_draws
 from hiermod.fits.bayesian import BayesianFit
-from hiermod.formula.catalogue import FAMILIES
 from hiermod.model import Model
 
 EXACT = 1e-12
@@ -309,8 +309,8 @@ def test_divergences_and_r_hat_are_told_in_words() -> None:
 def test_families_and_links_are_bambis() -> None:
     from bambi.defaults.families import BUILTIN_FAMILIES
 
-    for family, links in FAMILIES.items():
+    for family, record in FAMILIES.items():
         info = BUILTIN_FAMILIES[family]
         parent = info["likelihood"]["parent"]
-        assert links[0] == info["link"][parent], family
-        assert set(links) <= set(info["family"].SUPPORTED_LINKS[parent]), family
+        assert record.links[0] == info["link"][parent], family
+        assert set(record.links) <= set(info["family"].SUPPORTED_LINKS[parent]), family

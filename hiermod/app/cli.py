@@ -25,7 +25,7 @@ from hiermod.errors import (
     UnknownNameError,
     nearest,
 )
-from hiermod.formula.catalogue import FAMILIES, GENERALISED
+from hiermod.families.catalogue import FAMILIES, GENERALISED, is_linear
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,7 +219,7 @@ def _methods(model: Model, asked: str) -> list[str]:
     if model.spec.special is None and model.family in GENERALISED:
         _say(f"REML is for Gaussian models; for family {model.family!r} ML (Laplace) stands in its place.\n")
         return ["ML", "Bayes"]
-    if model.spec.special is None and model.family == "gaussian" and model.link == "identity":
+    if model.spec.special is None and is_linear(model.family, model.link):
         return ["REML", "Bayes"]
     _say("REML is for Gaussian models with identity link: this one is fitted by Bayes alone.\n")
     return ["Bayes"]

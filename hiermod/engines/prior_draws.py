@@ -18,6 +18,7 @@ from hiermod.engines.idata import build_idata, linear_predictor
 from hiermod.engines.marginal.coordinates import correlation_factor, correlation_matrix, lkj_shapes
 from hiermod.engines.posterior import Inference, Posterior, extract
 from hiermod.errors import UnsupportedError
+from hiermod.families.catalogue import is_linear
 from hiermod.formula.design import Block, Design, FrozenArrays
 from hiermod.priors.distributions import scipy_or_none
 from hiermod.priors.table import Entry
@@ -71,7 +72,7 @@ def draw_prior(
                 "one, such as hm.prior_from(lower, upper), to see what the prior says about data"
             )
     start = time.perf_counter()
-    gaussian = family == "gaussian" and link in (None, "identity") and design.special is None
+    gaussian = is_linear(family, link or "identity") and design.special is None
     if gaussian and all(one.fixed is not None or one.eta is not None or scipy_or_none(one.law) for one in entries):
         arrays = _by_numpy(design, entries, center_predictors, int(draws), np.random.default_rng(seed))
         return PriorDraws(_record(arrays, None, "numpy", start, int(draws), seed), entries, None)

@@ -1,1 +1,1 @@
-"""Distributions of the response: links, likelihoods, random responses."""
+"""Distributions of the response: one file for each family, found by name in catalogue.py."""

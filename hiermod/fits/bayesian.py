@@ -17,6 +17,7 @@ from hiermod.core.checked import checked
 from hiermod.core.versions import ess_bulk, ess_tail, mcse, r_hat
 from hiermod.engines.posterior import Draws, Inference, Posterior, part_of
 from hiermod.errors import UnsupportedError
+from hiermod.families.catalogue import FAMILIES
 from hiermod.fits import row_draws
 from hiermod.fits.bayesian_predict import Predictor, sigma_of_rows
 from hiermod.fits.level_draws import level_table
@@ -33,7 +34,6 @@ from hiermod.fits.tables import (
 )
 from hiermod.fits.targets import Request, choice, read_request
 from hiermod.fits.vocabulary import Fit
-from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.design import Design
 from hiermod.inference.coefficient_tests.tables import chosen_ddf
 from hiermod.inference.intervals import chosen_names
@@ -227,7 +227,7 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
     # --- fitted values and predictions --------------------------------------------------------------------------
     def fitted(self) -> pd.Series:
         """Posterior mean of the expected response of the rows used; UnsupportedError for ordinal responses."""
-        if self.family in ORDINAL:
+        if FAMILIES[self.family].ordinal:
             raise UnsupportedError(
                 "an ordinal response has no mean, so there are no fitted values and no residuals: fit.predict() gives "
                 "the probability of each category, fit.predict(kind='response') the median category"
@@ -238,7 +238,7 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         """response: y - fitted; pearson: divided by the sd of the response up to sigma; scaled: and by sigma."""
         kind = choice("kind", kind, ("response", "pearson", "scaled"))
         design = self.design
-        if kind != "response" and self.family != "gaussian":
+        if kind != "response" and not FAMILIES[self.family].normal_errors:
             raise UnsupportedError(f"kind={kind!r} is for Gaussian models; family {self.family!r} has kind='response'")
         y = design.y / design.trials if design.trials is not None else design.y
         values = y - self.fitted().to_numpy()

@@ -11,16 +11,10 @@ import numpy as np
 import pandas as pd
 
 from hiermod.engines.posterior import Draws, Posterior, flat_draws, part_of
-from hiermod.families.links import (
-    NOT_THE_MEAN,
-    category_draws,
-    category_probabilities,
-    expected,
-    inverse_link,
-    response_draws,
-)
+from hiermod.families.catalogue import FAMILIES
+from hiermod.families.links import inverse_link
+from hiermod.families.responses import category_draws, category_probabilities, expected, response_draws
 from hiermod.fits.targets import Request, read_request
-from hiermod.formula.catalogue import ORDINAL, further_link
 from hiermod.formula.design import Design
 from hiermod.formula.newdata import NewRows
 
@@ -40,12 +34,12 @@ class Predictor:
 
     def table(self, rng: np.random.Generator) -> pd.DataFrame:
         """estimate, and lower and upper when the request asks for an interval; ordinal ones by category."""
-        if self.family in ORDINAL:
+        if FAMILIES[self.family].ordinal:
             return self._categories(rng) if self.request.kind == "mean" else self._new_categories(rng)
         request, level = self.request, self.request.level
         estimate, bounds = np.empty(len(request.rows)), np.empty((2, len(request.rows)))
         # new groups average out exactly on the identity scale: no need to draw them for the estimate
-        averages_out = self.link == "identity" and not self.family.startswith(NOT_THE_MEAN)
+        averages_out = self.link == "identity" and FAMILIES[self.family].location_is_mean
         for part in self._steps():
             if averages_out:
                 estimate[part] = self.linear(part, rng, averaged=True).mean(axis=0)
@@ -122,7 +116,7 @@ class Predictor:
 
     def responses_at(self, chosen: Any, rng: np.random.Generator, part: Any = ALL) -> np.ndarray:
         """(draws, rows) new responses of some rows, one from each chosen draw."""
-        if self.family in ORDINAL:
+        if FAMILIES[self.family].ordinal:
             codes = category_draws(self._probabilities(part, rng, chosen), rng)
             return np.asarray(self.design.category_values[codes.astype(int)])
         location = inverse_link(self.link, self.linear(part, rng, chosen))
@@ -152,7 +146,7 @@ class Predictor:
             found["sigma"] = flat_draws(self.record.sigma)[chosen][:, None] * scale[None, :]
         for name, design in self.design.parts.items():
             eta = self._linear(design, part_of(self.record, name), self.request.parts[name], part, rng, chosen)
-            found[name] = inverse_link(further_link(name), eta)
+            found[name] = inverse_link(FAMILIES[self.family].parameter(name).link, eta)
         return found
 
     def linear(self, part: Any, rng: np.random.Generator, chosen: Any = ALL, averaged: bool = False) -> np.ndarray:

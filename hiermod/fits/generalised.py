@@ -168,7 +168,7 @@ class GeneralisedFit(FrequentistFit):
         if kind == "deviance":
             values = np.sign(values) * np.sqrt(likelihood.unit_deviances(self.record.eta))
         elif kind != "response":
-            variance = mean if self.family == "poisson" else mean * (1.0 - mean) / likelihood.trials
+            variance = likelihood.variance(mean)
             with np.errstate(invalid="ignore", divide="ignore"):
                 values = np.where(values == 0, 0.0, values / np.sqrt(variance))
         return pd.Series(values, index=self.design.index, name="residual")

@@ -13,8 +13,8 @@ from scipy import stats
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.generalised_refit import simulated
 from hiermod.engines.likelihood.glm import GeneralisedLinearFit
+from hiermod.engines.likelihood.likelihoods import Likelihood
 from hiermod.engines.likelihood.mixed import joint_variance
-from hiermod.families.likelihoods import Likelihood
 from hiermod.fits.tables import quantile, simulated_frame
 from hiermod.fits.targets import Request
 from hiermod.formula.design import Design
@@ -78,7 +78,7 @@ def _response_bounds(
     if request.trials is not None:
         trials = np.asarray(request.trials, dtype=float)
     means = likelihood.mean(eta[:, None] + se[:, None] * NODES)
-    distribution = stats.poisson(means) if likelihood.family == "poisson" else stats.binom(trials[:, None], means)
+    distribution = likelihood.law(means, trials[:, None])
     level = float(request.level or 0.0)
     lower, upper = (_mixed_quantile(tail, distribution) for tail in ((1 - level) / 2, (1 + level) / 2))
     return lower / trials, upper / trials

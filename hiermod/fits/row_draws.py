@@ -10,7 +10,7 @@ import pandas as pd
 from hiermod.core import versions
 from hiermod.engines import predictive
 from hiermod.errors import UnsupportedError
-from hiermod.families.links import DRAWN
+from hiermod.families.catalogue import FAMILIES, is_linear
 from hiermod.fits.tables import LEVEL
 from hiermod.fits.targets import read_request
 from hiermod.formula.further import DISTRIBUTIONAL
@@ -54,12 +54,12 @@ def log_likelihood(fit: BayesianFit) -> xr.DataArray:
 
 def is_gaussian(fit: BayesianFit) -> bool:
     """Whether it is a Gaussian model with identity link."""
-    return fit.family == "gaussian" and fit.link == "identity" and fit.design.special is None
+    return is_linear(fit.family, fit.link) and fit.design.special is None
 
 
 def by_numpy(fit: BayesianFit) -> bool:
     """Whether the family's own law draws new responses here, without a graph."""
-    return fit.design.special in (None, DISTRIBUTIONAL) and fit.family in DRAWN
+    return fit.design.special in (None, DISTRIBUTIONAL) and FAMILIES[fit.family].drawn
 
 
 def _bambi(fit: BayesianFit) -> Any:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentTypeError, DesignError, FormulaError
+from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.bambi_text import check_for_bambi, terms_for_bambi
-from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.data import (
     backtick_hint,
     by_rows,
@@ -91,7 +91,7 @@ def build_design(
             codes, levels = group_codes(frame, bar.factor)
             frame[bar.name] = pd.Categorical.from_codes(codes, list(levels), ordered=True)
     lefts = tuple(bar.left for bar in parsed.bars)
-    evaluator = Evaluator(parsed.common, lefts, frame, extra_namespace, keep_intercept=family not in ORDINAL)
+    evaluator = Evaluator(parsed.common, lefts, frame, extra_namespace, keep_intercept=not FAMILIES[family].ordinal)
     bambi_formula, more = _bambi_formula(parsed, response, evaluator, frame)
     for name, column in more.items():
         frame[name] = column

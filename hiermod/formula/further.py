@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from hiermod.errors import ArgumentError, ArgumentTypeError, FormulaError, UnknownNameError, UnsupportedError, nearest
-from hiermod.formula.catalogue import FURTHER
+from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Block, Column, Design
 from hiermod.formula.parse import ParsedFormula, parse_formula
 
@@ -27,7 +27,7 @@ def parse_further(parameters: Any, parsed: ParsedFormula, family: str) -> dict[s
         raise ArgumentTypeError(
             f"parameters must be a dict of formulas such as {{'sigma': 'x + (1 | g)'}}, got {type(parameters).__name__}"
         )
-    valid = FURTHER.get(family, ())
+    valid = tuple(parameter.name for parameter in FAMILIES[family].parameters if parameter.formula)
     found = {}
     for name, text in parameters.items():
         if name not in valid:

@@ -13,16 +13,15 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, DataError, HiermodError, listing
+from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.bambi_text import computed_otherwise
-from hiermod.formula.catalogue import COUNTS, ORDINAL
 from hiermod.formula.data import check_finite
 from hiermod.formula.evaluate import evaluate_arguments, evaluate_number, evaluate_response
 from hiermod.formula.functions import COUNT_CALLS, SPECIAL_RESPONSES
 from hiermod.formula.parse import ParsedFormula, parse_formula
 from hiermod.formula.support import category_values, check_order, check_support, ratings
 
-CONTINUOUS = ("gaussian", "t", "laplace", "asymmetriclaplace", "exgaussian", "skewnormal")
-CATEGORICAL = ("bernoulli", "categorical", "cumulative", "sratio")
+CATEGORIES = ("binary", "proportion", "ordinal")  # kinds of families whose response may be text
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,19 +117,19 @@ def _single(
     check_finite(f"the response {text!r}", y)
     if np.ptp(y) == 0:
         raise DataError(f"the response {text!r} is constant (always {y[0]:g}): there is no variation to explain")
-    if family in ORDINAL:
+    if FAMILIES[family].ordinal:
         categories, column = ratings(text, y, family), f"{text} as categories".replace("`", "")
         return Response(y, None, f"`{column}`", {column: categories}, None, tuple(categories.categories))
     check_support(text, y, family)
     if reference is None and computed_otherwise(response, frame, y):
-        values = y.astype("int64") if family in COUNTS else y
+        values = y.astype("int64") if FAMILIES[family].kind == "count" else y
         return Response(y, None, f"`{component.name}`", {component.name: values}, None)
     return Response(y, None, text, {}, None)
 
 
 def _factor(text: str, frame: pd.DataFrame, family: str, component: Any, ordered: bool) -> Response:
     levels = [str(level) for level in component.levels]
-    if family not in CATEGORICAL and family != "binomial":
+    if FAMILIES[family].kind not in CATEGORIES:
         raise DataError(
             f"the response {text!r} is not numeric (its values: {listing(map(repr, levels), 5)}), and family "
             f"{family!r} needs numbers: convert the column with pandas.to_numeric, or choose family='bernoulli' for "
@@ -139,7 +138,7 @@ def _factor(text: str, frame: pd.DataFrame, family: str, component: Any, ordered
     if len(levels) < 2:
         raise DataError(f"the response {text!r} is constant (always {levels[0]!r}): there is no variation to explain")
     codes = np.asarray(component.value).argmax(axis=1)  # a response has one column per level
-    if family in ("bernoulli", "binomial"):
+    if not FAMILIES[family].ordinal:
         if len(levels) != 2:
             raise DataError(
                 f"the response {text!r} has {len(levels)} levels ({listing(levels, 5)}); family {family!r} needs two"

@@ -11,59 +11,23 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import DataError, listing
-from hiermod.formula.catalogue import COUNTS, ORDINAL, POSITIVE
+from hiermod.families.catalogue import FAMILIES
 
 MOST_RATINGS = 20  # whole numbers with more values than this are hardly ratings
 
 
 def check_support(text: str, y: np.ndarray, family: str) -> None:
     """DataError where a numeric response (n,) has values that the family gives no probability."""
-    if family in COUNTS:
-        bad = (y < 0) | (y != np.round(y))
-        _refuse(
-            text,
-            y,
-            bad,
-            f"family {family!r} is for counts, whole numbers from 0 up",
-            "For measurements choose 'gaussian', or 'gamma' for positive ones; for counts out of a known total write "
-            "p(successes, trials) with family='binomial'",
-        )
-    elif family == "bernoulli":
-        _refuse(
-            text,
-            y,
-            (y != 0) & (y != 1),
-            "family 'bernoulli' is for 0 and 1",
-            "For counts out of trials write p(successes, trials) with family='binomial'; for two categories a column "
-            "of text will do",
-        )
-    elif family == "beta":
-        _refuse(
-            text,
-            y,
-            (y <= 0) | (y >= 1),
-            "family 'beta' is for proportions strictly between 0 and 1",
-            "Counts out of a known total are p(successes, trials) with family='binomial'; percentages are divided by "
-            "100; a few exact 0 or 1 can be drawn in, (y * (n - 1) + 0.5) / n (Smithson and Verkuilen 2006)",
-        )
-    elif family in POSITIVE:
-        _refuse(
-            text,
-            y,
-            y <= 0,
-            f"family {family!r} is for positive numbers",
-            "Where 0 is a value of its own choose 'hurdle_gamma'; where negative values occur, 'gaussian' or 't'",
-        )
-    elif family == "hurdle_gamma":
-        _refuse(text, y, y < 0, "family 'hurdle_gamma' is for numbers from 0 up", "Choose 'gaussian' or 't'")
-
-
-def _refuse(text: str, y: np.ndarray, bad: np.ndarray, what: str, advice: str) -> None:
+    support = FAMILIES[family].support
+    if support is None:
+        return
+    bad = support.outside(y)
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
-            f"the response {text!r} cannot have this family: {what}, and {int(bad.sum())} of {len(y)} rows are not "
-            f"(the first: {y[row]:g}, in row {row} of those used). {advice}"
+            f"the response {text!r} cannot have this family: family {family!r} is {support.words}, and "
+            f"{int(bad.sum())} of {len(y)} rows are not (the first: {y[row]:g}, in row {row} of those used). "
+            f"{support.advice}"
         )
 
 
@@ -97,7 +61,7 @@ def category_values(labels: Sequence[str]) -> np.ndarray:
 
 def check_order(text: str, levels: list[str], ordered: bool, family: str) -> None:
     """DataError where the categories of an ordinal response have no order."""
-    if family in ORDINAL and not ordered:
+    if FAMILIES[family].ordinal and not ordered:
         raise DataError(
             f"the response {text!r} has the categories {listing(map(repr, levels), 6)} in no order of yours, and "
             f"family {family!r} needs one: data[{text!r}] = pandas.Categorical(data[{text!r}], "

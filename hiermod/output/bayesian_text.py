@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.engines.posterior import MAX_R_HAT, MIN_ESS
+from hiermod.families.catalogue import FAMILIES
 from hiermod.inference.scores.record import MAX_K
 from hiermod.output.summary import Section, Summary, number_column, varcorr_section
 
@@ -28,7 +29,7 @@ ENGINES = {
 def summary(fit: BayesianFit) -> Summary:
     """Group effects, parameters with their diagnostics, and how the sampling went."""
     inference = fit.inference
-    family = "" if fit.family == "gaussian" else f" ({fit.family}, {fit.link} link)"
+    family = "" if FAMILIES[fit.family].normal_errors else f" ({fit.family}, {fit.link} link)"
     kind = "hierarchical" if fit.design.blocks else "linear"
     title = f"Bayesian {kind} model{family}, {ENGINES.get(inference.method, inference.method)}"
     run = (

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hiermod.errors import UnsupportedError
+from hiermod.families.catalogue import FAMILIES, GENERALISED
 from hiermod.plots.draw_influence import influence
 from hiermod.plots.draw_qq import qq
 from hiermod.plots.draw_residuals import residuals_by_group, residuals_fitted, scale_location, simulated_residuals
@@ -43,7 +44,7 @@ def assumptions(fit: Any, group: str | None = None, random_seed: int | None = 0)
 def _panels(fit: Any, group: str | None, random_seed: int | None) -> list[Callable[[Axes], Any]]:
     factors = list(fit.design.ngroups)
     group = factors[0] if group is None and factors else group
-    if fit.family == "gaussian":
+    if FAMILIES[fit.family].normal_errors:
         panels: list[Callable[[Axes], Any]] = [
             lambda ax: qq(fit, ax=ax),
             lambda ax: residuals_fitted(fit, ax=ax),
@@ -52,10 +53,10 @@ def _panels(fit: Any, group: str | None, random_seed: int | None) -> list[Callab
     else:
         residuals = fit.simulated_residuals(random_seed=random_seed)
         panels = [lambda ax: simulated_residuals(residuals, ax=ax)]
-        if fit.family in ("poisson", "binomial"):
+        if fit.family in GENERALISED and FAMILIES[fit.family].kind != "binary":
             panels += [lambda ax: residuals_fitted(fit, ax=ax)]
     if group is not None:
-        if fit.family == "gaussian":
+        if FAMILIES[fit.family].normal_errors:
             panels.append(lambda ax: residuals_by_group(fit, group, ax=ax))
         terms = [label for block in fit.design.blocks if block.factor == group for label in block.labels]
         panels += [lambda ax, term=term: qq(fit, group, term, ax=ax) for term in terms]  # type: ignore[misc]

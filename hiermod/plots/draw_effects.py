@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 
 from hiermod.errors import ArgumentError, ArgumentTypeError
-from hiermod.families.links import check_mean
+from hiermod.families.responses import check_mean
 from hiermod.formula.data import level_labels
 from hiermod.formula.roles import FACTOR, variable_roles
 from hiermod.inference.marginal_effects.reference_grid import check_variable, levels_of, typical_values

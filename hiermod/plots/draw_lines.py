@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.families.catalogue import is_linear
 from hiermod.fits.tables import LEVEL
 from hiermod.inference.groups.group_lines import (
     average_slopes,
@@ -109,7 +110,7 @@ def simpson(
         shades = [colours.get(str(level), COLOURS["none"]) for level in rows["level"]]
         ax.scatter(rows[x], rows["response"], s=16, c=shades, alpha=0.65 if colours else 0.4, lw=0, zorder=1)
         _strands(ax, lines, x, colours, f"lines of {group} by the model: slope {_number(slopes.drop('').mean())}")
-        if fit.family == "gaussian" and fit.link == "identity":
+        if is_linear(fit.family, fit.link):
             ax.plot([], [], ls="", label=f"within {group}: slope {_number(within_slope(fit, x, group))}")
         ax.fill_between(
             complete[x], complete["lower"], complete["upper"], color=COLOURS["complete"], alpha=0.14, lw=0, zorder=4

@@ -8,6 +8,7 @@ import numpy as np
 
 from hiermod.core import versions
 from hiermod.errors import UnsupportedError
+from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Column, Design
 from hiermod.priors.distributions import CATALOGUE, Distribution, is_bambi_prior
 from hiermod.priors.gaussian import SPREAD, column_scale, is_constant
@@ -24,7 +25,6 @@ from hiermod.priors.table import (
 )
 
 DEFAULT = f"{BAMBI} default"
-SCALED = ("gaussian", "t")  # families whose defaults Bambi scales by sd(y)
 
 
 def read_entries(
@@ -45,7 +45,9 @@ class _Reader:
         self.design, self.priors, self.center = design, priors, center
         self.component = versions.bambi_parent(model)
         self.family = family if isinstance(family, str) else getattr(family, "name", "")
-        self.y_sd = float(np.std(design.y)) if self.family in SCALED else None
+        known = FAMILIES.get(self.family)
+        scaled = known is not None and known.default_scale == "response"  # Bambi's defaults then go by sd(y)
+        self.y_sd = float(np.std(design.y)) if scaled else None
 
     def common(self) -> list[Entry]:
         """One entry per column of X that the graph has."""

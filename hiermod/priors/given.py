@@ -11,43 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError, nearest
+from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Block, Design
 from hiermod.priors.distributions import Distribution, is_bambi_prior
 from hiermod.priors.lkj import DEFAULT_ETA, parse_lkj
 from hiermod.priors.parse import parse_distribution
-
-# Parameters of the response beside the one the formula describes; a test compares this with the installed Bambi.
-AUXILIARY: dict[str, tuple[str, ...]] = {
-    "asymmetriclaplace": ("b", "kappa"),
-    "bernoulli": (),
-    "beta": ("kappa",),
-    "beta_binomial": ("kappa",),
-    "binomial": (),
-    "categorical": (),
-    "cumulative": ("threshold",),
-    "dirichlet_multinomial": (),
-    "exgaussian": ("sigma", "nu"),
-    "exponential": (),
-    "gamma": ("alpha",),
-    "gaussian": ("sigma",),
-    "hurdle_gamma": ("alpha", "psi"),
-    "hurdle_lognormal": ("sigma", "psi"),
-    "hurdle_negativebinomial": ("alpha", "psi"),
-    "hurdle_poisson": ("psi",),
-    "laplace": ("b",),
-    "lognormal": ("sigma",),
-    "multinomial": (),
-    "negativebinomial": ("alpha",),
-    "poisson": (),
-    "sratio": ("threshold",),
-    "t": ("sigma", "nu"),
-    "vonmises": ("kappa",),
-    "wald": ("lam",),
-    "weibull": ("alpha",),
-    "zero_inflated_binomial": ("psi",),
-    "zero_inflated_negativebinomial": ("alpha", "psi"),
-    "zero_inflated_poisson": ("psi",),
-}
 
 
 @dataclass(frozen=True)
@@ -72,7 +40,8 @@ def auxiliary_names(family: Any, design: Design) -> tuple[str, ...]:
     if design.se is not None:
         return ()
     if isinstance(family, str):
-        return tuple(name for name in AUXILIARY.get(family, ()) if name not in design.formulas)
+        names = FAMILIES[family].parameter_names if family in FAMILIES else ()
+        return tuple(name for name in names if name not in design.formulas)
     return tuple(sorted(family.auxiliary_parameters))  # a bambi.Family brought by the person
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from hiermod.core.annotated import NotedFrame, noted
 from hiermod.errors import UnsupportedError
+from hiermod.families.catalogue import is_linear
 from hiermod.formula.design import Block, Design
 from hiermod.priors.distributions import Distribution
 from hiermod.priors.gaussian import SPREAD, GaussianPriors, column_scale, gaussian_priors, is_constant
@@ -66,7 +67,7 @@ def prior_entries(
     """One entry per coefficient, group sd, correlation matrix and further parameter of the response.
 
     build: gives the built Bambi model, called for other than Gaussian models with identity link only."""
-    if family == "gaussian" and link in (None, "identity") and design.special is None:
+    if is_linear(family, link or "identity") and design.special is None:
         numbers = numbers_of(design, priors, center_predictors)
         if numbers is not None:
             return _gaussian_entries(design, priors, numbers)

@@ -16,6 +16,7 @@ from scipy import stats
 from hiermod.core.checked import checked
 from hiermod.core.escaping import html_table, terminal
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError, nearest
+from hiermod.families.catalogue import is_linear
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.tables import EFFECT_COLUMNS, LEVEL, check_group, check_level, coef_terms, effects_frame, quantile
@@ -138,7 +139,7 @@ def pool(model: Model, bayes: BayesianFit | bool = True, group: str | None = Non
     design = model.spec
     if not design.blocks:
         raise UnsupportedError(f"{design.formula!r} has no group effects to pool: add a term such as (1 | g)")
-    if model.family != "gaussian" or model.link != "identity":
+    if not is_linear(model.family, model.link):
         raise UnsupportedError(f"pooling compares linear models; this model has family {model.family!r}")
     factor = design.blocks[0].factor if group is None else check_group(design, group)[0].factor
     blocks = check_group(design, factor)

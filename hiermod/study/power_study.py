@@ -17,6 +17,7 @@ from hiermod.core.checked import checked
 from hiermod.core.jobs import as_done
 from hiermod.core.progress import Report, progress
 from hiermod.errors import ArgumentError, DesignError, FileError, FitError
+from hiermod.families.catalogue import is_linear
 from hiermod.fits.tables import check_level
 from hiermod.output.storage.fingerprint import design_fingerprint
 from hiermod.priors.given import resolve_priors
@@ -97,7 +98,7 @@ def power(
     first = next(iter(made.values()))
     columns = term_columns(first.design, term)
     name = _label(first, columns, term)
-    gaussian = first.family == "gaussian" and first.link == "identity"
+    gaussian = is_linear(first.family, first.link)
     chosen = check_method(method, gaussian, int(columns.sum()))
     for size, one in made.items():
         _check(one, size, term, chosen)

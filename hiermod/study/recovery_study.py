@@ -16,8 +16,8 @@ from hiermod.core.checked import checked
 from hiermod.core.jobs import run_jobs
 from hiermod.core.progress import progress
 from hiermod.errors import ArgumentError, FitError, UnsupportedError
+from hiermod.families.catalogue import GENERALISED
 from hiermod.fits.tables import LEVEL, check_level
-from hiermod.formula.catalogue import GENERALISED
 from hiermod.model import Model
 from hiermod.priors.gaussian import GaussianPriors, gaussian_priors
 from hiermod.priors.given import resolve_priors

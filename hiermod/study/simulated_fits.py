@@ -19,7 +19,7 @@ from hiermod.engines.marginal.density import marginal_density
 from hiermod.engines.marginal.engine import sample_marginal
 from hiermod.engines.posterior import Posterior
 from hiermod.errors import HiermodError, UnsupportedError
-from hiermod.formula.catalogue import GENERALISED
+from hiermod.families.catalogue import GENERALISED, is_linear
 from hiermod.formula.design import Design
 from hiermod.kernel.covariance import positive_columns
 from hiermod.kernel.criterion import Problem
@@ -43,7 +43,7 @@ class SimulatedFits:
         maximum likelihood."""
         self.design = simulator.design if design is None else design
         self.family, self.link, self.reml = simulator.family, simulator.link, reml
-        self.gaussian = self.family == "gaussian" and self.link == "identity"
+        self.gaussian = is_linear(self.family, self.link)
         self.rows: Any = None
         if self.gaussian and self.design.blocks:
             check_identifiable(self.design)
@@ -102,7 +102,7 @@ def frozen_priors(simulator: Simulator, priors: PriorSet, seed: int) -> Gaussian
 
     Typical: the mean, and the root mean square of the sd, over 100 simulated responses."""
     design = simulator.design
-    if not (simulator.family == "gaussian" and simulator.link == "identity"):
+    if not (is_linear(simulator.family, simulator.link)):
         raise UnsupportedError(
             f"many Bayesian fits are for Gaussian models, whose effects integrate out; family {simulator.family!r} "
             "needs minutes of sampling for each data set. Use methods=('ML',), or method='wald' or 'lrt'"

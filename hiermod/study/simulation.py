@@ -14,17 +14,12 @@ import pandas as pd
 from hiermod.core.arguments import generator
 from hiermod.core.checked import checked
 from hiermod.errors import ArgumentError, ArgumentTypeError, FormulaError, UnknownNameError, listing, nearest
-from hiermod.families.links import category_draws, category_probabilities, inverse_link, response_draws
+from hiermod.families.catalogue import FAMILIES, check_family, check_link
+from hiermod.families.links import inverse_link
+from hiermod.families.responses import category_draws, category_probabilities, response_draws
 from hiermod.formula.build import build_design
-from hiermod.formula.catalogue import check_family, check_link
 from hiermod.formula.design import Block, Column, Design, FrozenArrays
 from hiermod.formula.parse import ParsedFormula, parse_formula
-from hiermod.priors.given import AUXILIARY
-
-NEEDS_SIGMA = ("gaussian", "t")
-ORDINAL = ("cumulative", "sratio")
-# A response that every row of a design may have before there are data: what the family allows, and not constant.
-PLACEHOLDERS = {"beta": (0.25, 0.75)} | dict.fromkeys(("gamma", "wald", "exponential", "weibull"), (1.0, 2.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +66,7 @@ class Simulator(FrozenArrays):
         eta = design.X @ self.beta + (0.0 if design.offset is None else design.offset)
         for block, b in zip(design.blocks, self.effects(rng) if effects is None else effects, strict=True):
             eta = eta + (block.values * b[block.codes]).sum(axis=1)
-        if self.family in ORDINAL:
+        if FAMILIES[self.family].ordinal:
             probabilities = category_probabilities(
                 self.family, self.link, eta[None, :], self.auxiliary["threshold"][None, :]
             )
@@ -79,7 +74,7 @@ class Simulator(FrozenArrays):
         noise = None
         if design.se is not None:
             noise = design.se
-        elif self.family in NEEDS_SIGMA:
+        elif "sigma" in FAMILIES[self.family].parameter_names:
             noise = np.full(design.nobs, self.sigma) / (1.0 if design.weights is None else np.sqrt(design.weights))
         mean = inverse_link(self.link, eta)[None, :]
         noise = None if noise is None else noise[None, :]
@@ -157,8 +152,8 @@ def simulator(
     column = response_column(formula)
     further = _auxiliary(family, auxiliary)
     frame = data.copy()
-    values: Any = PLACEHOLDERS.get(family, (0.0, 1.0))
-    if family in ORDINAL:
+    values: Any = FAMILIES[family].example  # what every row may have before there are data, not constant
+    if FAMILIES[family].ordinal:
         values = range(1, len(further["threshold"]) + 2)
     frame[column] = np.resize(list(values), len(frame))
     design = build_design(formula, frame, family=family, **options)
@@ -188,7 +183,7 @@ def response_column(formula: str) -> str:
 
 
 def _check_counts(parsed: ParsedFormula, design: Design, family: str) -> None:
-    if (family == "binomial") != (design.trials is not None):
+    if FAMILIES[family].out_of_trials != (design.trials is not None):
         raise FormulaError(
             f"counts out of trials are family 'binomial' with p(successes, trials) left of '~'; got family {family!r} "
             f"and {parsed.response!r}"
@@ -216,7 +211,7 @@ def _common(design: Design, fixef: Any) -> np.ndarray:
 
 
 def _sigma(design: Design, family: str, sigma: float | None) -> float:
-    if family not in NEEDS_SIGMA or design.se is not None:
+    if "sigma" not in FAMILIES[family].parameter_names or design.se is not None:
         if sigma is not None and not np.isnan(sigma):
             why = "se= gives it for every row" if design.se is not None else f"family {family!r} has none"
             raise ArgumentError(f"sigma: leave the residual sd out, {why}")
@@ -228,7 +223,7 @@ def _sigma(design: Design, family: str, sigma: float | None) -> float:
 
 def _auxiliary(family: str, auxiliary: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
     """The family's parameters beside the mean and sigma, each given, finite and possible."""
-    needed = tuple(name for name in AUXILIARY[family] if name != "sigma")
+    needed = tuple(name for name in FAMILIES[family].parameter_names if name != "sigma")
     given = dict(auxiliary or {})
     for name in given:
         if name not in needed:
@@ -243,14 +238,13 @@ def _auxiliary(family: str, auxiliary: Mapping[str, Any] | None) -> dict[str, np
         )
     found = {name: np.asarray(value, dtype=float) for name, value in given.items()}
     for name, value in found.items():
-        if name == "threshold":
-            possible = (
-                value.ndim == 1 and len(value) > 0 and (family != "cumulative" or bool((np.diff(value) > 0).all()))
-            )
+        support = FAMILIES[family].parameter(name).support
+        if support in ("cuts", "ascending"):
+            possible = value.ndim == 1 and len(value) > 0 and (support == "cuts" or bool((np.diff(value) > 0).all()))
             told = "a list of numbers, each above the one before"
         else:
-            possible = value.ndim == 0 and bool(value > 0) and (name != "psi" or bool(value <= 1))
-            told = "a number above 0" + (" and at most 1" if name == "psi" else "")
+            possible = value.ndim == 0 and bool(value > 0) and (support != "share" or bool(value <= 1))
+            told = "a number above 0" + (" and at most 1" if support == "share" else "")
         if not possible or not np.isfinite(value).all():
             raise ArgumentError(f"auxiliary: {name} must be {told}, got {given[name]!r}")
     return found

@@ -13,13 +13,13 @@ from scipy.linalg import solve_triangular
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.glm import names_of, scoring
 from hiermod.engines.likelihood.laplace import LaplaceCriterion, laplace_value
+from hiermod.engines.likelihood.likelihoods import Likelihood, likelihood_of
 from hiermod.engines.likelihood.mixed import theta_names
 from hiermod.engines.likelihood.optimise import Convergence, Minimum, better, minimise
 from hiermod.engines.likelihood.other_minima import CLOSE, NEARLY, in_z, topograph
 from hiermod.engines.likelihood.pirls import Mode
 from hiermod.engines.likelihood.quadrature import QuadratureCriterion, check_nodes
 from hiermod.errors import DesignError, FitError
-from hiermod.families.likelihoods import Likelihood, likelihood_of
 from hiermod.formula.design import Design
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm
@@ -90,7 +90,7 @@ def fit_rows(
 def _check_identifiable(design: Design, likelihood: Likelihood) -> None:
     """Counts may have a level for every row (overdispersion); a single 0 or 1 says nothing about a variance."""
     for block in design.blocks:
-        if np.all(likelihood.trials == 1) and likelihood.family != "poisson" and len(block.levels) == design.nobs:
+        if np.all(likelihood.trials == 1) and likelihood.record.kind != "count" and len(block.levels) == design.nobs:
             raise DesignError(
                 f"every level of {block.factor!r} in ({block.text}) has a single response of 0 or 1: the variance "
                 "between levels cannot be told from that of the response. Use a coarser factor, or counts with p(k, n)"

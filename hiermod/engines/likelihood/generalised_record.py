@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hiermod.engines.likelihood.covariances_at_theta import AtTheta
+from hiermod.engines.likelihood.likelihoods import Likelihood
 from hiermod.engines.likelihood.optimise import Convergence
-from hiermod.families.likelihoods import Likelihood
 from hiermod.formula.design import Design
 from hiermod.kernel.criterion import Problem
 

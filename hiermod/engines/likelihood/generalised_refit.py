@@ -11,6 +11,7 @@ from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.glm import GeneralisedLinearFit, fit_glm
 from hiermod.engines.likelihood.refit import check_response, with_response
 from hiermod.errors import DataError
+from hiermod.families.binomial import outside_trials
 from hiermod.formula.design import Design
 from hiermod.kernel.weighted import WeightedProblem
 
@@ -29,9 +30,7 @@ def simulated(fit: GeneralisedRecord, draws: int, rng: np.random.Generator) -> n
         for block, Lam in zip(fit.design.blocks, Lambda, strict=True):
             b = rng.standard_normal((len(block.levels), block.size)) @ Lam.T
             eta += (block.values * b[block.codes]).sum(axis=1)
-        mean = fit.likelihood.mean(eta)
-        poisson = fit.likelihood.family == "poisson"
-        y[:] = rng.poisson(mean) if poisson else rng.binomial(fit.likelihood.trials.astype(np.int64), mean)
+        y[:] = fit.likelihood.draw(fit.likelihood.mean(eta), rng)
     return Y
 
 
@@ -41,7 +40,7 @@ def refit(fit: GeneralisedRecord, y: object) -> GeneralisedRecord:
     DataError for a response that the family cannot have; otherwise as ``fit_generalised`` and ``check_response``."""
     values = check_response(fit.design, y)
     trials, label = fit.likelihood.trials, fit.design.response
-    if fit.likelihood.family == "binomial" and ((values < 0) | (values > trials) | (values != np.round(values))).any():
+    if fit.likelihood.record.out_of_trials and outside_trials(values, trials).any():
         raise DataError(f"the new {label} must hold whole numbers of successes between 0 and the trials of each row")
     design = with_response(fit.design, values)
     if isinstance(fit, GeneralisedLinearFit):

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import linprog
 
+from hiermod.engines.likelihood.likelihoods import Likelihood, likelihood_of
 from hiermod.errors import FitError, listing
-from hiermod.families.likelihoods import Likelihood, likelihood_of
 from hiermod.formula.design import Design, FrozenArrays
 from hiermod.kernel.conditioning import condition
 

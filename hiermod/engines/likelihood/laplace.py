@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hiermod.engines.likelihood.likelihoods import Likelihood
 from hiermod.engines.likelihood.pirls import Mode, find_mode
-from hiermod.families.likelihoods import Likelihood
 from hiermod.kernel.adjoint import lambda_gradients
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.weighted import WeightedProblem

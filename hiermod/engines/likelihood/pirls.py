@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hiermod.families.likelihoods import Derivatives, Likelihood
+from hiermod.engines.likelihood.likelihoods import Likelihood
+from hiermod.families.family import Derivatives
 from hiermod.kernel.elimination import Factorisation, factorise
 from hiermod.kernel.weighted import WeightedProblem
 from hiermod.kernel.weighted_solve import solve

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from hiermod.engines.likelihood.laplace import LaplaceCriterion
+from hiermod.engines.likelihood.likelihoods import Likelihood
 from hiermod.engines.likelihood.pirls import Mode
 from hiermod.errors import ArgumentError, UnsupportedError
-from hiermod.families.likelihoods import Likelihood
 from hiermod.formula.design import Design
 from hiermod.kernel.weighted import WeightedProblem
 

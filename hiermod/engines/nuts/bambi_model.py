@@ -15,9 +15,9 @@ import numpy as np
 from hiermod.core import versions
 from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import UnsupportedError
+from hiermod.families.catalogue import FAMILIES
 from hiermod.priors.gaussian import SPREAD, column_scale, is_constant
 
-UNIT_SCALE = ("Bernoulli", "Binomial")  # families whose defaults Bambi puts on the scale of a logit or probit link
 ROUNDING = 1e6  # times what it should be: a default prior this wide comes from a column's rounding errors
 
 
@@ -102,7 +102,9 @@ def _constant_columns_allowed() -> Iterator[None]:
 def finite_defaults(model: Any) -> None:
     """Replace default priors that Bambi has scaled by a column without variation (priors/gaussian.py has the rule)."""
     parent, scaler = versions.bambi_parent(model), model.scaler
-    unit = type(model.family).__name__ in UNIT_SCALE and model.family.link["p"].name in ("logit", "probit")
+    known = FAMILIES.get(model.family.name)
+    latent = known is not None and known.default_scale == "latent"
+    unit = latent and model.family.link["p"].name in ("logit", "probit")
     wide = SPREAD * float(scaler.response_std)
     changed = False
     variance = wide**2  # of the default intercept: its own, and what the slopes' priors add at the predictors' means

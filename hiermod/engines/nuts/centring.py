@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from hiermod.errors import HiermodError
-from hiermod.formula.catalogue import GENERALISED
+from hiermod.families.catalogue import FAMILIES, GENERALISED
 
 LEAST_SHARE = 0.5  # at the smallest plausible tau, of every term of a factor
 PLAUSIBLE = 0.999  # of the chi-square law of the spread between J levels, whose lower end gives that tau
@@ -36,12 +36,12 @@ def choose_centring(model: Any) -> Centring:
         return Centring({}, f"{how}, as asked" if model.spec.blocks else "")
     if not model.spec.blocks:
         return Centring({}, "")
-    if model.family != "gaussian" and model.family not in GENERALISED:
+    if not FAMILIES[model.family].normal_errors and model.family not in GENERALISED:
         return Centring({}, f"non-centred, since family {model.family!r} has no quick fit to choose by")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # singular fits are an answer here, not a problem
-            fit = model.reml() if model.family == "gaussian" else model.ml()
+            fit = model.reml() if FAMILIES[model.family].normal_errors else model.ml()
     except HiermodError:
         return Centring({}, "non-centred, since no quick fit by maximum likelihood is to be had")
     shares = _shares(model.spec, fit)

@@ -16,6 +16,7 @@ from hiermod.core.memory import check_room, room
 from hiermod.engines.nuts.hierarchical_centring import sum_of, totals
 from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.bambi_text import check_for_bambi
 from hiermod.formula.design import Block, Column, Design
 from hiermod.priors.given import PriorSet, resolve_priors
@@ -133,7 +134,7 @@ def _check_special(design: Design, family: Any) -> None:
     for what, given in (("weights=", design.weights), ("se=", design.se)):
         if given is None:
             continue
-        if family != "gaussian":
+        if not (isinstance(family, str) and name in FAMILIES and FAMILIES[name].normal_errors):
             raise UnsupportedError(
                 f"{what} needs family='gaussian' (residual variance by row), got {name!r}. "
                 "For counts write p(successes, trials); to weigh the log likelihood write weighted(y, w) on the left"

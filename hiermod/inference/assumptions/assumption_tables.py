@@ -19,6 +19,7 @@ from hiermod.engines.likelihood.least_squares import LinearFit
 from hiermod.engines.likelihood.mixed import joint_variance
 from hiermod.engines.posterior import Posterior
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, nearest
+from hiermod.families.catalogue import FAMILIES
 from hiermod.fits.level_draws import level_moments
 from hiermod.fits.tables import check_group, check_level, effects_frame, stack_effects
 from hiermod.fits.vocabulary import Fit
@@ -28,7 +29,6 @@ from hiermod.kernel import conditional
 from hiermod.kernel.threads import SHORT, suitable_threads
 
 NO_SPREAD = 1e-8  # variance of an estimate relative to the variance it estimates, below which there is nothing to show
-COUNTS = ("poisson", "binomial")
 _KEPT: WeakKeyDictionary[Any, pd.DataFrame] = WeakKeyDictionary()  # residual points by fit
 ELSEWHERE = "look at fit.simulated_residuals() and hm.plots.simulated_residuals(fit) instead"
 
@@ -39,7 +39,7 @@ def standardised_residuals(fit: Fit) -> pd.Series:
 
     Gaussian fits of both kinds; UnsupportedError for the other families.  ``attrs["df"]``: the sum over rows of the
     share of their variance that is left, n less the effective number of coefficients."""
-    if fit.family != "gaussian":
+    if not FAMILIES[fit.family].normal_errors:
         raise UnsupportedError(
             f"residuals of family {fit.family!r} are not normal even under a true model, so that nothing standardises "
             f"them: {ELSEWHERE}"
@@ -126,10 +126,11 @@ def residual_points(fit: Fit) -> pd.DataFrame:
 
     Gaussian: residuals over their own sd.  Poisson and binomial counts: Pearson residuals, (y - mean) / sd of y given
     the mean.  UnsupportedError for 0/1 and other families, whose residuals lie on two lines or have no such scale."""
-    if fit.family == "gaussian":
+    if FAMILIES[fit.family].normal_errors:
         return _gaussian_points(fit)
     fitted = fit.fitted()  # type: ignore[attr-defined]
-    if fit.family not in COUNTS:
+    family = FAMILIES[fit.family]
+    if family.likelihood is None or family.kind == "binary":
         raise UnsupportedError(
             f"residuals of family {fit.family!r} against fitted values show the family's shape, not the model's "
             f"faults: {ELSEWHERE}"

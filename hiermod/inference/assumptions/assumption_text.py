@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from hiermod.errors import UnsupportedError, listing
+from hiermod.families.catalogue import FAMILIES
 from hiermod.inference.assumptions.assumption_tables import residual_points, spread_test, standardised_effects
 from hiermod.inference.assumptions.deletion import held_deletion
 from hiermod.kernel.threads import SHORT, suitable_threads
@@ -49,7 +50,7 @@ def _sentences(fit: FrequentistFit) -> list[str]:
             f"With {fit.nobs} rows the assumptions are not looked at here: hm.plots.assumptions(fit), "
             "fit.influence(group=...) and fit.simulated_residuals() do, in seconds to minutes."
         ]
-    if fit.family == "gaussian":
+    if FAMILIES[fit.family].normal_errors:
         points = residual_points(fit)
         found = [*_rows(fit, points["residual"].to_numpy()), *_spread(fit, points)]
     else:
@@ -57,7 +58,7 @@ def _sentences(fit: FrequentistFit) -> list[str]:
     found += [*_levels(fit), *_influence(fit)]
     if found:
         return found
-    if fit.family == "gaussian":
+    if FAMILIES[fit.family].normal_errors:
         return [SOUND]
     return [
         "No group carries the result alone. Whether the family fits the responses is for fit.simulated_residuals() "

@@ -12,6 +12,7 @@ import pandas as pd
 
 from hiermod.core.arguments import LARGEST_CORES, check_count
 from hiermod.errors import ArgumentError, UnknownNameError, nearest
+from hiermod.families.catalogue import FAMILIES
 from hiermod.fits.tables import values_as_groups
 from hiermod.formula.design import Design
 from hiermod.inference.assumptions.deletion import Deletion, held_deletion
@@ -71,7 +72,7 @@ def _columns(fit: FrequentistFit, found: Deletion, labels: pd.Index, group: str 
 def _how(fit: FrequentistFit, refit: bool) -> str:
     if refit:
         return "Each line is a fit of the other rows: variance parameters are estimated again."
-    if fit.family == "gaussian":
+    if FAMILIES[fit.family].normal_errors:
         if not fit.is_mixed:
             return "The residual variance is held at its estimate: exact for the coefficients."
         return (

@@ -16,10 +16,10 @@ from scipy import stats
 
 from hiermod.core.arguments import check_count, generator
 from hiermod.engines.posterior import Posterior
-from hiermod.families.links import response_draws
+from hiermod.families.catalogue import FAMILIES
+from hiermod.families.responses import response_draws
 from hiermod.fits.targets import read_request
 from hiermod.fits.vocabulary import Fit
-from hiermod.formula.catalogue import COUNTS, ZEROS_APART
 from hiermod.formula.design import FrozenArrays
 from hiermod.output.summary import Section, Summary
 
@@ -68,7 +68,7 @@ class SimulatedResiduals(FrozenArrays):
         table = self.tests()
         how = "group effects held" if self.conditional else "group effects drawn anew"
         head = f"{len(self.scaled)} rows, {self.draws} simulated data sets, {how}; family {self.family}"
-        words = _WORDS | (_OWN_ZEROS if self.family in ZEROS_APART else {})
+        words = _WORDS | (_OWN_ZEROS if FAMILIES[self.family].own_zeros else {})
         told = [
             f"{words[name][0 if row['ratio'] > 1 or name in ('uniformity',) else 1]} (p = {row['p']:.3g})."
             for name, row in table.iterrows()
@@ -119,7 +119,8 @@ def simulated_residuals(
     observed = np.asarray(fit.design.y, dtype=float)
     together = np.column_stack([observed, simulated])
     scaled = ranks(together, rng)
-    zeros = fit.family == "binomial" or fit.family in COUNTS or fit.family in ZEROS_APART
+    family = FAMILIES[fit.family]
+    zeros = family.kind in ("count", "proportion") or family.own_zeros
     names = ("uniformity", "dispersion", *(["zeros"] if zeros else []), "outliers")
     others = (together.sum(axis=1, keepdims=True) - together) / draws  # mean of the other data sets
     low, high = np.sort(together, axis=1)[:, [0, 1]], np.sort(together, axis=1)[:, [-1, -2]]
@@ -180,7 +181,7 @@ def _conditional(fit: Any, draws: int, rng: np.random.Generator) -> np.ndarray:
     if isinstance(record, Posterior):
         request = read_request(design, None, "conditional", 0.95, "response", "raise")
         return fit._predictor(request).responses(draws, rng).T
-    if fit.family == "gaussian":
+    if FAMILIES[fit.family].normal_errors:
         noise = np.full(design.nobs, record.sigma) if design.se is None else np.array(design.se)
         if design.weights is not None:
             noise = noise / np.sqrt(design.weights)

@@ -13,7 +13,8 @@ import pandas as pd
 from hiermod.engines.likelihood.glm import fit_glm
 from hiermod.engines.likelihood.least_squares import fit_linear
 from hiermod.errors import UnsupportedError
-from hiermod.families.links import check_mean
+from hiermod.families.catalogue import GENERALISED, is_linear
+from hiermod.families.responses import check_mean
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.generalised import GeneralisedFit
 from hiermod.fits.tables import LEVEL, check_group, check_level
@@ -77,7 +78,7 @@ def within_slope(fit: Fit, x: str, group: str) -> float:
     a mixed model's own coefficient is a mixture of within and between unless it has the levels' means as a predictor.
     Averaged over the levels as their lines are.  nan for other families, and where the data cannot tell it."""
     design, block = fit.design, line_block(fit, group)
-    if fit.family != "gaussian" or fit.link != "identity" or not design.common:
+    if not is_linear(fit.family, fit.link) or not design.common:
         return float("nan")
     frame, chosen = _line_rows(design, block, x, "own")
     ends = frame.iloc[np.sort(np.r_[0 : len(frame) : POINTS, POINTS - 1 : len(frame) : POINTS])]
@@ -131,9 +132,9 @@ def without_groups(fit: Fit) -> FrequentistFit:
 
     UnsupportedError for families that are not fitted by maximum likelihood here."""
     design, link = replace(fit.design, blocks=()), fit.link
-    if fit.family == "gaussian" and link == "identity":
+    if is_linear(fit.family, link):
         return FrequentistFit(design, fit_linear(design))
-    if fit.family in ("bernoulli", "binomial", "poisson"):
+    if fit.family in GENERALISED:
         return GeneralisedFit(design, fit_glm(design, fit.family, link), fit.family)
     raise UnsupportedError(
         f"complete pooling is fitted by maximum likelihood, which hiermod has for gaussian, bernoulli, binomial and "

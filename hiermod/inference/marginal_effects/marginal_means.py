@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, UnsupportedError
-from hiermod.families.links import NOT_THE_MEAN, check_mean
+from hiermod.families.catalogue import FAMILIES
+from hiermod.families.responses import check_mean
 from hiermod.fits.tables import check_level
 from hiermod.fits.targets import choice
-from hiermod.formula.catalogue import ORDINAL
 from hiermod.formula.data import level_labels
 from hiermod.inference.coefficient_tests.tables import chosen_ddf, is_bayesian
 from hiermod.inference.marginal_effects.coefficient_functions import (
@@ -155,7 +155,7 @@ def check_scale(fit: Fit, scale: str, target: str) -> None:
 
 def _check_origin(fit: Fit) -> None:
     """UnsupportedError where the linear predictor has no zero of its own: means are then no numbers, contrasts are."""
-    if fit.family in ORDINAL:
+    if FAMILIES[fit.family].ordinal:
         raise UnsupportedError(
             f"family {fit.family!r} has thresholds in the place of an intercept, so a mean on the {fit.link} scale has "
             "no zero to be counted from: fit.predict(newdata, target='population') gives the probability of each "
@@ -224,7 +224,7 @@ def scale_notes(fit: Fit, scale: str, target: str, what: str) -> list[str]:
         return []
     if scale == "link":
         other = "; scale='response' gives expected responses" if what == "means" else ""
-        return [f"on the {link} scale{'' if fit.family.startswith(NOT_THE_MEAN) else other}"]
+        return [f"on the {link} scale{other if FAMILIES[fit.family].location_is_mean else ''}"]
     notes = []
     if what == "contrasts" and scale == "response":
         notes.append(f"{RATIO_LINKS[link]}; scale='difference' gives differences of expected responses")

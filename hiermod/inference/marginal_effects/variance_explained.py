@@ -19,6 +19,7 @@ from hiermod.engines.likelihood.least_squares import LinearFit
 from hiermod.engines.likelihood.mixed import MixedFit
 from hiermod.engines.posterior import Posterior
 from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.families.catalogue import FAMILIES, is_linear
 from hiermod.fits.tables import check_group, check_level
 from hiermod.formula.design import Design
 from hiermod.inference import intervals
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from hiermod.fits.vocabulary import Fit
 
 ALL = "(all)"  # the name of all grouping factors together
-BINARY = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}  # of the latent residual
 Seed = int | np.random.Generator | None
 
 
@@ -166,11 +166,11 @@ def _of_draws(fit: Any) -> Shares:
         covariances.append(sds[:, :, None] * R * sds[:, None, :])
     auxiliary = {name: values.reshape(len(beta), -1) for name, values in record.auxiliary.items()}
     sigma2 = None if record.sigma is None else np.square(record.sigma.reshape(-1))
-    if fit.family == "gaussian" and fit.link == "identity":
+    if is_linear(fit.family, fit.link):
         residual, notes = _gaussian(design, np.zeros(len(beta)) if sigma2 is None else sigma2)
     else:
         if sigma2 is not None:
-            auxiliary["sigma2"] = sigma2[:, None]
+            auxiliary["sigma"] = record.sigma.reshape(-1, 1)
         residual, notes = _distribution(fit, beta, auxiliary)
     return Shares(
         _fixed(design, beta), _groups(design, tuple(covariances)), np.broadcast_to(residual, len(beta)), notes
@@ -226,26 +226,17 @@ def _distribution(
     fit: Any, beta: np.ndarray, auxiliary: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """The variance that the response's distribution adds on the scale of the linear predictor, and a note."""
-    family, link, one = fit.family, fit.link, np.ones(len(beta))
-    if family in ("bernoulli", "binomial", "beta_binomial", "cumulative", "sratio") and link in BINARY:
-        return BINARY[link] * one, (f"residual variance on the {link} scale: that of the latent variable",)
-    if family == "t" and link == "identity":
-        nu = auxiliary["nu"][:, 0]
-        scale = np.where(nu > 2, nu / np.where(nu > 2, nu - 2, 1.0), np.nan)
-        return auxiliary["sigma2"][:, 0] * scale, ("residual variance: sigma squared nu / (nu - 2)",)
-    if family == "poisson" and link == "log":
-        count = null_count(fit.design, link)
-        return np.log1p(1 / count) * one, (
-            f"residual variance on the log scale: log(1 + 1 / {count:.4g}), the count of a typical group in a model "
-            "without predictors",
-        )
-    if family == "negativebinomial" and link == "log":
-        offset = np.zeros(fit.nobs) if fit.design.offset is None else fit.design.offset
-        counts = np.array([np.exp(fit.design.X @ row + offset).mean() for row in beta])
-        words = "log(1 + 1 / count + 1 / alpha), with the mean count of a typical group"
-        return np.log1p(1 / counts + 1 / auxiliary["alpha"][:, 0]), (f"residual variance on the log scale: {words}",)
-    if family == "gamma" and link == "log":
-        return np.log1p(1 / auxiliary["alpha"][:, 0]), ("residual variance on the log scale: log(1 + 1 / alpha)",)
+    family, link = fit.family, fit.link
+    found = FAMILIES[family].link_variance.get(link)
+    if found is not None:
+        count = np.full(len(beta), np.nan)
+        if found.count == "null":
+            count[:] = null_count(fit.design, link)
+        elif found.count == "rows":
+            offset = np.zeros(fit.nobs) if fit.design.offset is None else fit.design.offset
+            count[:] = [np.exp(fit.design.X @ row + offset).mean() for row in beta]
+        further = {name: values[:, 0] for name, values in auxiliary.items()}
+        return found.variance(count, further) * np.ones(len(beta)), (found.words.format(link=link, count=count[0]),)
     raise UnsupportedError(
         f"the variance of family {family!r} with link {link!r} on the scale of the linear predictor is not defined "
         "here, so icc() and r2() have no denominator. They know gaussian, t, bernoulli, binomial, poisson, "

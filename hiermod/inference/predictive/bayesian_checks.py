@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiermod.errors import DesignError, UnsupportedError, listing
+from hiermod.families.catalogue import FAMILIES
 from hiermod.fits.targets import read_request
 from hiermod.inference.predictive.loo_pit import LooPit, integrated_pit
 from hiermod.inference.predictive.predictive_checks import StatisticDraws, statistic_draws
@@ -114,7 +115,7 @@ def _advice(told: Collection[str], fit: BayesianFit, found: StatisticDraws) -> s
         return "Look at hm.plots.rootogram(fit): zero-inflated and hurdle families have a parameter for zeros."
     if any(name.startswith("sd between") for name in told):
         return "Is that factor's group effect in the model, or its prior too narrow (fit.prior_sensitivity())?"
-    if fit.family == "gaussian":
+    if FAMILIES[fit.family].normal_errors:
         return (
             "Look at hm.plots.predictive_density(fit); a positive response that is skewed is often modelled by its "
             'logarithm or family="gamma", single values far out by family="t".'

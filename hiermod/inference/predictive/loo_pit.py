@@ -181,8 +181,6 @@ def _at_draws(fit: BayesianFit) -> Transforms:
 def _simulated(fit: BayesianFit, rng: np.random.Generator) -> LooPit:
     """Weighted shares of simulated responses below the observed one; ties are split at random (Czado et al. 2009)."""
     drawn = replicates(fit, None, rng)
-    if fit.family == "categorical":
-        raise UnsupportedError("categories without an order have no distribution function, so no LOO-PIT")
     logs = row_log_likelihood(fit)
     count, n = drawn.simulated.shape
     below, above, k = np.empty(n), np.empty(n), np.empty(n)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.core.annotated import NotedFrame, noted
-from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, listing, nearest
+from hiermod.errors import ArgumentError, UnknownNameError, listing, nearest
 from hiermod.fits.tables import LEVEL, check_level
 from hiermod.formula.design import FrozenArrays
 from hiermod.inference.predictive.replicates import MANY, Kind, Replicates, group_codes, replicates
@@ -85,8 +85,6 @@ def statistic_draws(
     known = _known(fit)
     where = None if group is None else group_codes(fit, group)
     drawn = replicates(fit, draws, random_seed, target) if drawn is None else drawn
-    if drawn.kind == "category" and fit.family == "categorical" and not callable(statistic):
-        raise UnsupportedError("categories without an order have no mean: give a function of the codes as statistic=")
     chosen = _chosen(statistic, known, drawn.kind, grouped=group is not None)
     if where is None:
         pieces: list[Piece] = [((name,), function, drawn) for name, function in chosen.items()]

@@ -16,6 +16,7 @@ from hiermod.core.arguments import check_count, generator
 from hiermod.engines import predictive
 from hiermod.engines.posterior import Posterior
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, nearest
+from hiermod.families.catalogue import FAMILIES
 from hiermod.fits import row_draws
 from hiermod.fits.tables import values_as_groups
 from hiermod.fits.targets import choice
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from hiermod.fits.bayesian import BayesianFit
 
 Kind = Literal["continuous", "count", "binary", "category"]
-BINARY = ("bernoulli",)
-CATEGORY = ("cumulative", "sratio", "categorical")
-COUNT = ("poisson", "negativebinomial", "binomial", "betabinomial", "geometric")
 PLAIN = (None, DISTRIBUTIONAL, "categorical", "weighted")  # left sides whose response is one number per row
 MANY = 1000  # simulated data sets that a check takes unless asked
 
@@ -116,12 +114,12 @@ def bayesian_record(fit: BayesianFit) -> Posterior:
 
 def kind_of(fit: BayesianFit, y: np.ndarray) -> Kind:
     """What sort of number the response is."""
-    if fit.family in CATEGORY:
+    family = FAMILIES[fit.family]
+    if family.ordinal:
         return "category"
-    if fit.family in BINARY or (fit.family == "binomial" and fit.design.trials is None):
+    if family.kind == "binary":
         return "binary"
-    counts = fit.family in COUNT or fit.family.endswith(("poisson", "binomial"))
-    return "count" if counts and (y == np.round(y)).all() else "continuous"
+    return "count" if family.discrete and (y == np.round(y)).all() else "continuous"
 
 
 def group_codes(fit: BayesianFit, group: str) -> tuple[np.ndarray, tuple[str, ...]]:

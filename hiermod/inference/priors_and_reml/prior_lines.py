@@ -9,7 +9,8 @@ from hiermod.core.arguments import check_count, generator
 from hiermod.engines.idata import linear_predictor
 from hiermod.engines.prior_draws import PriorDraws, some_draws
 from hiermod.errors import UnknownNameError, UnsupportedError, nearest
-from hiermod.families.links import check_mean, inverse_link
+from hiermod.families.links import inverse_link
+from hiermod.families.responses import check_mean
 from hiermod.fits.tables import check_group
 from hiermod.formula.design import Block, Design
 

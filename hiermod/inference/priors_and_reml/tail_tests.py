@@ -21,10 +21,10 @@ from hiermod.engines.likelihood.glm import fit_glm
 from hiermod.engines.likelihood.least_squares import fit_linear
 from hiermod.engines.likelihood.mixed import fit_mixed
 from hiermod.errors import HiermodError, UnsupportedError
+from hiermod.families.catalogue import FAMILIES, GENERALISED, is_linear
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.generalised import GeneralisedFit
 from hiermod.fits.tables import corr_names, sd_names
-from hiermod.formula.catalogue import GENERALISED
 from hiermod.inference.coefficient_tests.tables import linear_tests
 from hiermod.inference.priors_and_reml.conflict import (
     bandwidth,
@@ -203,14 +203,14 @@ def likelihood_fit(fit: BayesianFit) -> tuple[FrequentistFit | None, str]:
     """REML or ML of a posterior's model and data, or why there is none."""
     design, family = fit.design, fit.family
     if design.special is not None or design.parts or not (
-        (family == "gaussian" and fit.link == "identity") or family in GENERALISED
+        is_linear(family, fit.link) or family in GENERALISED
     ):  # fmt: skip
         return None, f"there is no fit of {fit.formula!r} (family {family!r}) by REML or maximum likelihood"
     found: FrequentistFit
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # singular fits are common and no matter here
-            if family == "gaussian":
+            if FAMILIES[family].normal_errors:
                 mixed = bool(design.blocks)
                 found = FrequentistFit(design, fit_mixed(design, True) if mixed else fit_linear(design, True), family)
             elif design.blocks:

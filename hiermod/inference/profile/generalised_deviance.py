@@ -15,7 +15,7 @@ from hiermod.engines.likelihood.generalised import criterion_of, rows_of
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.glm import GeneralisedLinearFit
 from hiermod.engines.likelihood.laplace import by_block
-from hiermod.families.likelihoods import Likelihood
+from hiermod.engines.likelihood.likelihoods import Likelihood
 from hiermod.inference.profile.deviance import Held, Parameter
 from hiermod.kernel.conditioning import condition
 from hiermod.kernel.criterion import Problem, build_problem

@@ -13,6 +13,7 @@ from hiermod.core.arguments import LARGEST_CORES, check_count, resolve_seed
 from hiermod.core.progress import progress
 from hiermod.engines.marginal.density import marginal_density
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError, listing
+from hiermod.families.catalogue import is_linear
 from hiermod.fits.tables import check_group
 from hiermod.inference.scores.exact_folds import ExactRefits, LeftOut, run_exact
 from hiermod.inference.scores.folds import Fold, divide, make_folds
@@ -118,7 +119,7 @@ def _run(fit: BayesianFit, jobs: list[Fold], cores: int, progressbar: bool) -> t
 
 def _integrates(fit: BayesianFit, priors: GaussianPriors) -> bool:
     """Whether common and group effects integrate out, so that refits need no graph."""
-    if (fit.family, fit.link) != ("gaussian", "identity") or fit.design.special is not None:
+    if not is_linear(fit.family, fit.link) or fit.design.special is not None:
         return False
     try:
         marginal_density(fit.design, priors)

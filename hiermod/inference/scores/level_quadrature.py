@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp
 
+from hiermod.engines.likelihood.likelihoods import Likelihood, likelihood_of
 from hiermod.engines.posterior import Posterior
 from hiermod.errors import UnsupportedError
-from hiermod.families.likelihoods import LINKS, Likelihood, likelihood_of
+from hiermod.families.catalogue import FAMILIES, GENERALISED
 from hiermod.formula.design import Block, Design
 
 NODES = {1: 15, 2: 9}  # per dimension
@@ -33,8 +34,10 @@ class LevelLogs:
 
 def check_quadrature(design: Design, factor: str, family: str, link: str) -> Likelihood:
     """The likelihood, where the effects of a level of ``factor`` can be integrated; UnsupportedError saying why not."""
-    if family not in LINKS or link not in LINKS[family]:
-        raise UnsupportedError(f"it is written for {', '.join(LINKS)}, not for family {family!r} with link {link!r}")
+    if not FAMILIES[family].generalised(link):
+        raise UnsupportedError(
+            f"it is written for {', '.join(GENERALISED)}, not for family {family!r} with link {link!r}"
+        )
     likelihood = likelihood_of(design, family, link)
     K = sum(block.size for block in design.blocks if block.factor == factor)
     if K not in NODES:

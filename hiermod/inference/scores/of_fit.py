@@ -9,6 +9,7 @@ import numpy as np
 
 from hiermod.engines.marginal.density import MarginalDensity, marginal_density
 from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.families.catalogue import is_linear
 from hiermod.fits.tables import check_group
 from hiermod.formula.design import Design
 from hiermod.inference.scores.cross_validation import refit_units
@@ -79,7 +80,7 @@ def _check_switch(name: str, value: bool | str) -> None:
 
 def _density(fit: BayesianFit) -> MarginalDensity:
     """UnsupportedError, saying why, where effects do not integrate out."""
-    if fit.family != "gaussian" or fit.link != "identity":
+    if not is_linear(fit.family, fit.link):
         raise UnsupportedError(f"family {fit.family!r} with link {fit.link!r} is not Gaussian with identity link")
     if fit.design.special is not None:
         raise UnsupportedError(f"the response {fit.design.response!r} has a likelihood of its own")
@@ -121,7 +122,7 @@ def _conditional(fit: BayesianFit, criterion: Any, reason: str) -> Score:
 def _one_level_at_a_time(fit: BayesianFit, group: str, obstacle: str) -> Score:
     """Each level's own effects integrated out at draws of everything else: in closed form, or by quadrature."""
     design: Design = fit.design
-    if fit.family == "gaussian" and fit.link == "identity" and design.special is None:
+    if is_linear(fit.family, fit.link) and design.special is None:
         logs, how = gaussian_level_logs(design, fit.record, group), "in closed form at draws of everything else"
         return _by_level(fit, group, logs, "integrated", f"since {obstacle}, only a level's own effects: {how}")
     try:

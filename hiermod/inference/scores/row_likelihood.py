@@ -9,6 +9,7 @@ import numpy as np
 
 from hiermod.core import versions
 from hiermod.errors import UnsupportedError
+from hiermod.families.catalogue import is_linear
 from hiermod.inference.scores.rows import take_rows
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def row_log_likelihood(fit: BayesianFit) -> Callable[[slice], np.ndarray]:
 
     UnsupportedError where it is neither stored with the fit nor to be had from its model."""
     design = fit.design
-    if fit.family == "gaussian" and fit.link == "identity" and design.special is None:
+    if is_linear(fit.family, fit.link) and design.special is None:
         from hiermod.engines.idata import log_likelihood
 
         record = fit.record.drawn()

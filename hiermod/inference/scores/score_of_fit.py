@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Design
 from hiermod.inference.scores.record import Score, fingerprint, standard_error
 
 if TYPE_CHECKING:
     from hiermod.fits.bayesian import BayesianFit
 
-DISCRETE = (
-    "bernoulli", "binomial", "poisson", "negativebinomial", "zero_inflated_poisson", "zero_inflated_negativebinomial",
-    "zero_inflated_binomial", "hurdle_poisson", "hurdle_negativebinomial", "cumulative", "sratio",
-)  # fmt: skip
 # log |d t(x) / d x| of the transformations a response is usually given
 LOG_SLOPES = {
     "log": lambda x: -np.log(x),
@@ -40,7 +37,7 @@ def make_score(
         elpd=float(elpd.sum()), se=standard_error(elpd), p=float(p.sum()),
         elpd_i=elpd, pareto_k=k, mcse_i=mcse, p_i=p, own_proposals=own_proposals,
         nobs=design.nobs, data=fingerprint(design.y, design.trials), response=design.response,
-        discrete=fit.family in DISCRETE, **transformation(design, members), **rest,
+        discrete=FAMILIES[fit.family].discrete, **transformation(design, members), **rest,
     )  # fmt: skip
 
 

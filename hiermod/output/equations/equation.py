@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from hiermod.core.escaping import latex, markdown, terminal
+from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Block, Design
 from hiermod.output.equations.equation_levels import INTERCEPT, Coefficient, Levels, Predictor, read_levels
 from hiermod.output.equations.equation_notation import Latex, Text
@@ -20,29 +21,7 @@ from hiermod.output.equations.equation_parameters import parameter_lines
 LETTERS = "uvwrsq"  # one for the effects of each grouping factor
 MATRIX_SIZE = 4  # larger covariance matrices are named, not written out
 
-# family: distribution, symbol of its location, further arguments.  The location is what the link is taken of.
-LIKELIHOODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "gaussian": ("Normal", "mu", ("sigma²",)),
-    "t": ("StudentT", "mu", ("nu", "sigma")),
-    "laplace": ("Laplace", "mu", ("b",)),
-    "bernoulli": ("Bernoulli", "p", ()),
-    "binomial": ("Binomial", "p", ("trials",)),
-    "beta": ("Beta", "mu", ("kappa",)),
-    "gamma": ("Gamma", "mu", ("alpha",)),
-    "wald": ("InverseGaussian", "mu", ("lambda",)),
-    "exponential": ("Exponential", "mu", ()),
-    "weibull": ("Weibull", "mu", ("alpha",)),
-    "poisson": ("Poisson", "lambda", ()),
-    "negativebinomial": ("NegativeBinomial", "mu", ("alpha",)),
-    "zero_inflated_poisson": ("ZeroInflatedPoisson", "mu", ("psi",)),
-    "zero_inflated_negativebinomial": ("ZeroInflatedNegativeBinomial", "mu", ("alpha", "psi")),
-    "hurdle_poisson": ("HurdlePoisson", "mu", ("psi",)),
-    "hurdle_negativebinomial": ("HurdleNegativeBinomial", "mu", ("alpha", "psi")),
-    "hurdle_gamma": ("HurdleGamma", "mu", ("alpha", "psi")),
-}
 COUNTS = re.compile(r"^(p|prop|proportion|cbind)\((\w+), ?(\w+)\)$")
-ORDINAL = {"cumulative": "P(y ≤ k)", "sratio": "P(y = k | y ≥ k)"}
-GREEK_ARGUMENTS = {"lambda": "lam"}  # symbol of an auxiliary parameter -> Bambi's name of it
 
 
 @dataclass(frozen=True)
@@ -102,7 +81,8 @@ class _Writer:
     """Writes one notation's lines; collects which symbol is which parameter."""
 
     def __init__(self, design: Design, family: str, link: str, levels: Levels, notation: Text) -> None:
-        self.design, self.family, self.link, self.levels, self.n = design, family, link, levels, notation
+        self.design, self.link, self.levels, self.n = design, link, levels, notation
+        self.family = FAMILIES[family]
         self.depth = len(levels.chain)
         self.crossed = bool(design.blocks) and not self.depth
         self.factors = list(levels.chain) or list(dict.fromkeys(block.factor for block in design.blocks))
@@ -119,8 +99,8 @@ class _Writer:
         if self.design.blocks:
             yield Section("Variance components", tuple(self._components()))
         for name, part in self.design.parts.items():
-            symbol = {bambi: greek for greek, bambi in GREEK_ARGUMENTS.items()}.get(name, name)
-            further = parameter_lines(name, symbol, part, self.n, self.row, self._level_of, self._known)
+            parameter = self.family.parameter(name)
+            further = parameter_lines(parameter, part, self.n, self.row, self._level_of, self._known)
             yield Section(f"Formula for {name}", tuple(further))
         if priors is not None:
             known = {parameter: symbol for symbol, parameter in self.parameters.items()}
@@ -182,24 +162,25 @@ class _Writer:
 
     def _level_one(self) -> Iterator[str]:
         y = self.n.variable(self._response()[0], self.row)
-        if self.family in ORDINAL:
+        if self.family.ordinal:
             cut = self._known(self.n.symbol("theta", "k"), "threshold")
-            chance = ORDINAL[self.family].replace(" ≤ ", self.n.at_most).replace("y", y)
+            chance = self.family.notation.distribution.replace(" ≤ ", self.n.at_most).replace("y", y)
             if isinstance(self.n, Latex):
                 chance = chance.replace("≥", r"\ge").replace("|", r"\mid")
             yield f"{self.n.link(self.link, chance)}{self.n.equals}{cut} - ({self._predictor()})"
             return
-        if self.family == "gaussian" and self.link == "identity":
+        if self.family.linear(self.link):
             error = self.n.symbol("epsilon", self.row)
             yield f"{y}{self.n.equals}{self._predictor()}{self.n.plus}{error}"
             yield f"{error}{self.n.distributed}{self.n.call('Normal', '0', self._sigma())}"
             return
-        name, location, rest = LIKELIHOODS[self.family]
-        mean = self.n.symbol(location, self.row)
-        args = [self._argument(one) for one in rest]
-        args = [*args, mean] if rest == ("trials",) else [mean, *args]
-        yield f"{y}{self.n.distributed}{self.n.call(name, *args)}"
-        yield f"{self.n.link(self.link, mean)}{self.n.equals}{self._predictor()}"
+        notation = self.family.notation
+        location = self.n.symbol(notation.location, self.row)
+        args = [location, *(self._argument(name) for name in notation.arguments)]
+        if self.family.out_of_trials:
+            args = [self._trials(), *args]
+        yield f"{y}{self.n.distributed}{self.n.call(notation.distribution, *args)}"
+        yield f"{self.n.link(self.link, location)}{self.n.equals}{self._predictor()}"
 
     def _response(self) -> tuple[str, str]:
         """The response's name; of counts ``p(successes, trials)`` both names, of ``cbind()`` the successes."""
@@ -208,15 +189,17 @@ class _Writer:
             return self.design.response, ""
         return counts[2], "" if counts[1] == "cbind" else counts[3]
 
+    def _trials(self) -> str:
+        trials = self._response()[1]
+        return self.n.variable(trials, self.row) if trials else self.n.symbol("n", self.row)
+
     def _argument(self, name: str) -> str:
-        if name == "trials":
-            trials = self._response()[1]
-            return self.n.variable(trials, self.row) if trials else self.n.symbol("n", self.row)
-        if name == "sigma²":
+        if self.family.normal_errors:
             return self._sigma()
-        if GREEK_ARGUMENTS.get(name, name) in self.design.formulas:
-            return self.n.symbol(name, self.row)
-        return self._known(self.n.symbol(name), GREEK_ARGUMENTS.get(name, name))
+        symbol = self.family.parameter(name).written
+        if name in self.design.formulas:
+            return self.n.symbol(symbol, self.row)
+        return self._known(self.n.symbol(symbol), name)
 
     # --- the levels above ---------------------------------------------------------------------------------------
     def _level(self, height: int) -> Iterator[str]:

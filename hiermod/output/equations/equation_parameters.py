@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hiermod.formula.catalogue import further_link
+from hiermod.families.family import Parameter
 from hiermod.formula.design import Block, Design
 from hiermod.output.equations.equation_notation import Latex, Text
 
@@ -14,17 +14,17 @@ COEFFICIENT, EFFECT, SPREAD, CORRELATION = "delta", "s", "tau", "rho"
 
 
 def parameter_lines(
-    name: str,
-    symbol: str,
+    parameter: Parameter,
     part: Design,
     notation: Text,
     row: str,
     index: Callable[[str], str],
     known: Callable[[str, str], str],
 ) -> Iterator[str]:
-    """The linear predictor of ``name``, shown as ``symbol``, then the law of its group effects.
+    """The linear predictor of a parameter of the response, then the law of its group effects.
 
     row: the index of a row; index: of a row's level of a factor; known: records which symbol is which parameter."""
+    name, symbol = parameter.name, parameter.written
     n, letter = notation, notation.symbol(symbol)
     between = " " if isinstance(notation, Latex) else ""
     factors = list(part.ngroups)
@@ -45,14 +45,14 @@ def parameter_lines(
         return coefficient if label == "Intercept" else n.product(coefficient, n.variable(label, row))
 
     terms = []
-    for label, parameter in zip(labels, part.common, strict=False):
-        terms.append(times(known(n.symbol(COEFFICIENT, sub(number[label])), parameter), label))
+    for label, coefficient in zip(labels, part.common, strict=False):
+        terms.append(times(known(n.symbol(COEFFICIENT, sub(number[label])), coefficient), label))
     effects = {block: _effects(block, name, n, number, sub, index(block.factor)) for block in part.blocks}
     for block, symbols in effects.items():
         terms += [times(one, label.removeprefix(f"{name}_")) for one, label in zip(symbols, block.labels, strict=True)]
     if part.offset is not None:
         terms.append(n.variable("offset", row))
-    yield f"{n.link(further_link(name), n.symbol(symbol, row))}{n.equals}{n.plus.join(terms)}"
+    yield f"{n.link(parameter.link, n.symbol(symbol, row))}{n.equals}{n.plus.join(terms)}"
     for block, symbols in effects.items():
         at = [number[label.removeprefix(f"{name}_")] for label in block.labels]
         sds = [

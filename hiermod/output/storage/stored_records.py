@@ -15,11 +15,11 @@ import numpy as np
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.glm import GeneralisedLinearFit
 from hiermod.engines.likelihood.least_squares import LinearFit
+from hiermod.engines.likelihood.likelihoods import likelihood_of
 from hiermod.engines.likelihood.mixed import MixedFit, problem_of
 from hiermod.engines.marginal.on_demand import EffectsOnDemand
 from hiermod.engines.posterior import Draws, Posterior, extract
 from hiermod.errors import ArgumentTypeError, FileError, HiermodError, UnknownNameError, listing
-from hiermod.families.likelihoods import likelihood_of
 from hiermod.formula.bambi_text import check_for_bambi
 from hiermod.formula.design import Design
 from hiermod.formula.evaluate import Evaluator

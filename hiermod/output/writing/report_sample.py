@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import listing
+from hiermod.families.catalogue import FAMILIES, is_linear
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.formula.design import Block, Design
 from hiermod.formula.parse import parse_formula
@@ -66,7 +67,7 @@ def _variables(fit: Fit) -> list[str]:
     if design.trials is not None:
         trials, successes = design.trials.sum(), design.y.sum()
         found.append(f"There were {successes:,.0f} successes in {trials:,.0f} trials ({_percent(successes / trials)}).")
-    elif fit.family == "bernoulli":
+    elif FAMILIES[fit.family].kind == "binary":
         found.append(f"The outcome was 1 in {design.y.sum():,.0f} of {counted(design.nobs, 'row')} "
                      f"({_percent(design.y.mean())}).")  # fmt: skip
     elif design.special is None and not design.categories:
@@ -137,7 +138,7 @@ def _kind(fit: Fit) -> str:
     link = getattr(fit, "link", "identity")
     kind = "linear mixed model" if fit.design.blocks else "linear model"
     article = "A Bayesian " if isinstance(fit, BayesianFit) else "A "
-    if fit.family == "gaussian" and link == "identity":
+    if is_linear(fit.family, link):
         return article + kind
     return f"{article}generalised {kind} of family {fit.family} with {link} link"
 
