@@ -61,7 +61,9 @@ class SparseRows:
         if self.products is not None:
             counts, weights = np.diff(self.starts, append=len(self.target)), np.zeros(len(self.target))
             for (a, b), product in zip(_entries(self.shape[1]), self.products, strict=True):
-                weights += np.repeat(Q[self.present, a, b], counts) * product
+                part = np.repeat(Q[self.present, a, b], counts)
+                part *= product
+                weights += part
             return np.bincount(self.target, weights, m * m).reshape(m, m)
         right = np.einsum("nab,nb->na", Q[self.level], self.values)
         weights = self.values[self.first, 0] * right[self.second, 0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtrs
 
 from hiermod.kernel.batch import BatchFactor
 from hiermod.kernel.criterion import Problem
@@ -97,11 +98,10 @@ def draw_one(
     cross = problem.cross
     size = cross.n_tail_effects + problem.p
     by_factor = [np.zeros((0, layout.size)) for layout in problem.factors]
-    tail = np.zeros(size + 1)
+    right = np.zeros(size + 1)
+    right[:size] = factor.L[-1, :size] + sigma * rng.standard_normal(size)
+    tail = -dtrtrs(factor.L, right, lower=1, trans=1)[0]  # the whole L, which needs no copy: y's part is 0
     tail[-1] = 1.0
-    if size:
-        right = factor.L[-1, :size] + sigma * rng.standard_normal(size)
-        tail[:size] = -solve_triangular(factor.L[:size, :size], right, lower=True, trans=1, check_finite=False)
     for index, where, Lam in zip(cross.tail_factors, cross.tail_slices, factor.tail_lambdas, strict=True):
         b = -tail[where].reshape(-1, len(Lam)) @ Lam.T
         by_factor[index] = b
