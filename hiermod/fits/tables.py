@@ -100,18 +100,17 @@ def varcorr_rows(block: Block, cov: np.ndarray) -> list[dict[str, object]]:
         {"group": block.factor, "term1": label, "term2": None, "sdcor": sd[i], "vcov": cov[i, i]}
         for i, label in enumerate(block.labels)
     ]
-    for i in range(block.size):
-        for j in range(i + 1, block.size):
-            scale = sd[i] * sd[j]
-            rows.append(
-                {
-                    "group": block.factor,
-                    "term1": block.labels[i],
-                    "term2": block.labels[j],
-                    "sdcor": cov[i, j] / scale if scale > 0 else np.nan,
-                    "vcov": cov[i, j],
-                }
-            )
+    for i, j in block.pairs:
+        scale = sd[i] * sd[j]
+        rows.append(
+            {
+                "group": block.factor,
+                "term1": block.labels[i],
+                "term2": block.labels[j],
+                "sdcor": cov[i, j] / scale if scale > 0 else np.nan,
+                "vcov": cov[i, j],
+            }
+        )
     return rows
 
 
@@ -122,8 +121,7 @@ def sd_names(block: Block) -> list[str]:
 
 def corr_names(block: Block) -> list[str]:
     """Parameter names of a block's correlations, ``Subject_corr[Intercept,Days]``, in the order of ``varcorr_rows``."""
-    k = block.size
-    return [f"{block.corr_name}[{block.labels[i]},{block.labels[j]}]" for i in range(k) for j in range(i + 1, k)]
+    return [f"{block.corr_name}[{block.labels[i]},{block.labels[j]}]" for i, j in block.pairs]
 
 
 def simulated_frame(design: Design, y: np.ndarray) -> pd.DataFrame:

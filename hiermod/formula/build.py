@@ -221,9 +221,16 @@ def _blocks(parsed: ParsedFormula, evaluator: Evaluator, frame: pd.DataFrame) ->
             if not values.any():
                 raise DesignError(f"the group effect {column.label!r} in ({bar.text}) is 0 in every row: leave it out")
             seen[key] = bar.text
+        if len(columns) == 1 and (bar.hom or bar.covariance in ("cs", "ar1")):
+            raise FormulaError(
+                f"{bar.covariance}({bar.text}) has one column, {columns[0][0].label!r}, and a structure relates "
+                f"several. A numeric column of occasions becomes one column for each when it is a factor: "
+                f"{bar.covariance}(0 + factor(time) | {bar.name}); for one column write ({bar.text})"
+            )
         groups = [columns] if bar.correlated else [[one] for one in columns]
         for group in groups:
-            same = sum(block.factor == bar.name and block.size > 1 for block in blocks)
+            same = sum(block.factor == bar.name and block.corr_name != "" for block in blocks)
+            correlates = len(group) > 1 and bar.covariance != "diag"
             blocks.append(
                 Block(
                     factor=bar.name,
@@ -233,9 +240,11 @@ def _blocks(parsed: ParsedFormula, evaluator: Evaluator, frame: pd.DataFrame) ->
                     codes=codes,
                     values=np.column_stack([values for _, values in group]),
                     text=bar.text,
-                    corr_name=("" if len(group) < 2 else f"{bar.name}_corr" + (f"_{same + 1}" if same else "")),
+                    corr_name=f"{bar.name}_corr" + (f"_{same + 1}" if same else "") if correlates else "",
                     bar=i,
                     positions=tuple(next(j for j, c in enumerate(columns) if c[0] is column) for column, _ in group),
+                    covariance=bar.covariance,
+                    hom=bar.hom,
                 )
             )
     return tuple(blocks)

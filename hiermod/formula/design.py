@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.covariance.structure import HOM_BY_DEFAULT, CovarianceStructure, structure_of
+
 
 def read_only(array: np.ndarray) -> np.ndarray:
     """The same values in an array that refuses writing (copied only when someone else could still write it)."""
@@ -61,7 +63,7 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Block(FrozenArrays):
-    """Group effects with one unstructured k x k covariance: ``(lhs | factor)``, or one column of ``(lhs || factor)``.
+    """Group effects with one k x k covariance: ``(lhs | factor)``, or one column of ``(lhs || factor)``.
 
     codes (n,): the level of each row, 0..J-1.  values (n, k): the columns left of the bar."""
 
@@ -75,6 +77,28 @@ class Block(FrozenArrays):
     corr_name: str = ""  # "Subject_corr", "Subject_corr_2" for a second correlated block of the group
     bar: int = 0  # which bar of the formula it comes from ...
     positions: tuple[int, ...] = (0,)  # ... and which of that bar's columns it holds
+    covariance: str = "us"  # the structure of the covariance as typed: "us", "diag", "cs", "ar1" ...
+    hom: bool = False  # ... and whether all columns have one standard deviation
+
+    @cached_property
+    def structure(self) -> CovarianceStructure:
+        """What the covariance may look like."""
+        return structure_of(self.covariance, self.size, self.hom)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """The pairs of columns i < j that correlate: all of them, or none."""
+        if self.structure.name == "diag":
+            return ()
+        return tuple((i, j) for i in range(self.size) for j in range(i + 1, self.size))
+
+    @property
+    def term(self) -> str:
+        """The term as it stands in a formula: ``(Days | Subject)``, ``cs(0 + f | g, hom=True)``."""
+        if self.covariance == "us" or self.structure.free:
+            return f"({self.text})"
+        told = "" if self.hom == HOM_BY_DEFAULT[self.covariance] else f", hom={self.hom}"
+        return f"{self.covariance}({self.text}{told})"
 
     @property
     def size(self) -> int:
@@ -155,5 +179,15 @@ class Design(FrozenArrays):
 
     @property
     def correlated_blocks(self) -> tuple[Block, ...]:
-        """The blocks with more than one column, whose effects correlate."""
-        return tuple(block for block in self.blocks if block.size > 1)
+        """The blocks whose effects correlate: of more than one column, and not diagonal."""
+        return tuple(block for block in self.blocks if block.pairs)
+
+    @property
+    def n_covariance(self) -> int:
+        """How many numbers determine the covariances of the group effects, relative to sigma."""
+        return sum(block.structure.n_parameters for block in self.blocks)
+
+    @property
+    def structured_blocks(self) -> tuple[Block, ...]:
+        """The blocks whose covariance is not free: diagonal with one standard deviation, cs, ar1."""
+        return tuple(block for block in self.blocks if not block.structure.free)

@@ -1,12 +1,15 @@
 """A formula's text split into response, common part and bar terms, every error with its place marked.
 
-What formulae cannot read of lme4's language is settled here: ``||``, ``a/b`` as grouping factor, ``cbind(s, f)``,
-arithmetic left of ``~``.  Bates et al. (2015), J. Stat. Softw. 67(1), section 2.1 lists the forms."""
+What formulae cannot read of lme4's language is settled here: ``||``, ``a/b`` as grouping factor, structures of the
+covariance such as ``cs(x | g, hom=True)``, ``cbind(s, f)``, arithmetic left of ``~``.  Bates et al. (2015),
+J. Stat. Softw. 67(1), section 2.1 lists the forms; lme4 2.0's vignette on covariance structures those."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
+from hiermod.covariance.structure import HOM_BY_DEFAULT
 from hiermod.errors import ArgumentTypeError, FormulaError
 from hiermod.formula.functions import COUNT_CALLS, SPECIAL_RESPONSES
 from hiermod.formula.scan import (
@@ -28,17 +31,22 @@ from hiermod.formula.scan import (
 
 GROUP_CALLS = ("factor", "C", "as.factor")  # right of a bar, where a factor is one without them
 MOST_FACTORS = 1000  # of one bar term
+HOM = {"True": True, "TRUE": True, "False": False, "FALSE": False}  # Python's words and R's
 ARITHMETIC = ("PLUS", "MINUS", "STAR", "SLASH", "STAR_STAR", *COMPARISONS)
 
 
 @dataclass(frozen=True)
 class Bar:
-    """``(left | factor)``: its columns' formula, the columns the factor is made of, and whether they correlate."""
+    """``(left | factor)``: its columns' formula, the columns the factor is made of, and whether they correlate.
+
+    covariance, hom: the structure of their covariance matrix; see ``covariance.structure``."""
 
     left: str
     factor: tuple[str, ...]
     correlated: bool
     text: str
+    covariance: str = "us"
+    hom: bool = False
 
     @property
     def name(self) -> str:
@@ -80,13 +88,14 @@ def parse_formula(text: str) -> ParsedFormula:
     if not right:
         raise FormulaError(f"nothing stands right of '~'; write 'y ~ 1' for a model with only an intercept.\n  {text}")
     check_parentheses(text, tokens)
-    check_calls(text, tokens)
+    structures = _structure_names(right)
+    check_calls(text, [token for token in tokens if token not in structures])
     for token in left:
         if token.kind == "PIPE":
             raise FormulaError(
                 f"a bar term stands left of '~'; group effects belong to the right side.\n{marked(text, token.start)}"
             )
-    kept, bars, lefts = _split_bars(text, right)
+    kept, bars, lefts, options = _split_bars(text, right, structures)
     common = "".join(spaced(kept)).strip() or "1"
     check_parses(text, left)
     check_parses(text, kept)
@@ -94,7 +103,8 @@ def parse_formula(text: str) -> ParsedFormula:
     response = _response(text, left)
     call, args = _whole_call(text, left)
     called = functions(left) + functions(kept) + tuple(token for part in lefts for token in functions(part))
-    return ParsedFormula(text, response, call, args, common, tuple(bars), variables(tokens), called)
+    named = variables([token for token in tokens if token not in options])
+    return ParsedFormula(text, response, call, args, common, tuple(bars), named, called)
 
 
 def _response(text: str, left: list[Token]) -> str:
@@ -111,11 +121,26 @@ def _response(text: str, left: list[Token]) -> str:
     return f"I({response})" if any(kind in ARITHMETIC for kind in kinds) else response
 
 
-def _split_bars(text: str, right: list[Token]) -> tuple[list[Token], list[Bar], list[list[Token]]]:
-    """The common part's tokens, the bar terms of the right side and the tokens left of each bar as typed."""
+def _structure_names(right: list[Token]) -> list[Token]:
+    """The cs of each ``cs(x | g)``: names of structures whose parentheses hold a bar, which makes them no call."""
+    found = []
+    for position, (token, after) in enumerate(pairwise(right)):
+        if token.kind == "IDENTIFIER" and token.text in HOM_BY_DEFAULT and after.kind == "LEFT_PAREN":
+            inside = right[position + 2 : closing(right, position + 1)]
+            if any(one.kind == "PIPE" for one in inside):
+                found.append(token)
+    return found
+
+
+def _split_bars(
+    text: str, right: list[Token], structures: list[Token]
+) -> tuple[list[Token], list[Bar], list[list[Token]], list[Token]]:
+    """The common part's tokens, the bar terms of the right side, the tokens left of each bar as typed, and those of
+    the structures with their options."""
     kept: list[Token] = []
     bars: list[Bar] = []
     lefts: list[list[Token]] = []
+    options: list[Token] = list(structures)
     position = 0
     while position < len(right):
         token = right[position]
@@ -123,7 +148,8 @@ def _split_bars(text: str, right: list[Token]) -> tuple[list[Token], list[Bar], 
             raise FormulaError(
                 f"a bar term needs parentheses: write '(x | g)', not 'x | g'.\n{marked(text, token.start)}"
             )
-        is_call = position > 0 and right[position - 1].kind == "IDENTIFIER"
+        structure = right[position - 1] if position and right[position - 1] in structures else None
+        is_call = position > 0 and right[position - 1].kind == "IDENTIFIER" and structure is None
         if token.kind != "LEFT_PAREN" or is_call:
             kept.append(token)
             position += 1
@@ -134,22 +160,53 @@ def _split_bars(text: str, right: list[Token]) -> tuple[list[Token], list[Bar], 
             kept.extend(right[position : end + 1])
             position = end + 1
             continue
-        before = right[position - 1].kind if position else "PLUS"
+        if structure is not None:
+            kept.pop()
+        start = position - (structure is not None)
+        before = right[start - 1].kind if start else "PLUS"
         after = right[end + 1].kind if end + 1 < len(right) else "PLUS"
         if before != "PLUS" or after not in ("PLUS", "MINUS"):
-            raise FormulaError(f"a bar term can only be added with '+'.\n{marked(text, token.start, right[end].stop)}")
+            raise FormulaError(
+                f"a bar term can only be added with '+'.\n{marked(text, right[start].start, right[end].stop)}"
+            )
         if kept and kept[-1].kind == "PLUS":
             kept.pop()
-        terms, left = _read_bar(text, inside)
+        covariance, hom, option = _read_structure(text, structure, inside)
+        options.extend(option)
+        terms, left = _read_bar(text, inside[: len(inside) - len(option)], covariance, hom)
         bars.extend(terms)
         lefts.append(left)
         position = end + 1
     while kept and kept[0].kind == "PLUS":
         kept.pop(0)
-    return kept, bars, lefts
+    return kept, bars, lefts, options
 
 
-def _read_bar(text: str, inside: list[Token]) -> tuple[list[Bar], list[Token]]:
+def _read_structure(text: str, structure: Token | None, inside: list[Token]) -> tuple[str, bool, list[Token]]:
+    """Name of the structure, whether it has one standard deviation, and the tokens that say so: ``, hom=True``."""
+    if structure is None:
+        return "us", False, []
+    name, depth = structure.text, 0
+    for place, token in enumerate(inside):
+        depth += {"LEFT_PAREN": 1, "RIGHT_PAREN": -1}.get(token.kind, 0)
+        if token.kind == "COMMA" and depth == 0:
+            option = inside[place:]
+            break
+    else:
+        return name, HOM_BY_DEFAULT[name], []
+    words = [token.text for token in option]
+    if words[1:3] != ["hom", "="] or len(words) != 4 or words[3] not in HOM or name == "us":
+        takes = "hom=True (one standard deviation for all its columns) or hom=False (one for each)"
+        raise FormulaError(
+            f"{name}() takes a bar term{'' if name == 'us' else f', then {takes}'}, and nothing else.\n"
+            f"{marked(text, option[0].start, option[-1].stop)}"
+        )
+    return name, HOM[words[3]], option
+
+
+def _read_bar(
+    text: str, inside: list[Token], covariance: str = "us", hom: bool = False
+) -> tuple[list[Bar], list[Token]]:
     """``left | factor`` or ``left || factor`` and the tokens of left; a factor ``a/b`` gives two bars, as in lme4."""
     pipes = [i for i, token in enumerate(inside) if token.kind == "PIPE"]
     double = len(pipes) == 2 and pipes[1] == pipes[0] + 1
@@ -164,6 +221,11 @@ def _read_bar(text: str, inside: list[Token]) -> tuple[list[Bar], list[Token]]:
         )
     if len(pipes) > 1 and not double:
         raise FormulaError(f"one bar term holds one '|' (or '||').\n{marked(text, inside[pipes[-1]].start)}")
+    if double and covariance != "us":
+        raise FormulaError(
+            f"'||' keeps effects uncorrelated, and {covariance}() says how they correlate: write one of the two.\n"
+            f"{marked(text, inside[pipes[0]].start, inside[pipes[1]].stop)}"
+        )
     left, right = inside[: pipes[0]], inside[pipes[-1] + 1 :]
     if not left:
         raise FormulaError(
@@ -178,7 +240,8 @@ def _read_bar(text: str, inside: list[Token]) -> tuple[list[Bar], list[Token]]:
     factors, rest = _read_nesting(text, right)
     if rest:
         raise FormulaError(f"a grouping factor is a column, a:b, or a/b; this is not.\n{marked(text, rest[0].start)}")
-    return [Bar(left_text, factor, not double, whole) for factor in factors], left
+    separate = double or (covariance == "diag" and not hom)  # diag(x | g) is (x || g)
+    return [Bar(left_text, factor, not separate, whole, covariance, hom) for factor in factors], left
 
 
 def _read_nesting(text: str, tokens: list[Token]) -> tuple[list[tuple[str, ...]], list[Token]]:

@@ -184,7 +184,7 @@ def too_many(fit: FrequentistFit) -> list[str]:
     design, record = fit.design, fit.record
     if not isinstance(record, MixedFit):
         return []
-    parameters = len(record.theta) + (design.se is None)
+    parameters = design.n_covariance + (design.se is None)
     left = design.nobs - int(design.estimable.sum())
     if parameters < left:
         return []

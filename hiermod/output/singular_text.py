@@ -25,6 +25,7 @@ NO_SD = (
     1e-4  # an sd of an effect at its column's root mean square, in residual sds, that counts as 0 (lme4's tolerance)
 )
 EXTREME = 0.999  # a correlation beyond this counts as -1 or 1
+AT_BOUND = 1e-6  # of rho
 FEW = 6  # levels below which a correlation can hardly be estimated
 
 
@@ -55,6 +56,8 @@ def _of_block(block: Block, Lambda: np.ndarray, rms: np.ndarray, null: np.ndarra
     scaled = rms[:, None] * Lambda
     sds = np.sqrt(np.square(scaled).sum(axis=1))
     zero = [a for a in range(block.size) if sds[a] < NO_SD]
+    if not block.structure.free:
+        return _of_structure(block, Lambda, zero)
     found = [_no_variance(block, a) for a in zero]
     if null.shape[1] == len(zero):
         return found
@@ -62,12 +65,51 @@ def _of_block(block: Block, Lambda: np.ndarray, rms: np.ndarray, null: np.ndarra
     direction = np.linalg.svd(scaled[rest])[0][:, -1] * rms[rest]  # of the effects as typed: this sum has no variance
     correlation = (scaled @ scaled.T) / np.outer(np.where(sds > 0, sds, 1.0), np.where(sds > 0, sds, 1.0))
     pairs = [(i, j) for i in rest for j in rest if i < j and abs(correlation[i, j]) > EXTREME]
-    names = dict(
-        zip([(i, j) for i in range(block.size) for j in range(i + 1, block.size)], corr_names(block), strict=True)
-    )
+    names = dict(zip(block.pairs, corr_names(block), strict=True))
     if len(rest) > 2 and not pairs:
         return [*found, _no_spread(block, rest, direction)]
     return found + [_tied(block, i, j, float(correlation[i, j]), names[i, j], Lambda) for i, j in pairs]
+
+
+def _of_structure(block: Block, Lambda: np.ndarray, zero: list[int]) -> list[Boundary]:
+    """Parameters of the structure at a bound: standard deviations, then rho."""
+    structure = block.structure
+    if structure.hom and zero:
+        what = f"the standard deviation of {block.term} between levels of {block.factor} is estimated as 0"
+        meaning = (
+            f"The levels of {block.factor} differ no more than chance differences of their rows would make them "
+            "differ. Each gets the same coefficients, as if the term were not there."
+        )
+        remedy = f"Leave out {block.term}: nothing else changes. Keep it if the design calls for it, and say so."
+        return [Boundary("variance", tuple(column.sd_name for column in block.columns), what, meaning, remedy)]
+    found = [_no_variance(block, a) for a in zero]
+    low, high = structure.bounds[-1]
+    rho = float(structure.theta_of(Lambda)[-1])
+    if (
+        structure.n_parameters == structure.n_sds
+        or block.size - len(zero) < 2
+        or low + AT_BOUND < rho < high - AT_BOUND
+    ):
+        return found
+    what = f"the correlation of {block.term} is estimated as {rho:+.2f}, its {'upper' if rho > 0 else 'lower'} bound"
+    if rho > 0:
+        meaning = (
+            f"In the estimate a level's effects are all multiples of one number: the levels of {block.factor} differ "
+            "in one way."
+        )
+        remedy = f"Write (1 | {block.factor}) if the effects are of one size; compare with hm.lrt."
+    elif structure.name == "cs":
+        meaning = (
+            f"In the estimate the effects of a level, each over its standard deviation, add up to 0: the levels of "
+            f"{block.factor} do not differ on average."
+        )
+        remedy = "A common effect of the level, (1 | g), cannot mend this: its variance would be negative. Try diag()."
+    else:
+        meaning = "In the estimate neighbouring effects of a level are opposite: often there is nothing to relate."
+        remedy = "Try diag(), or a term of one intercept for each level; compare AIC."
+    name = corr_names(block)[0]
+    few = "" if len(block.levels) >= FEW else f" {block.factor} has only {len(block.levels)} levels."
+    return [*found, Boundary("correlation", (name,), what, f"{meaning}{few}", remedy)]
 
 
 def _no_variance(block: Block, a: int) -> Boundary:
@@ -85,7 +127,7 @@ def _no_variance(block: Block, a: int) -> Boundary:
     meaning += (
         f" That is an estimate, not evidence that there is no difference: {_by_confint(block.columns[a].sd_name)}"
     )
-    alone = f"({block.text})" if block.size == 1 else f"{label} from ({block.text})"
+    alone = f"({block.text})" if block.size == 1 else f"{label} from {block.term}"
     remedy = (
         f"Leave out {alone}: likelihood, coefficients and their standard errors stay exactly what they are, with fewer "
         "parameters. Keep it if the design calls for it and say that its estimate is 0."

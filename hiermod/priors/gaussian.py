@@ -17,6 +17,7 @@ from hiermod.formula.design import Block, Design, FrozenArrays
 from hiermod.priors.distributions import Distribution
 from hiermod.priors.given import PriorSet
 
+NO_PRIOR = "{term}: Bayesian fits take free covariances so far. Write ({text}), or fit by m.reml() or m.ml()"
 SPREAD = 2.5  # standard deviations of y that a default prior spans
 CONSTANT = 1e-12  # relative range up to which a column's variation is rounding
 
@@ -54,6 +55,8 @@ def gaussian_priors(design: Design, priors: PriorSet, center_predictors: bool = 
     """Resolve all priors on the full data.
 
     Raises UnsupportedError, saying which, when a prior is not of a kind to be integrated out or evaluated here."""
+    for block in design.structured_blocks:
+        raise UnsupportedError(NO_PRIOR.format(term=block.term, text=block.text))
     y_mean, y_sd = float(np.mean(design.y)), float(np.std(design.y))
     p = len(design.common)
     mean, sd, is_default = np.zeros(p), np.empty(p), np.zeros(p, dtype=bool)

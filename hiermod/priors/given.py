@@ -202,5 +202,5 @@ def where_the_prior_decides(design: Design) -> list[str]:
         "cannot tell their variance from the residual variance, so the prior decides how it is shared. Drop a term, "
         "or give known residual sds with se="
         for block in design.blocks
-        if len(block.levels) * block.size >= design.nobs
+        if block.structure.free and len(block.levels) * block.size >= design.nobs
     ]

@@ -41,11 +41,10 @@ class Simulator(FrozenArrays):
             cov = root @ root.T
             sd = np.sqrt(np.diag(cov))
             values |= {c.sd_name: float(s) for c, s in zip(block.columns, sd, strict=True)}
-            for i in range(block.size):
-                for j in range(i + 1, block.size):
-                    with np.errstate(invalid="ignore"):
-                        r = cov[i, j] / (sd[i] * sd[j])
-                    values[f"{block.corr_name}[{block.labels[i]},{block.labels[j]}]"] = float(r)
+            for i, j in block.pairs:
+                with np.errstate(invalid="ignore"):
+                    r = cov[i, j] / (sd[i] * sd[j])
+                values[f"{block.corr_name}[{block.labels[i]},{block.labels[j]}]"] = float(r)
         if not np.isnan(self.sigma):
             values["sigma"] = self.sigma
         for name, value in self.auxiliary.items():
@@ -257,6 +256,7 @@ def _roots(design: Design, varcorr: Any) -> list[np.ndarray]:
     for block in design.blocks:
         sd = np.array([_take(given, unused, (c.sd_name, *_short(c, block)), block, design) for c in block.columns])
         corr = _correlations(given, unused, block)
+        _check_structure(block, sd, corr)
         values, vectors = np.linalg.eigh(corr)
         if values[0] < -1e-10:
             raise ArgumentError(
@@ -300,22 +300,57 @@ def _correlations(given: Mapping[str, Any], unused: set[str], block: Block) -> n
         value = np.asarray(given[block.corr_name], dtype=float)
         if value.ndim == 0 and k == 2:
             value = np.array([[1.0, float(value)], [float(value), 1.0]])
+        elif value.ndim == 0 and not block.structure.free:
+            value = _structured_correlations(block, float(value))
         if value.shape != (k, k) or not np.allclose(value, value.T) or not np.allclose(np.diag(value), 1.0):
             raise ArgumentError(
                 f"varcorr: {block.corr_name!r} must be a ({k}, {k}) correlation matrix of {', '.join(block.labels)}"
-                + (", or one number" if k == 2 else "")
+                + (", or one number" if k == 2 or not block.structure.free else "")
             )
         corr = value
-    for i in range(k):
-        for j in range(i + 1, k):
-            for a, b in ((i, j), (j, i)):
-                name = f"{block.corr_name}[{block.labels[a]},{block.labels[b]}]"
-                if name in given:
-                    unused.discard(name)
-                    corr[i, j] = corr[j, i] = float(given[name])
+    for i, j in block.pairs:
+        for a, b in ((i, j), (j, i)):
+            name = f"{block.corr_name}[{block.labels[a]},{block.labels[b]}]"
+            if name in given:
+                unused.discard(name)
+                corr[i, j] = corr[j, i] = float(given[name])
     if np.abs(corr).max() > 1 + 1e-12:
         raise ArgumentError(f"varcorr: a correlation of {block.corr_name} is outside -1 to 1")
     return corr
+
+
+def _structured_correlations(block: Block, rho: float) -> np.ndarray:
+    """(k, k) of a structure with one correlation."""
+    structure = block.structure
+    low, high = structure.bounds[-1]
+    if not low <= rho <= high:
+        raise ArgumentError(
+            f"varcorr: {block.corr_name!r} is {rho:g}, and the correlation of {block.term} lies between {low:.4g} and "
+            f"{high:g}"
+        )
+    theta = structure.start(np.ones(block.size))
+    theta[-1] = rho
+    root = structure.factor(theta)
+    return np.asarray(root @ root.T)
+
+
+def _check_structure(block: Block, sd: np.ndarray, corr: np.ndarray) -> None:
+    """ArgumentError where the covariance given is none of the block's structure."""
+    structure = block.structure
+    if structure.free:
+        return
+    values, vectors = np.linalg.eigh(sd[:, None] * corr * sd)
+    nearest_one = structure.factor(structure.theta_of(vectors * np.sqrt(values.clip(min=0.0))))
+    if np.abs(nearest_one @ nearest_one.T - sd[:, None] * corr * sd).max() > 1e-8 * max(
+        1.0, float(np.square(sd).max())
+    ):
+        one = " one standard deviation for all columns and" if structure.hom else ""
+        raise ArgumentError(
+            f"varcorr: {block.term} has{one} correlations that follow from one number, and those given do not: give "
+            f"{block.corr_name!r} as that number"
+            if block.corr_name
+            else f"varcorr: {block.term} has one standard deviation for all columns: give the same for each"
+        )
 
 
 def _named(design: Design, varcorr: Any) -> dict[str, Any]:
@@ -332,11 +367,7 @@ def _named(design: Design, varcorr: Any) -> dict[str, Any]:
     names: list[str] = []
     for block in design.blocks:
         names += [column.sd_name for column in block.columns]
-        names += [
-            f"{block.corr_name}[{block.labels[i]},{block.labels[j]}]"
-            for i in range(block.size)
-            for j in range(i + 1, block.size)
-        ]
+        names += [f"{block.corr_name}[{block.labels[i]},{block.labels[j]}]" for i, j in block.pairs]
     told = [(b.factor, b.labels[i]) for b in design.blocks for i in range(b.size)]
     found = list(table[table["term2"].isna()][["group", "term1"]].itertuples(index=False, name=None))
     if len(table) != len(names) or sorted(told) != sorted(found):

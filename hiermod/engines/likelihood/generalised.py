@@ -19,7 +19,7 @@ from hiermod.engines.likelihood.optimise import Convergence, Minimum, better, mi
 from hiermod.engines.likelihood.other_minima import CLOSE, NEARLY, in_z, topograph
 from hiermod.engines.likelihood.pirls import Mode
 from hiermod.engines.likelihood.quadrature import QuadratureCriterion, check_nodes
-from hiermod.errors import DesignError, FitError
+from hiermod.errors import DesignError, FitError, UnsupportedError
 from hiermod.formula.design import Design
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm
@@ -89,6 +89,11 @@ def fit_rows(
 
 def _check_identifiable(design: Design, likelihood: Likelihood) -> None:
     """Counts may have a level for every row (overdispersion); a single 0 or 1 says nothing about a variance."""
+    for block in design.structured_blocks:
+        raise UnsupportedError(
+            f"{block.term}: by maximum likelihood generalised models take free covariances only. Write ({block.text}), "
+            f"or diag({block.text})"
+        )
     for block in design.blocks:
         if np.all(likelihood.trials == 1) and likelihood.record.kind != "count" and len(block.levels) == design.nobs:
             raise DesignError(

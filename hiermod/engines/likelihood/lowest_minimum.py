@@ -12,11 +12,20 @@ from dataclasses import replace
 import numpy as np
 
 from hiermod.engines.likelihood.optimise import Convergence, Minimum, minimise_scaled
-from hiermod.engines.likelihood.other_minima import NEARLY, far_out, other_minima
+from hiermod.engines.likelihood.other_minima import (
+    LEAST_POINTS,
+    NEARLY,
+    NEIGHBOURS,
+    far_out,
+    other_minima,
+    stacked_criterion,
+)
+from hiermod.engines.likelihood.structured import LARGEST, SearchSpace
 from hiermod.formula.design import Design
 from hiermod.kernel.covariance import positive_columns
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.start import curvature_guess, opposed_start, start_x
+from hiermod.kernel.topograph import lowest_points, nearest_points
 
 LARGE, MOST_TENFOLD = 4.0, 10  # a start this large may be far too small
 OUTSIDE = 100.0  # an element of the whitened Lambda above this, where sigma may vanish, is on its way there
@@ -31,6 +40,8 @@ def lowest_minimum(design: Design, problem: Problem, reml: bool, start: np.ndarr
 
     A search, and others from elsewhere: where a second minimum is likely, or it ends singular or unconverged.  Without
     a start (theta, the optimum of a refit's parent) also where points spread over all Lambdas show another minimum."""
+    if design.structured_blocks:
+        return lowest_structured(design, problem, reml, start)
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         return problem.criterion_and_gradient_x(x, reml)
@@ -175,3 +186,133 @@ def _far_start(problem: Problem, reml: bool, x: np.ndarray) -> np.ndarray:
                 break
             x, value = further, new
     return x
+
+
+# --- structured covariances ---------------------------------------------------------------------------------------
+SHORT_SEARCH = 150  # evaluations after which a search from a spread point is left: it wanders off towards sigma = 0
+STRUCTURED_POINTS, STRUCTURED_STARTS = 512, 6  # points spread over the structures' parameters; searches from the lowest
+AT_BOUND = 1e-3  # a standard deviation, or an angle's distance from a bound, below this is tried at the bound
+
+
+def lowest_structured(design: Design, problem: Problem, reml: bool, start: np.ndarray | None) -> Minimum:
+    """The lowest minimum that is seen over the parameters of the blocks' structures; x are the whitened Lambdas there.
+
+    A search from the natural start and others from the lowest of points spread over all covariances of the structures;
+    with a start (theta) from there, and from elsewhere where that ends unconverged."""
+    space = SearchSpace.of(design, problem)
+
+    def objective(s: np.ndarray) -> tuple[float, np.ndarray]:
+        value, by_x = problem.criterion_and_gradient_x(space.x(s), reml)
+        return value, space.gradient(s, by_x)
+
+    def rounding(s: np.ndarray) -> float:
+        factor = problem.factorise_x(space.x(s))
+        return 0.0 if factor is None else problem.rounding(factor.pwrss, reml)
+
+    def search(s: np.ndarray, most: int = 1000) -> Minimum:
+        found = minimise_scaled(objective, s, lambda at: _bends(objective, at), rounding, most)
+        return _on_bounds(objective, space, replace(found, x=space.tidy(found.x)))
+
+    natural = space.s(
+        [C @ L for C, L in zip(problem.whiteners, problem.template.unpack(start_x(problem)), strict=True)]
+    )
+    found = [search(natural if start is None else space.s(problem.lambdas(np.asarray(start, dtype=float))))]
+    if start is None or not found[0].convergence.converged:
+        starts = _spread_starts(problem, reml, space)
+        starts += [natural] if start is not None else []
+        found += [_from_elsewhere(search(s, SHORT_SEARCH)) for s in starts]
+        first = _lowest(found)
+        if not first.convergence.converged and first.convergence.second_start:
+            found.append(_from_elsewhere(search(first.x)))
+    lowest = _counted(_lowest(found), found)
+    record = lowest.convergence
+    if spans_everything(design, problem):
+        record = _where_sigma_vanishes_structured(design, problem, reml, space, lowest, objective)
+    near = [one for one in found if one.convergence.converged and one.value < lowest.value + NEARLY]
+    others = [one for one in near if start is None and _differ(problem, space.x(one.x), space.x(lowest.x))]
+    if others:
+        other = min(others, key=lambda one: one.value)
+        theta = problem.template.pack([positive_columns(Lam) for Lam in space.lambdas(other.x)])
+        record = replace(record, other_criterion=other.value, other_theta=tuple(theta.tolist()))
+    return replace(lowest, x=space.x(lowest.x), convergence=record)
+
+
+def _spread_starts(problem: Problem, reml: bool, space: SearchSpace) -> list[np.ndarray]:
+    """Points lower than all their neighbours, lowest first."""
+    values, count = stacked_criterion(problem, reml)
+    count = min(STRUCTURED_POINTS, count)
+    if count < LEAST_POINTS:
+        return []
+    points = space.spread(count)
+    level = values(space.x(points))
+    nearest, _ = nearest_points(space.places(points), NEIGHBOURS)
+    return list(points[lowest_points(level, nearest)[:STRUCTURED_STARTS]])
+
+
+def _bends(objective: Callable[[np.ndarray], tuple[float, np.ndarray]], s: np.ndarray) -> np.ndarray:
+    """(d,) positive: the size of the second derivatives along each coordinate, by differences."""
+    bend = np.empty(len(s))
+    for i in range(len(s)):
+        step = np.zeros(len(s))
+        step[i] = 0.01 * max(1.0, abs(float(s[i])))
+        with np.errstate(invalid="ignore"):
+            bend[i] = abs(objective(s + step)[1][i] - objective(s - step)[1][i]) / (2.0 * step[i])
+    bend = np.where(np.isfinite(bend), bend, 1.0)
+    return np.maximum(bend, 1e-3 * bend.max(initial=0.0) + 1e-3)
+
+
+def _on_bounds(
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]], space: SearchSpace, found: Minimum
+) -> Minimum:
+    """Standard deviations and correlations as good as at a bound put there, if the criterion agrees."""
+    s, value = found.x, found.value
+    for block, structure in enumerate(space.structures):
+        where = space.slices[block]
+        for at in range(where.start, where.stop):
+            moved = s.copy()
+            if structure.free:
+                Lam = structure.factor(s[where])
+                j = np.triu_indices(structure.size)[0][at - where.start]
+                if not 0 < np.abs(Lam[:, j]).max() < AT_BOUND**2:
+                    continue
+                moved[at] = 0.0
+            elif at - where.start < structure.n_sds:
+                moved[at] = 0.0 if 0 < abs(s[at]) < AT_BOUND else s[at]
+            else:
+                edge = 0.0 if s[at] < 0.25 * np.pi else 0.5 * np.pi
+                moved[at] = edge if 0 < abs(s[at] - edge) < AT_BOUND else s[at]
+            if moved[at] != s[at]:
+                new = objective(moved)[0]
+                if new <= found.value + 1e-8:
+                    s, value = moved, min(value, new)
+    return replace(found, x=s, value=value)
+
+
+def _where_sigma_vanishes_structured(
+    design: Design,
+    problem: Problem,
+    reml: bool,
+    space: SearchSpace,
+    lowest: Minimum,
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
+) -> Convergence:
+    """The verdict where X and Z can reproduce any y: is the criterion lower still as sigma nears 0?
+
+    With an autoregressive structure and a row for each occasion it often is: no part of the variance is then that of
+    single rows."""
+    further = min(float(objective(_outwards(space, lowest.x, scale))[0]) for scale in (LARGEST, 10.0 * LARGEST))
+    largest = float(np.abs(space.x(lowest.x)).max())
+    if not (further < lowest.value - 1e-3 or (largest > OUTSIDE and further < lowest.value + 1e-3)):
+        return lowest.convergence
+    message = (
+        f"common and group effects together can reproduce {design.response} in every row: the "
+        f"{'REML criterion' if reml else 'deviance'} falls to {min(further, lowest.value):.2f} as the residual "
+        "standard deviation nears 0"
+    )
+    return replace(lowest.convergence, status="unbounded", message=message)
+
+
+def _outwards(space: SearchSpace, s: np.ndarray, scale: float) -> np.ndarray:
+    """The same Lambdas multiplied so that the largest element of the whitened ones is ``scale``."""
+    factor = scale / max(float(np.abs(space.x(s)).max()), np.finfo(float).tiny)
+    return space.s([factor * Lam for Lam in space.lambdas(space.tidy(s))])

@@ -16,7 +16,7 @@ from hiermod.engines.likelihood.lowest_minimum import OUTSIDE, lowest_minimum
 from hiermod.engines.likelihood.optimise import FAR, ROUNDED, Convergence, Minimum, believed
 from hiermod.engines.likelihood.undetermined import explained_columns, sentence, settled
 from hiermod.errors import DesignError, FitError, UnsupportedError
-from hiermod.formula.design import Design, read_only
+from hiermod.formula.design import Block, Design, read_only
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.covariance import null_directions, positive_columns
@@ -27,6 +27,8 @@ from hiermod.kernel.threads import suitable_threads
 
 EXACT = 1e-13  # share of the sum of squares, the fixed part taken off, that elimination cannot tell from nothing
 MOST_LOST = 1e-3  # of the criterion to rounding, while anything is reported
+MOST_COLUMNS = 60  # of the terms whose parameters are checked against a structure's
+UNIDENTIFIED = 1e-9  # smallest eigenvalue of the scaled Gram matrix of V's derivatives that counts as zero
 ZERO = 1e-5  # a diagonal element of the whitened Lambda below this is tried at exactly 0
 
 
@@ -104,10 +106,16 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
 
     start: where a refit's parent has its optimum; the search then stays in its neighbourhood."""
     best = lowest_minimum(design, problem, reml, start)
-    x = _at_the_boundary(problem, reml, best)
+    structured = bool(design.structured_blocks)
+    x = best.x if structured else _at_the_boundary(problem, reml, best)
     Lambda = tuple(positive_columns(C @ L) for C, L in zip(problem.whiteners, problem.template.unpack(x), strict=True))
     explained = explained_columns(design) if reml else ()
     undetermined = any(which.any() for which in explained)
+    if undetermined and structured:
+        raise DesignError(
+            f"{sentence(design.blocks, explained)}. A structure relates it to the others', of which REML then says "
+            "nothing either: leave the columns out of one side of the formula, or fit by ML with m.ml()"
+        )
     if undetermined:
         Lambda = tuple(positive_columns(settled(*pair)) for pair in zip(Lambda, explained, strict=True))
         record = replace(best.convergence, status="undetermined", message=sentence(design.blocks, explained))
@@ -156,7 +164,7 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
         sigma_known=problem.sigma_known,
         criterion=value,
         pwrss=found.pwrss,
-        npar=problem.p + len(theta) + (0 if problem.sigma_known else 1),
+        npar=problem.p + design.n_covariance + (0 if problem.sigma_known else 1),
         convergence=_judged(best.convergence, lost),
         singular=any(null.shape[1] > 0 for null in nulls),
         null_directions=nulls,
@@ -235,6 +243,9 @@ def check_identifiable(design: Design) -> None:
     )
     for block in design.blocks:
         J, k = len(block.levels), block.size
+        if not block.structure.free:
+            _check_structure(design, block)
+            continue
         if n <= J:
             raise DesignError(
                 f"grouping factor {block.factor!r} of ({block.text}) has {J} levels for {n} rows: its variance "
@@ -246,6 +257,51 @@ def check_identifiable(design: Design) -> None:
                 f"{k} effects = {J * k}, for {n} rows. Their variances cannot be told from the residual "
                 f"variance. {way_out}"
             )
+
+
+def _check_structure(design: Design, block: Block) -> None:
+    """Whether a structure's covariance can be told from the residual's and from those of its factor's other terms.
+
+    A structure may have more effects than there are rows.  Locally identified are the parameters when the derivatives
+    of V = Z Sigma Z' + sigma^2 W^-1 are linearly independent, here at standard deviations of 1 to 1.5 residual ones and
+    a moderate correlation: <dV/da, dV/db> = sum over levels of tr(Z'W Z dSigma_a Z'W Z dSigma_b)."""
+    mine = [other for other in design.blocks if other.factor == block.factor and other.size <= MOST_COLUMNS]
+    weights = np.ones(design.nobs) if design.weights is None else design.weights
+    values = np.hstack([other.values / np.sqrt(np.square(other.values).mean(axis=0)) for other in mine])
+    values = values * np.sqrt(weights)[:, None]
+    K, slopes, start = values.shape[1], [], 0
+    gram = np.zeros((len(block.levels), K, K))
+    np.add.at(gram, block.codes, values[:, :, None] * values[:, None, :])
+    for other in mine:
+        structure = other.structure
+        theta = structure.start(np.linspace(1.0, 1.5, other.size))
+        low, high = structure.bounds[-1]
+        if not structure.free and structure.n_parameters > structure.n_sds:
+            theta[-1] = max(low + 0.3 * (high - low), 0.3)
+        for step in 1e-5 * np.eye(len(theta)):
+            up, down = structure.factor(theta + step), structure.factor(theta - step)
+            slope = np.zeros((K, K))
+            where = slice(start, start + other.size)
+            slope[where, where] = (up @ up.T - down @ down.T) / 2e-5
+            slopes.append(slope)
+        start += other.size
+    products = [np.einsum("jab,bc->jac", gram, slope) for slope in slopes]
+    traces = np.array([[np.einsum("jab,jba->", one, two) for two in products] for one in products])
+    if design.se is None:
+        with_residual = np.array([np.einsum("jaa->", one) for one in products])
+        traces = np.block([[traces, with_residual[:, None]], [with_residual[None], np.array([[design.nobs]])]])
+    size = np.sqrt(np.diag(traces))
+    eigenvalues = np.linalg.eigvalsh(traces / np.outer(size, size))
+    if (size > 0).all() and eigenvalues[0] > UNIDENTIFIED:
+        return
+    residual, advice = "", "Leave a term out"
+    if design.se is None:
+        residual = ", or from the residual variance"
+        advice += ", take several rows for each effect of a level, or give known residual standard deviations with se="
+    raise DesignError(
+        f"the parameters of {block.term} cannot be told from one another, from those of other terms of {block.factor}"
+        f"{residual}: more than one choice gives the same law of {design.response}. {advice}."
+    )
 
 
 def theta_names(design: Design, problem: Problem) -> tuple[str, ...]:

@@ -121,6 +121,7 @@ def minimise_scaled(
     start: np.ndarray,
     curvature: Callable[[np.ndarray], np.ndarray],
     rounding: Callable[[np.ndarray], float] = lambda x: 0.0,
+    max_evaluations: int = 1000,
 ) -> Minimum:
     """``minimise`` in units in which no element of x is large; curvature: a guess of the Hessian's diagonal at a point;
     rounding: how far the value at a point may be off.
@@ -137,7 +138,7 @@ def minimise_scaled(
             value, gradient = objective(z * unit)
             return value, gradient * unit
 
-        found = minimise(scaled, x / unit, curvature(x) * unit**2, noise=noise)
+        found = minimise(scaled, x / unit, curvature(x) * unit**2, max_evaluations, noise=noise)
         evaluations += found.convergence.evaluations
         x = found.x * unit
         if (np.abs(x) < SURPASSED * np.maximum(unit, FAR)).all():

@@ -45,7 +45,7 @@ def other_minima(problem: Problem, reml: bool, known: np.ndarray) -> list[np.nda
     Those as low as the lowest, and the next one.  Each lies behind a rise of the criterion from ``known``, unless it is
     lower, and from the others.  Rough: within about ROUGH of a minimum.  Empty for problems so large that points cost
     too much."""
-    values, count = _stacked(problem, reml)
+    values, count = stacked_criterion(problem, reml)
     if count < LEAST_POINTS:
         return []
     here = in_z(problem.template, known)
@@ -87,7 +87,7 @@ def rises(values: Values, ends: np.ndarray, other: np.ndarray, level: np.ndarray
 
 def far_out(problem: Problem, reml: bool) -> float:
     """The lowest criterion seen where the largest element of x is SPAN[1]: near sigma = 0, where X and Z span all."""
-    values, _ = _stacked(problem, reml)
+    values, _ = stacked_criterion(problem, reml)
 
     def of_z(z: np.ndarray) -> np.ndarray:
         x = UNIT * np.sinh(z)
@@ -129,7 +129,7 @@ def topograph(sizes: tuple[int, ...], order: tuple[int, ...], count: int, span: 
     return Topograph(points, z, nearest, reach)
 
 
-def _stacked(problem: Problem, reml: bool) -> tuple[Values, int]:
+def stacked_criterion(problem: Problem, reml: bool) -> tuple[Values, int]:
     """The criterion at many points, and how many are worth their time."""
     batch = prepare(problem.cross)
     if batch is not None:

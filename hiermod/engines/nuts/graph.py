@@ -19,6 +19,7 @@ from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.bambi_text import check_for_bambi
 from hiermod.formula.design import Block, Column, Design
+from hiermod.priors.gaussian import NO_PRIOR
 from hiermod.priors.given import PriorSet, resolve_priors
 
 MULTIVARIATE = ("categorical", "multinomial", "dirichlet_multinomial")  # one coefficient per response category
@@ -43,6 +44,8 @@ def build_bambi(
     Raises UnsupportedError where Bambi's model would not be the Design's, saying how to write it instead."""
     if noncentered not in (True, False, "auto"):
         raise ArgumentError(f"noncentered is {noncentered!r}; it must be True, False or 'auto'")
+    for block in (one for part in (design, *design.parts.values()) for one in part.structured_blocks):
+        raise UnsupportedError(NO_PRIOR.format(term=block.term, text=block.text))
     if not isinstance(priors, PriorSet):
         priors = resolve_priors(priors, design, family)
     _check_special(design, family)

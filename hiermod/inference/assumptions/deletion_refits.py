@@ -67,11 +67,10 @@ def variance_parameters(record: Record) -> np.ndarray:
     """(q,) sds and correlations by block, then sigma where it is estimated: the order of ``parameters()``."""
     values: list[float] = []
     if isinstance(record, MixedFit | GeneralisedMixedFit):
-        for cov in record.covariance:
+        for block, cov in zip(record.design.blocks, record.covariance, strict=True):
             sd = np.sqrt(np.diag(cov))
-            above = np.triu_indices(len(sd), 1)
             with np.errstate(invalid="ignore", divide="ignore"):
-                values += [*sd, *(cov / np.outer(sd, sd))[above]]
+                values += [*sd, *(cov[i, j] / (sd[i] * sd[j]) for i, j in block.pairs)]
     if isinstance(record, MixedFit | LinearFit) and not record.sigma_known:
         values.append(record.sigma)
     return np.array(values)

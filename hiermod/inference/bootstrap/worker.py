@@ -47,7 +47,7 @@ class Worker:
         if isinstance(fit, MixedFit):
             self.parameters = parameters_of(fit)
             self.responses = Responses(fit.design, fit.problem)
-            self.stacked = chunk_size(fit.problem)
+            self.stacked = 0 if fit.design.structured_blocks else chunk_size(fit.problem)
             self.start = fit.problem.x_from_theta(fit.theta)
         else:
             fixed = tuple(Parameter("fixed", i=i) for i in range(int(fit.design.estimable.sum())))

@@ -82,6 +82,11 @@ def kenward_roger(fit: MixedFit) -> KenwardRoger:
             "Kenward-Roger corrects the covariance of a REML fit, and this one is by ML: use m.reml(), or "
             "ddf='satterthwaite', which both have"
         )
+    for block in fit.design.structured_blocks:
+        raise UnsupportedError(
+            f"Kenward-Roger is written here for covariances that are sums of their parameters, and that of "
+            f"{block.term} is none: use ddf='satterthwaite'"
+        )
     problem = fit.problem
     phi_beta = fixed_covariance(problem, fit.factor)
     Phi = problem.R @ phi_beta @ problem.R.T  # of X = Q's coefficients, over sigma^2

@@ -4,8 +4,9 @@ For a row l of L: df = 2 (l'V l)^2 / (g'A g), V = vcov(beta), g = the gradient o
 parameters, A their asymptotic covariance: twice the inverse Hessian of the deviance in (theta, sigma), beta profiled
 out.  Several rows: Fai and Cornelius (1996), J. Stat. Comput. Simul. 54, 363-378, as lmerTest.
 
-Neither depends on how the parameters are written, so the computation uses x (the kernel's whitened theta) and
-s = log sigma^2: V = e^s C(x), deviance = log-determinants(x) + r^2(x) e^-s + m s, m = n - p for REML and n for ML."""
+Neither depends on how the parameters are written, so the computation uses x (the kernel's whitened theta, or the search
+coordinates of structured covariances) and s = log sigma^2: V = e^s C(x), deviance = log-determinants(x) + r^2(x) e^-s +
+m s, m = n - p for REML and n for ML."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hiermod.engines.likelihood.mixed import MixedFit
+from hiermod.engines.likelihood.structured import SearchSpace
 from hiermod.errors import FitError
 from hiermod.formula.design import FrozenArrays
 from hiermod.inference.coefficient_tests.ftests import FTest, as_rows, independent_rows
@@ -87,8 +89,9 @@ def satterthwaite(fit: MixedFit) -> Satterthwaite:
 
 def _differentiate(fit: MixedFit) -> Satterthwaite:
     problem, variance = fit.problem, fit.sigma**2
-    x = problem.x_from_theta(fit.theta)
-    free = np.flatnonzero(_free(problem, x)).tolist()
+    space = SearchSpace.of(fit.design, problem) if fit.design.structured_blocks else None
+    x = problem.x_from_theta(fit.theta) if space is None else space.s(fit.Lambda)
+    free = np.flatnonzero(_free(problem, x) if space is None else space.inside(x)).tolist()
     relative = max(STEP, float(np.cbrt(ROUNDING * np.square(x).max(initial=0.0))))
     v, known = len(free), problem.sigma_known
     size = v + (0 if known else 1)
@@ -97,7 +100,7 @@ def _differentiate(fit: MixedFit) -> Satterthwaite:
     for i, element in enumerate(free):
         step = relative * max(abs(float(x[element])), SMALLEST)
         (up, V_up, r_up), (down, V_down, r_down) = (
-            _at(problem, x, element, sign * step, fit.reml, variance) for sign in (1.0, -1.0)
+            _at(problem, space, x, element, sign * step, fit.reml, variance) for sign in (1.0, -1.0)
         )
         hessian[i, :v] = (up - down)[free] / (2.0 * step)
         jacobian[i] = variance * (V_up - V_down) / (2.0 * step)
@@ -121,15 +124,26 @@ def _free(problem: Problem, x: np.ndarray) -> np.ndarray:
 
 
 def _at(
-    problem: Problem, x: np.ndarray, element: int, step: float, reml: bool, variance: float
+    problem: Problem,
+    space: SearchSpace | None,
+    x: np.ndarray,
+    element: int,
+    step: float,
+    reml: bool,
+    variance: float,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """One element of x moved: gradient of the deviance at this sigma^2, covariance of beta over sigma^2, and r^2."""
     moved = x.copy()
     moved[element] += step
-    factor = problem.factorise_x(moved)
+    factor = problem.factorise_x(moved if space is None else space.x(moved))
     if factor is None:
         raise FitError("the penalised normal equations could not be factorised beside the optimum")
-    return _gradient(problem, factor, reml, 1.0 / variance), fixed_covariance(problem, factor), factor.pwrss
+    gradient = _gradient(problem, factor, reml, 1.0 / variance)
+    return (
+        gradient if space is None else space.gradient(moved, gradient),
+        fixed_covariance(problem, factor),
+        factor.pwrss,
+    )
 
 
 def _gradient(problem: Problem, factor: Factorisation, reml: bool, weight: float) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 A model is its column space of X and the set of covariance matrices its blocks allow, sum over blocks of Z Sigma Z'.
 A block fits into another when the levels are the same groups and its columns are combinations of the other's; or when
-its levels are cells of the other's groups and the other has columns for each cell: (1 | g:f) into (0 + f | g)."""
+its levels are cells of the other's groups and the other has columns for each cell: (1 | g:f) into (0 + f | g).  Into a
+structured block fits one of the same columns whose structure is a special case: cs with one standard deviation into cs
+with several, diag into cs and ar1."""
 
 from __future__ import annotations
 
@@ -42,6 +44,9 @@ def nesting(small: Design, large: Design) -> Nesting:
             return Nesting(f"the group effects ({block.text}) are not among those of the larger model")
     added = 0
     for block, parts in zip(large.blocks, into, strict=True):
+        if not block.structure.free:  # without it rho means nothing: no law of one variance on the boundary
+            added += 0 if parts else block.structure.n_parameters
+            continue
         rank = int(np.linalg.matrix_rank(np.hstack(parts), tol=CLOSE)) if parts else 0
         added += block.size - rank
     return Nesting(None, added)
@@ -59,6 +64,8 @@ def _explained(columns: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 def _within(block: Block, other: Block, design: Design) -> np.ndarray | None:
     """(k_other, c): the block's effects as combinations of the other's, in units of its columns; None when not so."""
+    if not other.structure.free and not _special_case(block, other):
+        return None
     pairs = len(np.unique(block.codes.astype(np.int64) * len(other.levels) + other.codes))
     wanted = block.values
     if pairs != len(np.unique(other.codes)) or pairs != len(np.unique(block.codes)):
@@ -75,3 +82,11 @@ def _within(block: Block, other: Block, design: Design) -> np.ndarray | None:
     size = np.sqrt((wanted**2).mean(axis=0))
     found = np.linalg.lstsq(other.values / scale, wanted / np.where(size > 0, size, 1.0), rcond=None)[0]
     return np.asarray(found)
+
+
+def _special_case(block: Block, other: Block) -> bool:
+    """Whether a structured ``other`` has the same columns and allows every covariance of the block."""
+    mine, theirs = block.structure, other.structure
+    if block.values.shape != other.values.shape or not np.array_equal(block.values, other.values):
+        return False
+    return mine.name in (theirs.name, "diag") and (mine.hom or not theirs.hom)

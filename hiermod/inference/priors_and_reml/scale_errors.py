@@ -67,9 +67,9 @@ def _values(fit: MixedFit, theta: np.ndarray, sigma: float) -> dict[str, float]:
         cov = sigma**2 * Lam @ Lam.T
         sd = np.sqrt(np.diag(cov))
         out |= dict(zip(sd_names(block), sd, strict=True))
-        upper = np.triu_indices(block.size, 1)
-        with np.errstate(invalid="ignore"):  # a correlation with an sd of 0 is undefined
-            out |= dict(zip(corr_names(block), (cov / np.outer(sd, sd))[upper], strict=True))
+        with np.errstate(invalid="ignore", divide="ignore"):  # a correlation with an sd of 0 is undefined
+            correlations = [cov[i, j] / (sd[i] * sd[j]) for i, j in block.pairs]
+        out |= dict(zip(corr_names(block), correlations, strict=True))
     return out if fit.sigma_known else out | {"sigma": sigma}
 
 

@@ -16,7 +16,7 @@ from hiermod.engines.likelihood.generalised import fit_generalised
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.glm import GeneralisedLinearFit
 from hiermod.engines.likelihood.mixed import MixedFit, fit_problem
-from hiermod.errors import FitError
+from hiermod.errors import FitError, UnsupportedError
 from hiermod.formula.design import FrozenArrays
 from hiermod.inference.profile.deviance import Held, Parameter
 from hiermod.inference.profile.generalised_deviance import held_functions
@@ -56,9 +56,9 @@ def parameters_of(fit: Fit) -> tuple[Parameter, ...]:
     if isinstance(fit, GeneralisedLinearFit):
         return tuple(Parameter("fixed", i=i) for i in range(int(fit.design.estimable.sum())))
     found = [Parameter("fixed", i=i) for i in range(fit.problem.p)]
-    for block, k in enumerate(fit.problem.template.sizes):
-        found += [Parameter("sd", block, i) for i in range(k)]
-        found += [Parameter("corr", block, i, j) for i in range(k) for j in range(i + 1, k)]
+    for number, block in enumerate(fit.design.blocks):
+        found += [Parameter("sd", number, i) for i in range(block.size)]
+        found += [Parameter("corr", number, i, j) for i, j in block.pairs]
     return tuple(found) if fit.sigma_known else (*found, Parameter("sigma"))
 
 
@@ -70,7 +70,12 @@ def profile(
 ) -> Profile:
     """Limits and zeta curves of some parameters (default: all).  FitError when the ML fit cannot be found.
 
-    report(done, of how many) is called after every parameter."""
+    report(done, of how many) is called after every parameter.  UnsupportedError where a covariance has a structure."""
+    for block in fit.design.structured_blocks:
+        raise UnsupportedError(
+            f"profiles move one standard deviation or correlation by itself, and those of {block.term} depend on one "
+            "another. Use confint(method='bootstrap'), or method='wald' for the common effects"
+        )
     columns = SHORT if isinstance(fit, GeneralisedLinearFit) else len(fit.problem.cross.tail)
     with suitable_threads(columns if isinstance(fit, MixedFit) else max(columns, SHORT)):
         ml = _by_ml(fit, fit.theta) if isinstance(fit, MixedFit) and fit.reml else fit

@@ -14,6 +14,7 @@ import pandas as pd
 from hiermod.core.escaping import latex, markdown, terminal
 from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Block, Design
+from hiermod.output.equations.covariance_matrix import TOLD, covariance_matrix, spreads
 from hiermod.output.equations.equation_levels import INTERCEPT, Coefficient, Levels, Predictor, read_levels
 from hiermod.output.equations.equation_notation import Latex, Text
 from hiermod.output.equations.equation_parameters import parameter_lines
@@ -268,22 +269,14 @@ class _Writer:
         height = self.levels.chain.index(block.factor) + 1 if self.depth else 0
         index = self._group(height) if self.depth else self._index(block.factor)
         p = [str(self.number[label]) for label in block.labels]
-        sds = [
-            self._known(self.n.symbol("tau", prefix + q), column.sd_name)
-            for q, column in zip(p, block.columns, strict=True)
-        ]
+        sds = spreads(block, p, lambda at: self.n.symbol("tau", prefix + at), self._known)
         effects = [self._effect(block.factor, label, index) for label in block.labels]
         if block.size == 1:
             return f"{effects[0]}{self.n.distributed}{self.n.call('Normal', '0', self.n.squared(sds[0]))}"
-        entries = [[self.n.squared(sd) if i == j else "" for j in range(block.size)] for i, sd in enumerate(sds)]
-        for i in range(block.size):
-            for j in range(i + 1, block.size):
-                rho = self.n.symbol("rho", prefix + p[i] + p[j])
-                self._known(rho, f"{block.corr_name}[{block.labels[i]},{block.labels[j]}]")
-                entries[i][j] = entries[j][i] = self.n.product(rho, sds[i], sds[j])
+        entries = covariance_matrix(block, sds, p, lambda at: self.n.symbol("rho", prefix + at), self._known, self.n)
         if block.size > MATRIX_SIZE:
             covariance = self.n.symbol("Sigma", prefix)
-            told = self.n.words(f"({block.size} standard deviations and their correlations)")
+            told = self.n.words(f"({TOLD[block.structure.name, block.structure.hom].format(k=block.size)})")
             return (
                 f"{self.n.vector(effects)}{self.n.distributed}{self.n.call('Normal', '0', covariance)}"
                 f"{self.n.words(' ')}{told}"

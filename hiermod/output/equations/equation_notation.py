@@ -60,6 +60,10 @@ class Text:
         """The square of a symbol."""
         return f"{symbol}²"
 
+    def power(self, symbol: str, exponent: int) -> str:
+        """A symbol to a whole power."""
+        return symbol if exponent == 1 else symbol + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(exponent))
+
     def link(self, name: str, inside: str) -> str:
         """A link function of its argument."""
         return LINKS[name][1].format(inside)
@@ -102,6 +106,10 @@ class Latex(Text):
     def squared(self, symbol: str) -> str:
         """The square of a symbol."""
         return f"{symbol}^2"
+
+    def power(self, symbol: str, exponent: int) -> str:
+        """A symbol to a whole power."""
+        return symbol if exponent == 1 else f"{symbol}^{{{exponent}}}"
 
     def link(self, name: str, inside: str) -> str:
         """A link function of its argument."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from hiermod.families.family import Parameter
 from hiermod.formula.design import Block, Design
+from hiermod.output.equations.covariance_matrix import covariance_matrix, spreads
 from hiermod.output.equations.equation_notation import Latex, Text
 
 COEFFICIENT, EFFECT, SPREAD, CORRELATION = "delta", "s", "tau", "rho"
@@ -55,19 +56,12 @@ def parameter_lines(
     yield f"{n.link(parameter.link, n.symbol(symbol, row))}{n.equals}{n.plus.join(terms)}"
     for block, symbols in effects.items():
         at = [number[label.removeprefix(f"{name}_")] for label in block.labels]
-        sds = [
-            known(n.symbol(SPREAD, sub(q, block.factor)), column.sd_name)
-            for q, column in zip(at, block.columns, strict=True)
-        ]
+        sds = spreads(block, at, lambda q: n.symbol(SPREAD, sub(q, block.factor)), known)  # noqa: B023
         if block.size == 1:
             yield f"{symbols[0]}{n.distributed}{n.call('Normal', '0', n.squared(sds[0]))}"
             continue
-        entries = [[n.squared(sd) if i == j else "" for j in range(block.size)] for i, sd in enumerate(sds)]
-        for i in range(block.size):
-            for j in range(i + 1, block.size):
-                rho = n.symbol(CORRELATION, sub(at[i] + at[j], block.factor))
-                known(rho, f"{block.corr_name}[{block.labels[i]},{block.labels[j]}]")
-                entries[i][j] = entries[j][i] = n.product(rho, sds[i], sds[j])
+        factor = block.factor
+        entries = covariance_matrix(block, sds, at, lambda q: n.symbol(CORRELATION, sub(q, factor)), known, n)  # noqa: B023
         yield f"{n.vector(symbols)}{n.distributed}{n.call('Normal', '0', n.matrix(entries))}"
 
 

@@ -71,6 +71,8 @@ def design_fingerprint(design: Design) -> str:
     for block in design.blocks:
         columns = [(column.label, column.variable, column.level) for column in block.columns]
         labels += [block.factor, block.levels, columns, block.corr_name]
+    for block in design.structured_blocks:  # other designs keep the fingerprints they have
+        labels.append([block.factor, block.text, block.covariance, block.hom])
     _add(digest, "labels", json.dumps(labels))
     for name in ("y", "X", "estimable", "trials", "offset", "weights", "se"):
         _add(digest, name, getattr(design, name))

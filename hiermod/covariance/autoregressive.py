@@ -1,0 +1,43 @@
+"""Autoregressive of order 1: effects i and j, columns in order, have the correlation rho^|i - j|.
+
+The Cholesky factor of R has rho^(i - 1) in its first column and rho^(i - j) sqrt(1 - rho^2) in column j after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hiermod.covariance.one_correlation import OneCorrelation
+
+
+@dataclass(frozen=True)
+class Autoregressive(OneCorrelation):
+    """``ar1(0 + time | g)``."""
+
+    name = "ar1"
+
+    def root(self, angle: np.ndarray) -> np.ndarray:
+        """(..., k, k); rho = -cos 2a and sqrt(1 - rho^2) = sin 2a."""
+        angle = np.asarray(angle, dtype=float)
+        powers = self._powers(-np.cos(2.0 * angle))
+        first = np.arange(self.size) == 0
+        return powers * np.where(first, 1.0, np.sin(2.0 * angle)[..., None])[..., None, :]
+
+    def root_slope(self, angle: float) -> np.ndarray:
+        """(k, k)."""
+        rho, rest = -np.cos(2.0 * angle), np.sin(2.0 * angle)
+        lags = self._lags()
+        by_rho = np.where(lags > 0, lags * self._powers(np.asarray(rho), 1), 0.0) * 2.0 * rest
+        first = np.arange(self.size) == 0
+        slope = np.where(first, by_rho, by_rho * rest - 2.0 * rho * self._powers(np.asarray(rho)))
+        return np.asarray(np.tril(slope))
+
+    def _lags(self) -> np.ndarray:
+        at = np.arange(self.size)
+        return at[:, None] - at
+
+    def _powers(self, rho: np.ndarray, less: int = 0) -> np.ndarray:
+        """rho^(i - j - less) (..., k, k) where that is no negative power, else 0."""
+        lags = self._lags() - less
+        return np.where(lags >= 0, np.asarray(rho)[..., None, None] ** np.maximum(lags, 0), 0.0)

@@ -1,0 +1,25 @@
+"""Diagonal: no correlations.  With separate standard deviations it is ``(x || g)``: blocks of one column each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hiermod.covariance.one_correlation import OneCorrelation
+
+
+@dataclass(frozen=True)
+class Diagonal(OneCorrelation):
+    """``diag(x | g)``; with ``hom=True`` Sigma = sd^2 I."""
+
+    name = "diag"
+    has_correlation = False
+
+    def root(self, angle: np.ndarray) -> np.ndarray:
+        """The identity, whatever the angle."""
+        return np.broadcast_to(np.eye(self.size), (*np.shape(angle), self.size, self.size))
+
+    def root_slope(self, angle: float) -> np.ndarray:
+        """Zero."""
+        return np.zeros((self.size, self.size))

@@ -1,0 +1,376 @@
+"""Structures of a group term's covariance: their algebra, and REML and ML fits against nlme and a dense likelihood."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize
+
+import hiermod as hm
+from hiermod.covariance.structure import structure_of
+from hiermod.engines.likelihood.structured import SearchSpace
+from hiermod.errors import ArgumentError, DesignError, FormulaError, SingularFitWarning, UnsupportedError
+from hiermod.inference.coefficient_tests.satterthwaite import satterthwaite
+from hiermod.inference.comparison.nested import Nesting, nesting
+
+CASES = [(name, hom, k) for name in ("us", "diag", "cs", "ar1") for hom in (False, True) for k in (2, 3, 5)]
+
+
+def correlations(name: str, k: int, rho: float) -> np.ndarray:
+    """From the definitions, entry by entry."""
+    lag = np.abs(np.subtract.outer(range(k), range(k)))
+    return {"diag": np.eye(k), "cs": np.where(lag == 0, 1.0, rho), "ar1": rho ** lag.astype(float)}[name]
+
+
+def a_theta(structure, rng) -> np.ndarray:
+    theta = structure.start(rng.uniform(0.5, 2.0, structure.size))
+    if structure.free:
+        return theta + rng.uniform(0.0, 0.5, len(theta))
+    if structure.n_parameters > structure.n_sds:
+        low, high = structure.bounds[-1]
+        theta[-1] = rng.uniform(low, high)
+    return theta
+
+
+@pytest.mark.parametrize(("name", "hom", "k"), CASES)
+def test_every_structure_keeps_the_contract(name, hom, k):
+    rng = np.random.default_rng(1)
+    structure = structure_of(name, k, hom)
+    theta = a_theta(structure, rng)
+    assert len(theta) == structure.n_parameters == len(structure.bounds)
+    assert len(structure.parameter_names(tuple("abcde"[:k]))) == structure.n_parameters
+    Lam = structure.factor(theta)
+    assert np.array_equal(Lam, np.tril(Lam))
+    if not structure.free:
+        sds = np.broadcast_to(theta[: structure.n_sds], k)
+        R = correlations(structure.name, k, theta[-1])
+        np.testing.assert_allclose(Lam @ Lam.T, sds[:, None] * R * sds, rtol=1e-10)
+    np.testing.assert_allclose(structure.theta_of(Lam), theta, rtol=1e-10)
+    np.testing.assert_allclose(structure.from_search(structure.search(theta)), theta, rtol=1e-10)
+    G = rng.normal(size=(k, k))
+    search = structure.search(theta)
+    for factor, pullback, at in (
+        (structure.factor, structure.pullback, theta),
+        (structure.search_factor, structure.search_pullback, search),
+        (structure.search_factor, structure.search_pullback, 0.1 - 1.3 * search),  # beyond the bounds
+    ):
+        steps = 1e-6 * np.eye(len(at))
+        slopes = [(np.tril(G) * (factor(at + h) - factor(at - h))).sum() / 2e-6 for h in steps]
+        np.testing.assert_allclose(pullback(at, G), slopes, atol=1e-7)  # central differences: 1e-12 / 1e-6, and 1e-12
+    many = rng.normal(size=(4, len(theta)))
+    np.testing.assert_array_equal(structure.search_factor(many)[2], structure.search_factor(many[2]))
+
+
+@pytest.mark.parametrize(("name", "hom", "k"), [case for case in CASES if case[0] != "us" and case[2] > 2])
+def test_unbounded_coordinates_have_their_jacobian(name, hom, k):
+    structure = structure_of(name, k, hom)
+    theta = a_theta(structure, np.random.default_rng(2))
+    phi = structure.unbounded(theta)
+    np.testing.assert_allclose(structure.from_unbounded(phi), theta, rtol=1e-10)
+    rows = [
+        (structure.from_unbounded(phi + h) - structure.from_unbounded(phi - h)) / 2e-6 for h in 1e-6 * np.eye(len(phi))
+    ]
+    assert structure.log_jacobian(phi) == pytest.approx(np.linalg.slogdet(rows)[1], abs=1e-7)
+
+
+@pytest.mark.parametrize(("name", "low"), [("cs", -0.25), ("ar1", -1.0)])
+def test_lambda_is_smooth_at_both_bounds_of_rho(name, low):
+    structure = structure_of(name, 5, False)
+    assert structure.bounds[-1] == (low, 1.0)
+    for rho in (low, 1.0):
+        theta = np.array([1.0, 2.0, 0.5, 1.0, 3.0, rho])
+        Lam = structure.factor(theta)
+        np.testing.assert_allclose(
+            Lam @ Lam.T, np.outer(theta[:-1], theta[:-1]) * correlations(name, 5, rho), atol=1e-12
+        )
+        assert np.isfinite(structure.search_pullback(structure.search(theta), np.ones((5, 5)))).all()
+
+
+@pytest.mark.parametrize(("name", "hom", "k"), [case for case in CASES if case[2] > 2])
+def test_sign_symmetry_is_said_where_it_is(name, hom, k):
+    """Whether -sd for one of the sds gives a covariance of the structure again."""
+    structure = structure_of(name, k, hom)
+    theta = a_theta(structure, np.random.default_rng(3))
+    if structure.free:
+        assert structure.sign_symmetric
+        return
+    theta[0] = -theta[0]
+    sds = np.broadcast_to(theta[: structure.n_sds], k)
+    Sigma = sds[:, None] * correlations(structure.name, k, theta[-1]) * sds
+    root = np.linalg.cholesky(Sigma)
+    again = structure.factor(structure.theta_of(root))
+    assert structure.sign_symmetric == np.allclose(again @ again.T, Sigma)
+
+
+# --- in formulas ----------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def sleep() -> pd.DataFrame:
+    d = hm.load_dataset("sleepstudy")
+    d["D"] = d.Days.astype(int).astype(str)
+    return d
+
+
+@pytest.fixture(scope="module")
+def grid() -> pd.DataFrame:
+    """12 groups x 4 occasions x 3 rows, correlated effects of different sizes."""
+    rng = np.random.default_rng(5)
+    g, t = np.repeat(np.arange(12), 12), np.tile(np.repeat(np.arange(4), 3), 12)
+    sds = np.array([1.0, 2.0, 1.5, 0.7])
+    b = rng.multivariate_normal(np.zeros(4), np.outer(sds, sds) * correlations("ar1", 4, 0.8), size=12)
+    x = rng.normal(size=144)
+    y = 1 + 0.3 * x + b[g, t] + rng.normal(size=144)
+    return pd.DataFrame({"g": g.astype(str), "t": t.astype(str), "x": x, "y": y, "e": rng.normal(size=144)})
+
+
+def blocks(formula: str, data: pd.DataFrame):
+    return hm.Model(formula, data).spec.blocks
+
+
+def test_structures_are_read_with_lme4s_defaults(grid):
+    (cs,) = blocks("y ~ x + cs(0 + t | g)", grid)
+    assert (cs.structure.name, cs.structure.hom, cs.structure.n_parameters) == ("cs", False, 5)
+    (ar1,) = blocks("y ~ x + ar1(0 + t | g)", grid)
+    assert (ar1.structure.name, ar1.structure.hom, ar1.structure.n_parameters) == ("ar1", True, 2)
+    (cs,) = blocks("y ~ x + cs(0 + t | g, hom = TRUE)", grid)  # R's word
+    assert cs.structure.hom
+    assert cs.term == "cs(0 + t | g, hom=True)"
+    (ar1,) = blocks("y ~ ar1(0 + t | g, hom=False) + x", grid)
+    assert not ar1.structure.hom
+    (us,) = blocks("y ~ us(x | g)", grid)
+    assert us.structure.free
+    assert us.term == "(x | g)"
+
+
+def test_diag_is_the_double_bar(grid):
+    for mine, theirs in zip(blocks("y ~ diag(x | g)", grid), blocks("y ~ (x || g)", grid), strict=True):
+        assert (mine.labels, mine.size, mine.corr_name) == (theirs.labels, theirs.size, theirs.corr_name)
+    (hom,) = blocks("y ~ diag(x | g, hom=True)", grid)
+    assert (hom.structure.name, hom.size, hom.pairs) == ("diag", 2, ())
+
+
+def test_two_columns_of_their_own_sds_are_unstructured(sleep):
+    """One correlation and two sds are every covariance of two effects."""
+    for name in ("cs", "ar1"):
+        text = f"Reaction ~ Days + {name}(Days | Subject, hom=False)"
+        assert blocks(text, sleep)[0].structure.free
+        unstructured = hm.Model("Reaction ~ Days + (Days | Subject)", sleep).reml()
+        assert hm.Model(text, sleep).reml().criterion == unstructured.criterion
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("y ~ cs(x || g)", "uncorrelated"),
+        ("y ~ cs(x | g, homo=True)", "hom=True"),
+        ("y ~ cs(x | g, hom=1)", "hom=True"),
+        ("y ~ us(x | g, hom=True)", "nothing else"),
+        ("y ~ x * cs(x | g)", r"added with '\+'"),
+        ("y ~ ar1(0 + x | g)", "one column"),
+        ("y ~ cs(1 | g)", "one column"),
+        ("y ~ x + cs(ar1(x | g) | g)", "parentheses"),
+    ],
+)
+def test_what_means_nothing_is_refused(grid, text, why):
+    with pytest.raises(FormulaError, match=why):
+        hm.Model(text, grid)
+
+
+def test_a_column_may_be_called_like_a_structure(grid):
+    d = grid.rename(columns={"x": "cs"})
+    assert hm.Model("y ~ cs + (cs | g)", d).spec.common == ("Intercept", "cs")
+
+
+# --- REML and ML ----------------------------------------------------------------------------------------------------
+# nlme 3.1 gls(Reaction ~ Days, correlation = corExp(form = ~ Days | Subject, nugget = TRUE)), and lme with
+# random = ~ 1 | Subject besides: an exponential law of whole days is an AR(1), rho = exp(-1 / range), its nugget the
+# residual.  -2 logLik, and rho.
+@pytest.mark.parametrize(
+    ("term", "reml", "criterion", "rho"),
+    [
+        ("ar1(0 + D | Subject)", True, 1734.18646794, 0.883499277),
+        ("ar1(0 + D | Subject)", False, 1743.06186557, 0.878912078),
+        ("(1 | Subject) + ar1(0 + D | Subject)", True, 1734.01229894, None),
+        ("(1 | Subject) + ar1(0 + D | Subject)", False, 1742.81308873, None),
+    ],
+)
+def test_ar1_on_sleepstudy_is_nlmes(sleep, term, reml, criterion, rho):
+    m = hm.Model(f"Reaction ~ Days + {term}", sleep)
+    fit = m.reml() if reml else m.ml()
+    assert fit.criterion == pytest.approx(criterion, abs=1e-6)
+    assert fit.converged
+    correlation = fit.varcorr().query("term1 == 'D[0]' and term2 == 'D[1]'")["sdcor"].item()
+    if rho is not None:
+        assert correlation == pytest.approx(rho, abs=1e-4)  # flat at the optimum: nlme stops within 1e-5
+
+
+def dense_criterion(m: hm.Model, reml: bool) -> float:
+    """The lowest -2 log likelihood over log sds and logit correlations, V dense: from several starts."""
+    design = m.spec
+    (block,) = design.blocks
+    y, X, k = design.y, design.X, block.size
+    n, p = X.shape
+    Z = np.equal.outer(block.codes, block.codes)
+    low = -1.0 / (k - 1) if block.covariance == "cs" else -1.0
+    sds = 1 if block.hom else k
+
+    def value(par: np.ndarray) -> float:
+        sd = np.exp(par[:sds]) * np.ones(k)
+        rho = low + (1 - low) / (1 + np.exp(-par[-1]))
+        Sigma = sd[:, None] * correlations(block.covariance, k, rho) * sd
+        C = np.linalg.cholesky(np.eye(n) + Z * (block.values @ Sigma @ block.values.T))
+        Xs, ys = np.linalg.solve(C, X), np.linalg.solve(C, y)
+        r = ys - Xs @ np.linalg.lstsq(Xs, ys, rcond=None)[0]
+        m = n - p if reml else n
+        total = 2 * np.log(np.diag(C)).sum() + m * (1 + np.log(2 * np.pi * (r @ r) / m))
+        return float(total + (np.linalg.slogdet(Xs.T @ Xs)[1] if reml else 0.0))
+
+    rng = np.random.default_rng(0)
+    size = sds + (block.covariance != "diag")
+    ends = [
+        minimize(value, rng.normal(size=size), method="L-BFGS-B", bounds=[(-9, 9)] * size, options={"ftol": 1e-13})
+        for _ in range(5)
+    ]
+    return min(float(end.fun) for end in ends)
+
+
+@pytest.mark.parametrize("reml", [True, False], ids=["reml", "ml"])
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x + cs(0 + t | g)",
+        "y ~ x + cs(0 + t | g, hom=True)",
+        "y ~ x + ar1(0 + t | g)",
+        "y ~ x + ar1(0 + t | g, hom=False)",
+        "y ~ x + diag(0 + t | g, hom=True)",
+        "e ~ x + cs(0 + t | g)",  # no group effects: on the boundary
+        "e ~ x + ar1(0 + t | g, hom=False)",
+    ],
+)
+def test_reml_and_ml_are_as_low_as_a_dense_search(grid, formula, reml):
+    m = hm.Model(formula, grid)
+    with pytest.warns(SingularFitWarning) if formula.startswith("e") else nullcontext():
+        fit = m.reml() if reml else m.ml()
+    assert fit.converged
+    assert fit.criterion < dense_criterion(m, reml) + 1e-6
+
+
+def test_numbers_of_a_structured_fit_hang_together(grid, tmp_path: Path):
+    m = hm.Model("y ~ x + cs(0 + t | g, hom=True)", grid)
+    fit = m.ml()
+    assert fit.npar == 2 + 2 + 1
+    assert fit.aic == pytest.approx(fit.criterion + 2 * 5)
+    table = fit.varcorr()
+    sds, rhos = table[table.term2.isna()]["sdcor"][:4], table[table.term2.notna()]["sdcor"]
+    assert len(rhos) == 6
+    assert max(np.ptp(sds), np.ptp(rhos)) < 1e-9
+    assert list(fit.theta.index[:2]) == ["g.t[0]", "g.t[1].t[0]"]  # lme4 2.0: theta is Lambda's lower triangle
+    Lam = np.zeros((4, 4))
+    Lam[np.triu_indices(4)[::-1]] = fit.theta
+    np.testing.assert_allclose(fit.sigma**2 * Lam @ Lam.T, fit.record.covariance[0], rtol=1e-10)
+    # The same Sigma unstructured: best linear unbiased predictions from dense algebra.
+    design, Sigma = m.spec, fit.record.covariance[0]
+    block = design.blocks[0]
+    same = np.equal.outer(block.codes, block.codes)
+    V = same * (block.values @ Sigma @ block.values.T) + fit.sigma**2 * np.eye(design.nobs)
+    beta = np.linalg.solve(design.X.T @ np.linalg.solve(V, design.X), design.X.T @ np.linalg.solve(V, design.y))
+    np.testing.assert_allclose(fit.fixef()["estimate"], beta, rtol=1e-8)
+    first = block.codes == 0
+    b = (Sigma @ block.values[first].T) @ np.linalg.solve(V, design.y - design.X @ beta)[first]
+    np.testing.assert_allclose(fit.ranef().query("level == '0'")["estimate"], b, rtol=1e-7)
+    assert len(fit.predict(grid.head(3), interval=0.9)) == 3
+    assert "ρ23 τ2²" in str(m.equation())
+    fit.save(tmp_path / "fit.nc")
+    again = hm.load(tmp_path / "fit.nc")
+    assert again.criterion == fit.criterion
+    assert again.design.blocks[0].structure == block.structure
+
+
+def test_a_refit_from_the_optimum_stays_there(grid):
+    fit = hm.Model("y ~ x + ar1(0 + t | g, hom=False)", grid).reml()
+    found = fit.confint(method="bootstrap", draws=12, random_seed=1)
+    assert found.notna().all().all()
+    space = SearchSpace.of(fit.design, fit.record.problem)
+    s = space.s(fit.record.Lambda)
+    np.testing.assert_allclose(space.x(s), fit.record.problem.x_from_theta(fit.theta.to_numpy()), atol=1e-9)
+
+
+def test_satterthwaite_does_not_depend_on_how_the_covariance_is_written(grid):
+    """Two effects of one sd: cs of hom=True and diag of their sum and difference, which are independent."""
+    d = grid.assign(z=np.where(grid.t.isin(["0", "1"]), 1.0, -1.0))
+    d["a"], d["b"] = (1 + d.z) / np.sqrt(2), (1 - d.z) / np.sqrt(2)  # orthogonal turn of (1, z)
+    turned = hm.Model("y ~ x + cs(0 + a + b | g, hom=True)", d).reml()
+    straight = hm.Model("y ~ x + (z || g)", d).reml()
+    assert turned.criterion == pytest.approx(straight.criterion, abs=1e-7)
+    # differences of the gradient over other coordinates: 1e-4 squared of the curvature's change
+    np.testing.assert_allclose(turned.fixef()["df"], straight.fixef()["df"], rtol=1e-4)
+    assert satterthwaite(turned.record).covariance.shape == (3, 3)
+
+
+def test_a_structure_may_ask_for_as_many_effects_as_rows_but_not_for_what_no_data_can_tell(sleep, grid):
+    with pytest.raises(DesignError, match="cannot be told from"):  # one row per cell: sigma^2 and sd^2 (1 - rho)
+        hm.Model("Reaction ~ Days + cs(0 + D | Subject, hom=True)", sleep).reml()
+    with pytest.raises(DesignError, match="cannot be told from"):  # an intercept is the correlation
+        hm.Model("y ~ x + (1 | g) + cs(0 + t | g, hom=True)", grid).reml()
+
+
+def test_singular_fits_say_what_is_at_the_bound(grid):
+    rng = np.random.default_rng(1)
+    u = rng.normal(size=(12, 4))
+    g, t = grid.g.astype(int), grid.t.astype(int)
+    d = grid.assign(y=2 * u[g, t] + grid.e)
+    d["y"] -= d.groupby("g")["y"].transform("mean")  # levels do not differ on average
+    with pytest.warns(SingularFitWarning, match="lower bound"):
+        fit = hm.Model("y ~ x + cs(0 + t | g, hom=True)", d).reml()
+    assert "add up to 0" in str(fit.check())
+    d["e"] -= d.groupby(["g", "t"])["e"].transform("mean")  # cells vary less than chance would make them
+    with pytest.warns(SingularFitWarning, match="standard deviation"):
+        fit = hm.Model("e ~ x + diag(0 + t | g, hom=True)", d).reml()
+    assert fit.varcorr()["sdcor"].iloc[0] == 0
+
+
+def test_nested_structures_have_a_likelihood_ratio_test(grid):
+    texts = [
+        "y ~ x + diag(0 + t | g, hom=True)",
+        "y ~ x + cs(0 + t | g, hom=True)",
+        "y ~ x + cs(0 + t | g)",
+    ]
+    table = hm.lrt(*(hm.Model(text, grid).ml() for text in texts))
+    assert list(table["df"].dropna()) == [1, 3]
+    free = hm.Model("y ~ x + (0 + t | g)", grid).spec
+    assert nesting(hm.Model(texts[2], grid).spec, free) == Nesting(None, 0)
+    assert nesting(free, hm.Model(texts[2], grid).spec).obstacle is not None
+    ar1, cs = (hm.Model(f"y ~ x + {text}", grid).ml() for text in ("ar1(0 + t | g)", "cs(0 + t | g)"))
+    with pytest.raises(ArgumentError, match="not nested"):
+        hm.lrt(ar1, cs)
+
+
+def test_what_is_not_ready_is_refused_in_words(grid):
+    m = hm.Model("y ~ x + ar1(0 + t | g)", grid)
+    fit = m.reml()
+    with pytest.raises(UnsupportedError, match="bootstrap"):
+        fit.confint()
+    with pytest.raises(UnsupportedError, match="satterthwaite"):
+        fit.fixef(ddf="kenward-roger")
+    counts = grid.assign(n=np.arange(144) % 5)
+    with pytest.raises(UnsupportedError, match="free covariances"):
+        hm.Model("n ~ x + ar1(0 + t | g)", counts, family="poisson").ml()
+    for way in (lambda: m.fit(draws=10), lambda: m.bambi, lambda: m.prior_predictive(draws=5)):
+        with pytest.raises(UnsupportedError, match="ar1"):
+            way()
+
+
+def test_data_are_simulated_from_a_structure(grid):
+    common = {"fixef": {"Intercept": 0.0, "x": 0.0}, "sigma": 0.5}
+    sd = {f"t|g_sigma[{i}]": 2.0 for i in range(4)}
+    told = hm.simulate("y ~ x + ar1(0 + t | g)", grid, varcorr={**sd, "g_corr": 0.6}, random_seed=1, **common)
+    full = correlations("ar1", 4, 0.6)
+    again = hm.simulate("y ~ x + ar1(0 + t | g)", grid, varcorr={**sd, "g_corr": full}, random_seed=1, **common)
+    pd.testing.assert_frame_equal(told, again)
+    with pytest.raises(ArgumentError, match="follow from one number"):
+        hm.simulate("y ~ x + cs(0 + t | g)", grid, varcorr={**sd, "g_corr": full}, random_seed=1, **common)
+    with pytest.raises(ArgumentError, match="lies between"):
+        hm.simulate("y ~ x + cs(0 + t | g)", grid, varcorr={**sd, "g_corr": -0.5}, random_seed=1, **common)
