@@ -5,6 +5,7 @@ rewritten and given the SHA-256 that belongs to it; files of other kinds."""
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import struct
@@ -152,11 +153,17 @@ def edits(whole: bytes, folder: Path) -> Iterator[Damage]:
 # --- JSON with the SHA-256 that belongs to it -----------------------------------------------------------------------
 
 
-def forged(whole: bytes, change: Callable[[Any], Any]) -> bytes:
-    """A file whose JSON went through ``change``, its SHA-256 made to agree: only someone with intent makes those."""
+@functools.lru_cache(maxsize=4)
+def _read(whole: bytes) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
+    """The own group and the others of a good file; not to be changed."""
     file = Packed(io.BytesIO(whole))
     own = file.group("hiermod", plain=True)
-    groups = {name: file.group(name) for name in json.loads(own.attrs["groups"])}
+    return own, {name: file.group(name) for name in json.loads(own.attrs["groups"])}
+
+
+def forged(whole: bytes, change: Callable[[Any], Any]) -> bytes:
+    """A file whose JSON went through ``change``, its SHA-256 made to agree: only someone with intent makes those."""
+    own, groups = _read(whole)
     changed = change(json.loads(own["fit"].values.tobytes()))
     text = changed if isinstance(changed, bytes) else json.dumps(changed).encode("utf-8", "surrogatepass")
     own = own.drop_vars("fit").assign(fit=(("fit_bytes",), np.frombuffer(text, dtype="u1")))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import hiermod
 from hiermod.core.jobs import as_done, run_jobs
@@ -63,9 +63,11 @@ class Sleeps:
 
 
 @pytest.mark.parametrize("cores", [1, 2, 9])
-def test_results_come_in_order_from_processes_with_one_blas_thread(cores):
+def test_results_come_in_order_from_processes_with_one_blas_thread(cores, monkeypatch):
     reported: list[tuple[int, int]] = []
-    found = run_jobs(Squares(10), range(5), cores, lambda *at: reported.append(at), [1, 2, 3, 4, 5])
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")  # of children, until they are held to one
+    with threadpool_limits(limits=2, user_api="blas"):
+        found = run_jobs(Squares(10), range(5), cores, lambda *at: reported.append(at), [1, 2, 3, 4, 5])
     assert [value for value, _, _ in found] == [0, 10, 40, 90, 160]
     assert all(threads <= {1} for _, threads, _ in found)
     assert any(threads for _, threads, _ in found)

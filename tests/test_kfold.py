@@ -314,7 +314,7 @@ def cbpp():
     model = hm.Model("p(incidence, size) ~ period + (1 | herd)", hm.load_dataset("cbpp"), family="binomial")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 2 chains are few, and enough here
-        return model.fit(draws=1000, chains=2, random_seed=1, progressbar=False, cores=1)
+        return model.fit(draws=600, tune=500, chains=2, random_seed=1, progressbar=False, cores=1)
 
 
 @pytest.mark.stack
