@@ -23,8 +23,7 @@ def rows_and_problem(case: str) -> tuple[Conditioned, Problem]:
     formula, options = CASES[case]
     design = build_design(formula, frame(), **options)
     terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
-    precision = design.weights if design.se is None else 1.0 / design.se**2
-    return condition(design.y, design.X, terms, precision, design.offset), problem_of(design)
+    return condition(design.y, design.X, terms, design.precision, design.offset), problem_of(design)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,1 +1,1 @@
-"""Structures of the covariance of a group term: one protocol (structure.py), one file for each structure."""
+"""Covariance: structures of a group term (structure.py, one file for each), and of the residuals of rows."""

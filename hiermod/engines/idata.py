@@ -118,10 +118,7 @@ def log_likelihood(record: Posterior, design: Design) -> np.ndarray:
 
 def residual_sd(record: Posterior, design: Design) -> np.ndarray:
     """Of each row at every draw of a Gaussian model, broadcastable to (c, d, n)."""
-    if design.se is not None:
-        return design.se
-    sigma = np.asarray(record.sigma)[..., None]
-    return sigma if design.weights is None else sigma / np.sqrt(design.weights)
+    return design.precision.sd(record.sigma)
 
 
 def linear_predictor(record: Posterior, design: Design) -> np.ndarray:

@@ -123,7 +123,7 @@ def _by_numpy(
         effects.append(b[None])
         sds.append(sd[None])
         correlations.append(None if corr is None else corr[None])
-    sigma = None if design.se is not None else values("sigma")[None]
+    sigma = None if design.precision.sigma_known else values("sigma")[None]
     parts = {"effects": tuple(effects), "sd": tuple(sds), "corr": tuple(correlations)}
     return {"beta": beta[None], **parts, "sigma": sigma, "auxiliary": {}}
 
@@ -144,11 +144,7 @@ def _group_effects(
 
 def _gaussian_data(record: Posterior, design: Design, part: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     eta = linear_predictor(some_draws(record, part), design)[0]
-    noise: Any = design.se
-    if noise is None:
-        noise = np.asarray(record.sigma)[0, part, None]
-        if design.weights is not None:
-            noise = noise / np.sqrt(design.weights)
+    noise = design.precision.sd(None if record.sigma is None else np.asarray(record.sigma)[0, part])
     return eta + noise * rng.standard_normal(eta.shape)
 
 

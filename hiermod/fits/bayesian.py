@@ -242,10 +242,10 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
             raise UnsupportedError(f"kind={kind!r} is for Gaussian models; family {self.family!r} has kind='response'")
         y = design.y / design.trials if design.trials is not None else design.y
         values = y - self.fitted().to_numpy()
-        if kind != "response" and design.weights is not None:
-            values = values * np.sqrt(design.weights)
-        if kind == "scaled":
-            values = values / (sigma_of_rows(self) if design.se is None else design.se)
+        if kind == "scaled" or (kind == "pearson" and not design.precision.sigma_known):
+            values = design.precision.whiten(values)
+        if kind == "scaled" and not design.precision.sigma_known:
+            values = values / sigma_of_rows(self)
         return pd.Series(values, index=design.index, name="residual")
 
     def predict(

@@ -140,7 +140,7 @@ class Predictor:
             if values.ndim == 2  # thresholds are ordinal responses' own
         }
         scale = self.request.noise_scale[part]
-        if self.design.se is not None:
+        if self.design.precision.sigma_known:
             found["sigma"] = scale[None, :]
         elif self.record.sigma is not None:
             found["sigma"] = flat_draws(self.record.sigma)[chosen][:, None] * scale[None, :]

@@ -65,7 +65,7 @@ class FrequentistFit(Fit):
     @property
     def sigma(self) -> float:
         """Residual standard deviation, unit of the response; nan when ``se=`` gave one for every row."""
-        return float("nan") if self.design.se is not None else float(self.record.sigma)
+        return float("nan") if self.design.precision.sigma_known else float(self.record.sigma)
 
     @property
     def npar(self) -> int:
@@ -204,7 +204,7 @@ class FrequentistFit(Fit):
         if isinstance(self.record, MixedFit):
             for block, Lambda in zip(self.design.blocks, self.record.Lambda, strict=True):
                 rows += varcorr_rows(block, self.record.sigma**2 * Lambda @ Lambda.T)
-        if self.design.se is None:
+        if not self.design.precision.sigma_known:
             rows.append({"group": "Residual", "term1": None, "term2": None, "sdcor": self.sigma, "vcov": self.sigma**2})
         return pd.DataFrame(rows, columns=["group", "term1", "term2", "sdcor", "vcov"])
 
@@ -213,7 +213,7 @@ class FrequentistFit(Fit):
         fixed = self.fixef(level)[["estimate", "std_error", "lower", "upper"]]
         names = [name for block in self.design.blocks for name in (*sd_names(block), *corr_names(block))]
         varcorr = self.varcorr()
-        if self.design.se is None:
+        if not self.design.precision.sigma_known:
             names.append("sigma")
         rest = pd.DataFrame({"estimate": varcorr["sdcor"].to_numpy()}, index=names)
         return pd.concat([fixed, rest.reindex(columns=fixed.columns)]).rename_axis("parameter")
@@ -227,10 +227,10 @@ class FrequentistFit(Fit):
         """response: y - fitted; pearson: times sqrt(w); scaled: pearson / sigma (lme4's "scaled residuals")."""
         kind = choice("kind", kind, ("response", "pearson", "scaled"))
         values = self.design.y - np.array(self.record.fitted)
-        if kind != "response" and self.design.weights is not None:
-            values = values * np.sqrt(self.design.weights)
-        if kind == "scaled":
-            values = values / (self.record.sigma if self.design.se is None else self.design.se)
+        if kind == "scaled" or (kind == "pearson" and not self.design.precision.sigma_known):
+            values = self.design.precision.whiten(values)
+        if kind == "scaled" and not self.design.precision.sigma_known:
+            values = values / self.record.sigma
         return pd.Series(values, index=self.design.index, name="residual")
 
     def predict(

@@ -34,7 +34,7 @@ def predict(design: Design, record: Record, request: Request) -> pd.DataFrame:
     table = pd.DataFrame({"estimate": estimate}, index=request.rows.index)
     if request.level is None:
         return table
-    least_squares = isinstance(record, LinearFit) and design.se is None
+    least_squares = isinstance(record, LinearFit) and not design.precision.sigma_known
     df = float(record.df_residual) if least_squares else np.inf  # type: ignore[union-attr]
     half = quantile(request.level, df) * np.sqrt(_variance(design, record, request, rows))
     return request.with_notes(table.assign(lower=estimate - half, upper=estimate + half))
@@ -58,9 +58,7 @@ def _variance(design: Design, record: Record, request: Request, rows: Rows) -> n
 def simulate(design: Design, record: Record, draws: int, rng: np.random.Generator) -> pd.DataFrame:
     """New responses at the estimates, group effects drawn anew: (n, draws), columns sim_1, sim_2, ..."""
     mean = linear_predictor(record, design.X, [], 0.0 if design.offset is None else design.offset)
-    noise = design.se if design.se is not None else np.full(design.nobs, record.sigma)
-    if design.weights is not None:
-        noise = noise / np.sqrt(design.weights)
+    noise = design.precision.sd(record.sigma)
     simulated = np.empty((design.nobs, draws))
     for d in range(draws):
         y = mean + noise * rng.standard_normal(design.nobs)

@@ -77,9 +77,7 @@ def read_request(
     level = None if interval is None else check_level(interval, "interval")
     if newdata is None:
         rows = fitted_rows(design)
-        noise = design.se if design.se is not None else np.ones(design.nobs)
-        if design.weights is not None:
-            noise = 1 / np.sqrt(design.weights)
+        noise = design.precision.sd(1.0)
         parts = {name: fitted_rows(part) for name, part in design.parts.items()}
         return Request(rows, target, level, kind, new_levels, noise, True, design.trials, parts)
     rows = _rows(design, newdata, target)
@@ -109,14 +107,14 @@ def _new_noise(design: Design, newdata: pd.DataFrame, level: float | None) -> tu
     """Residual sd of each new row relative to sigma, and what had to be assumed about it.
 
     From the column that ``weights=`` or ``se=`` named.  Without it weights are 1; a known sd has no such default."""
-    what = "se" if design.se is not None else "weights"
+    what = design.precision.kind
     column = design.row_columns.get(what)
     if column is not None and column in newdata.columns:
         values = row_vector(f"newdata: {what}", column, newdata)
         numbers = values.to_numpy(dtype=float, na_value=np.nan)  # type: ignore[union-attr]
         check_positive(f"newdata: {what}={column!r}", numbers)
-        return (numbers if what == "se" else 1 / np.sqrt(numbers)), ()
-    if design.se is not None:
+        return design.precision.of_new_rows(len(newdata), numbers).sd(1.0), ()
+    if design.precision.sigma_known:
         if column is None:
             way_out = "Make the model with a column's name, se='column', and newdata with that column"
         else:
@@ -125,8 +123,8 @@ def _new_noise(design: Design, newdata: pd.DataFrame, level: float | None) -> tu
             "kind='response' needs the residual sd of each new row, and the model's se= gives it for the rows of the "
             f"fit only. {way_out}, or use kind='mean'"
         )
-    noise = np.ones(len(newdata))
-    if design.weights is None or level is None:
+    noise = design.precision.of_new_rows(len(newdata)).sd(1.0)
+    if design.precision.is_iid or level is None:
         return noise, ()
     told = f"newdata has no column {column!r}" if column else "the model's weights= are an array, not a column's name"
     return noise, (f"The new responses have weight 1 (residual sd sigma): {told}.",)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermod.covariance.residual_precision import ResidualPrecision
 from hiermod.covariance.structure import HOM_BY_DEFAULT, CovarianceStructure, structure_of
 
 
@@ -156,6 +157,11 @@ class Design(FrozenArrays):
         from hiermod.formula.support import category_values
 
         return category_values(self.categories)
+
+    @cached_property
+    def precision(self) -> ResidualPrecision:
+        """What weights and se mean for the rows: the only reader of both."""
+        return ResidualPrecision(self.nobs, self.weights, self.se)
 
     @property
     def nobs(self) -> int:

@@ -181,7 +181,7 @@ def _t_limits(record: LinearFit, level: float, parameters: Sequence[str] | None)
     design = record.design
     fixed = tuple(Parameter("fixed", i=i) for i in range(int(design.estimable.sum())))
     _chosen(design, fixed, parameters)
-    df = np.inf if design.se is not None else float(record.df_residual)
+    df = np.inf if design.precision.sigma_known else float(record.df_residual)
     half = quantile(level, df) * np.sqrt(np.diag(record.vcov_beta))
     pairs = zip(record.beta - half, record.beta + half, strict=True)
     rows = dict(zip(design.common, pairs, strict=True))

@@ -1,9 +1,9 @@
 """The pre-pass that makes any linear mixed model well scaled (Golub and Van Loan, Matrix Computations, section 5.3).
 
-Rows are multiplied by sqrt(w); X becomes the Q of its thin QR and y its least-squares residual; the columns of each
-block become orthonormal up to sqrt(n).  A block's covariance is unstructured, so an invertible change of its columns
-changes nothing but the coordinates of Lambda: Lambda = whitener @ Lambda~.  The whitener is lower triangular, so both
-are."""
+Rows are whitened (residual_precision.py); X becomes the Q of its thin QR and y its least-squares residual; the columns
+of each block become orthonormal up to sqrt(n).  A block's covariance is unstructured, so an invertible change of its
+columns changes nothing but the coordinates of Lambda: Lambda = whitener @ Lambda~.  The whitener is lower triangular,
+so both are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from hiermod.errors import DataError, DesignError
+from hiermod.covariance.residual_precision import ResidualPrecision
+from hiermod.errors import DesignError
 
 EXPLAINED = 1e-7  # of a column of X: R's tolerance for what earlier columns explain
 COLLINEAR = (
@@ -34,7 +35,7 @@ class GroupTerm:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class WhitenedTerm:
-    """A block with rows scaled and columns orthonormal: values'values = n I, values = sqrt(w) * raw @ whitener."""
+    """A block with rows scaled and columns orthonormal: values'values = n I, values = W^(1/2) raw @ whitener."""
 
     factor: str
     codes: np.ndarray  # (n,) intp
@@ -50,12 +51,11 @@ class Conditioned:
 
     Where only the prior tells columns of X apart, Q is the part of an orthonormal matrix that belongs to the data."""
 
-    residual: np.ndarray  # (n,) sqrt(w) (y - offset) - Q gamma_ols
-    Q: np.ndarray  # (n, p), sqrt(w) X = Q R
+    residual: np.ndarray  # (n,) W^(1/2) (y - offset) - Q gamma_ols
+    Q: np.ndarray  # (n, p), W^(1/2) X = Q R
     R: np.ndarray  # (p, p) upper triangular
     gamma_ols: np.ndarray  # (p,) Q'y; with the prior's rows where Q has been completed by them
-    sqrt_w: np.ndarray | None  # (n,)
-    sum_log_w: float
+    precision: ResidualPrecision  # of the rows, all of which it has whitened: R with W = R'R
     terms: tuple[WhitenedTerm, ...]
 
 
@@ -63,40 +63,31 @@ def condition(
     y: np.ndarray,
     X: np.ndarray,
     terms: Sequence[GroupTerm] = (),
-    weights: np.ndarray | None = None,
+    precision: ResidualPrecision | None = None,
     offset: np.ndarray | None = None,
     prior: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Conditioned:
-    """Scale and orthogonalise.  y, weights, offset (n,); X (n, p) of full column rank; weights are precisions, > 0.
+    """Scale and orthogonalise.  y, offset (n,); X (n, p) of full column rank; precision: iid unless given.
 
     prior: H (r, p) and h (r,), a Normal prior of beta whose minus log density is |H beta - h|^2 / 2.  With it columns
     of X may explain each other, as long as [X; H] has full column rank.
-    DataError for weights that are not positive; DesignError for columns of X or of a block that explain each other."""
+    DesignError for columns of X or of a block that explain each other."""
     response = np.asarray(y, dtype=float)
     if offset is not None:
         response = response - offset
     X = np.asarray(X, dtype=float)
-    sqrt_w, sum_log_w = None, 0.0
-    if weights is not None:
-        weights = np.asarray(weights, dtype=float)
-        if not (weights > 0).all() or not np.isfinite(weights).all():
-            raise DataError(
-                "weights must be positive and finite: a row of weight 0 carries no information and makes the "
-                "likelihood infinite. Leave such rows out."
-            )
-        sqrt_w, sum_log_w = np.sqrt(weights), float(np.log(weights).sum())
-        response = response * sqrt_w
-        X = X * sqrt_w[:, None]
-    whitened = tuple(_whiten(term, sqrt_w) for term in terms)
+    precision = ResidualPrecision(len(response)) if precision is None else precision
+    response, X = precision.whiten(response), precision.whiten(X)
+    whitened = tuple(_whiten(term, precision) for term in terms)
     if prior is not None and _deficient(X):
         Q, R, gamma = _completed(X, response, *prior)
-        return Conditioned(response - Q @ gamma, Q, R, gamma, sqrt_w, sum_log_w, whitened)
+        return Conditioned(response - Q @ gamma, Q, R, gamma, precision, whitened)
     Q, R = _thin_qr(X)
     gamma = Q.T @ response
     residual = response - Q @ gamma
     correction = Q.T @ residual  # a second pass: y of huge mean leaves rounding of that size behind
     residual = residual - Q @ correction
-    return Conditioned(residual, Q, R, gamma + correction, sqrt_w, sum_log_w, whitened)
+    return Conditioned(residual, Q, R, gamma + correction, precision, whitened)
 
 
 def _thin_qr(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,11 +140,9 @@ def _completed(
     )
 
 
-def _whiten(term: GroupTerm, sqrt_w: np.ndarray | None) -> WhitenedTerm:
+def _whiten(term: GroupTerm, precision: ResidualPrecision) -> WhitenedTerm:
     """Reversed QR: V J = Q R gives V (J R^-1 J) orthonormal, and J R^-1 J is lower triangular."""
-    values = np.asarray(term.values, dtype=float)
-    if sqrt_w is not None:
-        values = values * sqrt_w[:, None]
+    values = precision.whiten(np.asarray(term.values, dtype=float))
     n, k = values.shape
     rms = np.sqrt(np.einsum("ij,ij->j", values, values) / n)
     if not rms.all():

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from hiermod.covariance.residual_precision import ResidualPrecision
 from hiermod.kernel.adjoint import lambda_gradients
 from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.covariance import Template, block_order, triangle
@@ -181,16 +182,13 @@ def build_problem(
     y: np.ndarray,
     X: np.ndarray,
     terms: Sequence[GroupTerm],
-    weights: np.ndarray | None = None,
-    se: np.ndarray | None = None,
+    precision: ResidualPrecision | None = None,
     offset: np.ndarray | None = None,
     prior: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Problem:
     """Condition the data and sum the cross-products.
 
-    y (n,), X (n, p) of full column rank, or with the prior of ``condition`` that makes it so; weights (n,) precisions
-    or se (n,) known residual standard deviations."""
-    precision = weights if se is None else 1.0 / np.asarray(se, dtype=float) ** 2
+    y (n,), X (n, p) of full column rank, or with the prior of ``condition`` that makes it so."""
     conditioned = condition(y, X, terms, precision, offset, prior)
     factors = merge(conditioned.terms)
     return Problem(
@@ -205,8 +203,8 @@ def build_problem(
         R=conditioned.R,
         gamma_ols=conditioned.gamma_ols,
         n=len(conditioned.residual),
-        sum_log_w=conditioned.sum_log_w,
-        sigma_known=se is not None,
+        sum_log_w=conditioned.precision.logdet,
+        sigma_known=conditioned.precision.sigma_known,
     )
 
 

@@ -71,9 +71,9 @@ def _data_notes(fit: FrequentistFit) -> str:
         notes += (
             f"\n{design.n_rows_data - design.nobs} of {design.n_rows_data} rows left out for missing values ({told})"
         )
-    if design.weights is not None:
+    if design.precision.kind == "weights":
         notes += "\nPrior weights: residual variance is sigma^2 / w"
-    if design.se is not None:
+    if design.precision.sigma_known:
         notes += "\nResidual standard deviations known (se): sigma is not estimated"
     return notes
 
@@ -109,7 +109,7 @@ def _coefficients(fit: FrequentistFit) -> pd.DataFrame:
 
 def _method_note(fit: FrequentistFit) -> str:
     """How df and p came about, or why there are none."""
-    if not fit.is_mixed or fit.design.se is not None:
+    if not fit.is_mixed or fit.design.precision.sigma_known:
         return ""
     known = fit.fixef()["df"].notna().to_numpy()[fit.design.estimable]
     if known.all():
@@ -184,7 +184,7 @@ def too_many(fit: FrequentistFit) -> list[str]:
     design, record = fit.design, fit.record
     if not isinstance(record, MixedFit):
         return []
-    parameters = design.n_covariance + (design.se is None)
+    parameters = design.n_covariance + (not design.precision.sigma_known)
     left = design.nobs - int(design.estimable.sum())
     if parameters < left:
         return []
@@ -204,12 +204,12 @@ def other_optimum(fit: FrequentistFit) -> list[str]:
     if factor is None:
         return []
     m = fit.nobs - int(fit.design.estimable.sum()) if fit.reml else fit.nobs
-    sigma = 1.0 if fit.design.se is not None else float(np.sqrt(factor.pwrss / m))
+    sigma = 1.0 if fit.design.precision.sigma_known else float(np.sqrt(factor.pwrss / m))
     told = []
     for block, here, there in zip(fit.design.blocks, record.covariance, record.problem.lambdas(theta), strict=True):
         sds = zip(block.columns, np.sqrt(np.diag(here)), sigma * np.linalg.norm(there, axis=1), strict=True)
         told += [f"{column.sd_name} {other:.3g} instead of {own:.3g}" for column, own, other in sds]
-    if fit.design.se is None:
+    if not fit.design.precision.sigma_known:
         told.append(f"sigma {sigma:.3g} instead of {fit.sigma:.3g}")
     more = record.convergence.other_criterion - record.criterion
     return [

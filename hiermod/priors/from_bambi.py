@@ -130,7 +130,7 @@ class _Reader:
     def constant(self, name: str, component: Any) -> list[Entry]:
         """A parameter with one value for all rows, such as alpha of a negative binomial."""
         prior, given = component.prior, name in self.priors.given
-        if name == "sigma" and self.design.se is not None:
+        if name == "sigma" and self.design.precision.sigma_known:
             return []
         if not is_bambi_prior(prior):
             return [Entry(name, name, None, "given as a number" if given else DEFAULT, fixed=float(prior))]

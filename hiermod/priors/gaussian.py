@@ -76,7 +76,7 @@ def gaussian_priors(design: Design, priors: PriorSet, center_predictors: bool = 
         where = design.common.index("Intercept")
         mean[where], sd[where] = y_mean, spread
     sigma: Distribution | float | None = None
-    if design.se is None:
+    if not design.precision.sigma_known:
         given = priors.given.get("sigma", Distribution("HalfStudentT", (("nu", 4.0), ("sigma", y_sd))))
         sigma = given if isinstance(given, float) else Distribution.from_bambi(given, "sigma")
     return GaussianPriors(

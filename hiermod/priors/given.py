@@ -37,7 +37,7 @@ class PriorSet:
 
 def auxiliary_names(family: Any, design: Design) -> tuple[str, ...]:
     """The response's own parameters: ``("sigma",)`` for a gaussian; none when the residual sds are known."""
-    if design.se is not None:
+    if design.precision.sigma_known:
         return ()
     if isinstance(family, str):
         names = FAMILIES[family].parameter_names if family in FAMILIES else ()
@@ -92,7 +92,7 @@ def resolve_priors(priors: Mapping[str, Any] | None, design: Design, family: Any
 
 def _unknown_key(key: Any, valid: tuple[str, ...], design: Design) -> UnknownNameError:
     hint = nearest(str(key), valid)
-    if key == "sigma" and design.se is not None:
+    if key == "sigma" and design.precision.sigma_known:
         hint = " The residual sds are known (se=), so there is no sigma."
     elif key in design.formulas:
         hint = f" {key} has a formula of its own: give priors to its coefficients, such as {key}_Intercept."
@@ -195,7 +195,7 @@ def _group_prior(value: Any, key: str, block: Block | None) -> Any:
 
 def where_the_prior_decides(design: Design) -> list[str]:
     """What to say of terms with as many group effects as observations, which REML refuses; none with known sds."""
-    if design.se is not None:
+    if design.precision.sigma_known:
         return []
     return [
         f"({block.text}) has {len(block.levels) * block.size} group effects for {design.nobs} observations: the data "

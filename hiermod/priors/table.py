@@ -117,7 +117,7 @@ def _gaussian_entries(design: Design, priors: PriorSet, numbers: GaussianPriors)
             )
         if block.size > 1:
             out.append(correlation_entry(block, priors))
-    if design.se is None:
+    if not design.precision.sigma_known:
         value = priors.given.get("sigma")
         if isinstance(value, float):
             out.append(Entry("sigma", "sigma", None, "given as a number", fixed=value))

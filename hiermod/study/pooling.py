@@ -195,13 +195,11 @@ def no_pooling(
     A common column that is constant within levels cannot be told from their own coefficients: its coefficient is taken
     from ``beta`` (p,), the partially pooled fit, so that "Intercept" means the same under every method."""
     y = design.y - (0.0 if design.offset is None else design.offset)
-    root_w = np.ones(design.nobs)
-    if design.weights is not None or design.se is not None:
-        root_w = np.sqrt(design.weights) if design.weights is not None else 1 / np.asarray(design.se)
-    own = np.column_stack([_column(design, blocks, term) for term in terms]) * root_w[:, None]
+    whiten = design.precision.whiten
+    own = whiten(np.column_stack([_column(design, blocks, term) for term in terms]))
     others = np.array([label not in terms for label in design.common], dtype=bool)
-    rest = design.X[:, others] * root_w[:, None]
-    target = np.column_stack([y * root_w, rest])
+    rest = whiten(design.X[:, others])
+    target = np.column_stack([whiten(y), rest])
     codes, J, k = blocks[0].codes, len(blocks[0].levels), len(terms)
     order = np.argsort(codes, kind="stable")
     edges = np.searchsorted(codes[order], np.arange(J + 1))
@@ -223,11 +221,11 @@ def no_pooling(
     estimate = solved[..., 0] - np.nan_to_num(solved[..., 1:]) @ gamma
     spare = residual[:, 0] - residual[:, 1:] @ gamma
     df = design.nobs - int(kept.sum()) - rank
-    sigma = 1.0 if design.se is not None else (np.sqrt(spare @ spare / df) if df > 0 else np.nan)
+    sigma = 1.0 if design.precision.sigma_known else (np.sqrt(spare @ spare / df) if df > 0 else np.nan)
     through = np.nan_to_num(solved[..., 1:])
     variance = np.einsum("jkk->jk", unscaled) + np.einsum("jka,ab,jkb->jk", through, rest_cov, through)
     se = np.where(kept, sigma * np.sqrt(variance), np.nan)
-    half = quantile(LEVEL, np.inf if design.se is not None else max(df, 1)) * se
+    half = quantile(LEVEL, np.inf if design.precision.sigma_known else max(df, 1)) * se
     table = effects_frame(blocks[0].factor, blocks[0].levels, terms, estimate, se, estimate - half, estimate + half)
     return table, pd.Series(gamma, index=np.asarray(design.common, dtype=object)[others])
 

@@ -159,7 +159,7 @@ def _from_prior(
         data,
         dict.fromkeys(design.common, 0.0),
         {column.sd_name: 1.0 for block in design.blocks for column in block.columns},
-        None if design.se is not None else 1.0,
+        None if design.precision.sigma_known else 1.0,
         **options,
     )
     Y = np.concatenate(list(prior.draws.responses(design)))

@@ -71,10 +71,8 @@ class Simulator(FrozenArrays):
             )
             return np.asarray(category_draws(probabilities, rng)[0]).astype(int) + 1
         noise = None
-        if design.se is not None:
-            noise = design.se
-        elif "sigma" in FAMILIES[self.family].parameter_names:
-            noise = np.full(design.nobs, self.sigma) / (1.0 if design.weights is None else np.sqrt(design.weights))
+        if design.precision.sigma_known or "sigma" in FAMILIES[self.family].parameter_names:
+            noise = design.precision.sd(self.sigma)
         mean = inverse_link(self.link, eta)[None, :]
         noise = None if noise is None else noise[None, :]
         further = {name: value[None, None] for name, value in self.auxiliary.items()}
@@ -210,9 +208,9 @@ def _common(design: Design, fixef: Any) -> np.ndarray:
 
 
 def _sigma(design: Design, family: str, sigma: float | None) -> float:
-    if "sigma" not in FAMILIES[family].parameter_names or design.se is not None:
+    if "sigma" not in FAMILIES[family].parameter_names or design.precision.sigma_known:
         if sigma is not None and not np.isnan(sigma):
-            why = "se= gives it for every row" if design.se is not None else f"family {family!r} has none"
+            why = "se= gives it for every row" if design.precision.sigma_known else f"family {family!r} has none"
             raise ArgumentError(f"sigma: leave the residual sd out, {why}")
         return float("nan")
     if sigma is None or not np.isfinite(sigma) or sigma < 0:

@@ -71,7 +71,7 @@ def p_of_test(record: Any, columns: np.ndarray, method: str) -> float:
     if isinstance(record, MixedFit):
         test = WITH_DF[method](record).f_test(L, beta)
     else:
-        df = np.inf if record.design.se is not None else float(record.df_residual)
+        df = np.inf if record.design.precision.sigma_known else float(record.df_residual)
         test = Residual(vcov, df).f_test(L, beta)
     if np.isinf(test.den_df):
         return float(stats.chi2.sf(test.statistic * test.num_df, test.num_df))

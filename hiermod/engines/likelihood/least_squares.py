@@ -55,14 +55,13 @@ class LinearFit(FrozenArrays):
 def fit_linear(design: Design, reml: bool = True) -> LinearFit:
     """Least squares.  DesignError when no degree of freedom is left for the residual variance (unless se is known)."""
     n, p = design.nobs, int(design.estimable.sum())
-    known = design.se is not None
+    known = design.precision.sigma_known
     if n <= p and not (known and n == p):
         raise DesignError(
             f"{n} rows for {p} coefficients: no degree of freedom is left for the residual variance. "
             "Drop terms or add data."
         )
-    weights = design.weights if design.se is None else 1.0 / design.se**2
-    parts = condition(design.y, design.X[:, design.estimable], (), weights, design.offset)
+    parts = condition(design.y, design.X[:, design.estimable], (), design.precision, design.offset)
     rss = float(parts.residual @ parts.residual)
     df = n - p
     variance = 1.0 if known else rss / df
@@ -71,9 +70,8 @@ def fit_linear(design: Design, reml: bool = True) -> LinearFit:
     beta, vcov = np.full(len(design.common), np.nan), np.full((len(design.common),) * 2, np.nan)
     beta[design.estimable] = estimated
     vcov[np.ix_(design.estimable, design.estimable)] = variance * root @ root.T
-    residual = parts.residual if parts.sqrt_w is None else parts.residual / parts.sqrt_w
-    fitted = design.y - residual
-    r_squared, adjusted, f_statistic = _explained(design, fitted, weights, rss, variance, n, p)
+    fitted = design.y - design.precision.unwhiten(parts.residual)
+    r_squared, adjusted, f_statistic = _explained(design, fitted, rss, variance, n, p)
     logdet_R = 2.0 * float(np.log(np.abs(np.diag(parts.R))).sum())
     return LinearFit(
         design=design,
@@ -87,8 +85,8 @@ def fit_linear(design: Design, reml: bool = True) -> LinearFit:
         r_squared=r_squared,
         adj_r_squared=adjusted,
         f_statistic=f_statistic,
-        loglik_ml=float(loglik_of(n, rss, parts.sum_log_w, 0.0, known)),
-        loglik_reml=float(loglik_of(df, rss, parts.sum_log_w, logdet_R, known)),
+        loglik_ml=float(loglik_of(n, rss, design.precision.logdet, 0.0, known)),
+        loglik_reml=float(loglik_of(df, rss, design.precision.logdet, logdet_R, known)),
         npar=p + (0 if known else 1),
         fitted=fitted,
         hat=np.einsum("ij,ij->i", parts.Q, parts.Q),
@@ -104,13 +102,13 @@ def loglik_of(m: int, rss: Any, sum_log_w: float, logdet: float, known: bool) ->
 
 
 def _explained(
-    design: Design, fitted: np.ndarray, weights: np.ndarray | None, rss: float, variance: float, n: int, p: int
+    design: Design, fitted: np.ndarray, rss: float, variance: float, n: int, p: int
 ) -> tuple[float, float, tuple[float, int, int]]:
     """R squared, adjusted R squared and F against the intercept (against nothing when there is none).
 
     The offset is left out of the explained part, as in R."""
     f = fitted if design.offset is None else fitted - design.offset
-    w = np.ones(n) if weights is None else weights
+    w = design.precision.of_each_row
     intercept = int(design.has_intercept)
     centre = float(w @ f) / float(w.sum()) if intercept else 0.0
     explained = float(w @ (f - centre) ** 2)

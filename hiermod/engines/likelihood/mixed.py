@@ -96,9 +96,7 @@ def fit_mixed(design: Design, reml: bool = True, start: np.ndarray | None = None
 def problem_of(design: Design) -> Problem:
     """The design's arrays, reduced to cross-products."""
     terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
-    return build_problem(
-        design.y, design.X[:, design.estimable], terms, weights=design.weights, se=design.se, offset=design.offset
-    )
+    return build_problem(design.y, design.X[:, design.estimable], terms, design.precision, design.offset)
 
 
 def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray | None = None) -> MixedFit:
@@ -192,8 +190,7 @@ def _solution(design: Design, problem: Problem, theta: np.ndarray, factor: Facto
     found = None
     if np.abs(x).max() > FAR:
         terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
-        precision = design.weights if design.se is None else 1.0 / design.se**2
-        rows = condition(design.y, design.X[:, design.estimable], terms, precision, design.offset)
+        rows = condition(design.y, design.X[:, design.estimable], terms, design.precision, design.offset)
         found = eliminate_rows(rows, problem.factor_lambdas(x))
     if found is None:
         beta, modes = conditional.coefficients(problem, factor)
@@ -235,7 +232,7 @@ def check_identifiable(design: Design) -> None:
             f"{n} rows for {p} fixed effects: no degree of freedom is left for the residual variance. "
             "Drop terms or add data."
         )
-    if design.se is not None:
+    if design.precision.sigma_known:
         return
     way_out = (
         "lme4 refuses this model too. Leave a term out; or give known residual standard deviations with se=; or use "

@@ -38,9 +38,8 @@ class Responses:
 
     def __init__(self, design: Design, problem: Problem) -> None:
         terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
-        precision = design.weights if design.se is None else 1.0 / design.se**2
-        rows = condition(design.y, design.X[:, design.estimable], terms, precision, design.offset)
-        self.problem, self.offset, self.root, self.Q = problem, design.offset, rows.sqrt_w, rows.Q
+        rows = condition(design.y, design.X[:, design.estimable], terms, design.precision, design.offset)
+        self.problem, self.offset, self.precision, self.Q = problem, design.offset, design.precision, rows.Q
         self.Z = []
         for factor in merge(rows.terms):
             at = np.arange(0, design.nobs * factor.size + 1, factor.size)
@@ -50,9 +49,7 @@ class Responses:
 
     def products(self, Y: np.ndarray) -> Products:
         """Y (S, n): one response per row, as in the data.  What a response gives does not depend on the others."""
-        R = Y if self.offset is None else Y - self.offset
-        if self.root is not None:
-            R = R * self.root
+        R = self.precision.whiten_responses(Y if self.offset is None else Y - self.offset)
         gamma = rows_times(R, self.Q)
         R = R - rows_times(gamma, self.Q.T)
         correction = rows_times(R, self.Q)  # a second pass, as in kernel.conditioning
@@ -151,9 +148,7 @@ def simulated(fit: MixedFit | LinearFit, draws: int, rng: np.random.Generator) -
     blocks = design.blocks if isinstance(fit, MixedFit) else ()
     sizes = [len(block.levels) * block.size for block in blocks]
     normal = rng.standard_normal((draws, sum(sizes) + design.nobs))
-    noise = np.full(design.nobs, fit.sigma) if design.se is None else np.array(design.se)
-    if design.weights is not None:
-        noise = noise / np.sqrt(design.weights)
+    noise = design.precision.sd(fit.sigma)
     Y = normal[:, sum(sizes) :] * noise
     Y += design.X[:, design.estimable] @ fit.beta[design.estimable]
     if design.offset is not None:

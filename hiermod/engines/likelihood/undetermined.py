@@ -23,14 +23,12 @@ def explained_columns(design: Design) -> tuple[np.ndarray, ...]:
     few = [i for i, block in enumerate(design.blocks) if len(block.levels) <= p]  # levels need as many columns of X
     if not few:
         return found
-    precision = design.weights if design.se is None else 1.0 / np.square(design.se)
-    root = np.ones(design.nobs) if precision is None else np.sqrt(precision)
-    X = design.X[:, design.estimable] * root[:, None]
+    X = design.precision.whiten(design.X[:, design.estimable])
     Q = np.linalg.qr(X / np.linalg.norm(X, axis=0))[0]
     for i in few:
         block = design.blocks[i]
         for k in range(block.size):
-            column = root * block.values[:, k]
+            column = design.precision.whiten(block.values[:, k])
             along = np.zeros((len(block.levels), p))
             np.add.at(along, block.codes, Q * column[:, None])
             size = float(column @ column)

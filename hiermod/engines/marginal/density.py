@@ -216,8 +216,8 @@ def marginal_density(design: Design, priors: GaussianPriors) -> MarginalDensity:
     if not (np.isfinite(priors.mean).all() and (priors.sd > 0).all()):
         raise UnsupportedError("a prior of a common coefficient has no finite mean or positive sd")
     terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
-    known = {"weights": design.weights, "se": design.se, "offset": design.offset}
-    problem = build_problem(design.y, design.X, terms, **known, prior=prior_rows(design, priors))
+    prior = prior_rows(design, priors)
+    problem = build_problem(design.y, design.X, terms, design.precision, design.offset, prior)
     fixed = 1.0 if priors.sigma is None else priors.sigma if isinstance(priors.sigma, float) else None
     sigma_density = _density_of(priors.sigma, "sigma") if isinstance(priors.sigma, Distribution) else None
     penalty, log_sd = _penalty(problem, priors, design)

@@ -305,7 +305,7 @@ def _fixed(model: Any, design: Design) -> dict[str, Any]:
     """The response's own parameters -> None (sampled) or the number they are fixed at; known sds leave no sigma."""
     out: dict[str, Any] = {}
     for name, component in versions.bambi_constants(model).items():
-        if name == "sigma" and design.se is not None:
+        if name == "sigma" and design.precision.sigma_known:
             continue
         out[name] = float(component.prior) if isinstance(component.prior, int | float) else None
     return out

@@ -134,9 +134,8 @@ def _check_special(design: Design, family: Any) -> None:
             f"family {name!r} has a coefficient for every category of the response, which hiermod's tables cannot "
             "hold. Use bambi.Model directly"
         )
-    for what, given in (("weights=", design.weights), ("se=", design.se)):
-        if given is None:
-            continue
+    if not design.precision.is_iid:
+        what = f"{design.precision.kind}="
         if not (isinstance(family, str) and name in FAMILIES and FAMILIES[name].normal_errors):
             raise UnsupportedError(
                 f"{what} needs family='gaussian' (residual variance by row), got {name!r}. "
@@ -151,20 +150,18 @@ def _check_special(design: Design, family: Any) -> None:
             raise UnsupportedError(
                 f"{what} and {design.special}(...) on the left of the formula both change the likelihood: use one"
             )
-    if design.weights is not None and design.se is not None:
-        raise UnsupportedError("weights= and se= both set the residual sd of each row: use one of them")
 
 
 def _family(design: Design, family: Any, priors: dict[str, Any]) -> Any:
     """The family for Bambi; a known residual sd fixes sigma at 1 in ``priors``."""
-    if design.weights is None and design.se is None:
+    if design.precision.is_iid:
         return family
     from hiermod.families.gaussian_for_bambi import known_sd, prior_weighted
 
-    if design.weights is not None:
-        return prior_weighted(design.weights)
+    if not design.precision.sigma_known:
+        return prior_weighted(design.precision.of_each_row)
     priors["sigma"] = 1
-    return known_sd(np.asarray(design.se))
+    return known_sd(design.precision.sd(1.0))
 
 
 def _bambi_model(design: Design, extra_namespace: Mapping[str, Any] | None, **arguments: Any) -> Any:

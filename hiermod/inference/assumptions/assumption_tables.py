@@ -96,15 +96,15 @@ def _fitted_and_variance(fit: Any, noise: np.ndarray) -> tuple[np.ndarray, np.nd
 def _noise_variance(fit: Fit) -> np.ndarray:
     """(n,) variance of the response given its mean."""
     design, record = fit.design, fit.record  # type: ignore[attr-defined]
-    if design.se is not None:
-        return np.square(design.se)
-    if isinstance(record, Posterior):
+    if design.precision.sigma_known:
+        variance = 1.0
+    elif isinstance(record, Posterior):
         variance = float(np.square(np.asarray(record.sigma)).mean())
     elif isinstance(record, LinearFit):
         variance = record.rss / record.df_residual
     else:
         variance = float(record.sigma) ** 2
-    return np.full(design.nobs, variance) / (1.0 if design.weights is None else design.weights)
+    return design.precision.variance(variance)
 
 
 def _posterior_moments(fit: Any) -> tuple[np.ndarray, np.ndarray]:

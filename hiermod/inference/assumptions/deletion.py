@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
+from hiermod.covariance.residual_precision import ResidualPrecision
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.least_squares import LinearFit
 from hiermod.engines.likelihood.mixed import MixedFit
@@ -159,7 +160,8 @@ def _refactorised(record: Record, design: Design, left: np.ndarray) -> tuple[np.
     terms = [GroupTerm(b.factor, b.text, b.codes[left], len(b.levels), b.values[left]) for b in design.blocks]
     offset = None if design.offset is None else design.offset[left]
     X = design.X[left][:, design.estimable]
-    problem = build_problem((linear + residuals)[left], X, terms, weights=weights[left], offset=offset)
+    precision = ResidualPrecision(len(X), weights=weights[left])
+    problem = build_problem((linear + residuals)[left], X, terms, precision, offset)
     factor = problem.factorise(record.theta)  # type: ignore[union-attr]
     if factor is None:
         raise FitError("the penalised normal equations could not be factorised without one of the groups")

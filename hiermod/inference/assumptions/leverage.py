@@ -125,8 +125,7 @@ def hat_blocks(seen: Projected, U: int, size: int) -> np.ndarray:
 def working(record: Record, design: Design) -> tuple[np.ndarray, np.ndarray]:
     """(n,) weights and residuals of the least-squares problem that the fit solved last."""
     if isinstance(record, MixedFit | LinearFit):
-        weights = design.weights if design.se is None else 1.0 / np.square(design.se)
-        return np.ones(design.nobs) if weights is None else weights, design.y - record.fitted
+        return design.precision.of_each_row, design.y - record.fitted
     derivatives = record.likelihood.derivatives(np.array(record.eta))
     weights = np.maximum(derivatives.expected, 1e-300)
     return weights, derivatives.score / weights

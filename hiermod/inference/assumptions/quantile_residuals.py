@@ -181,12 +181,7 @@ def _conditional(fit: Any, draws: int, rng: np.random.Generator) -> np.ndarray:
     if isinstance(record, Posterior):
         request = read_request(design, None, "conditional", 0.95, "response", "raise")
         return fit._predictor(request).responses(draws, rng).T
-    if FAMILIES[fit.family].normal_errors:
-        noise = np.full(design.nobs, record.sigma) if design.se is None else np.array(design.se)
-        if design.weights is not None:
-            noise = noise / np.sqrt(design.weights)
-    else:
-        noise = None
+    noise = design.precision.sd(record.sigma) if FAMILIES[fit.family].normal_errors else None
     mean = np.broadcast_to(np.array(record.fitted), (draws, design.nobs))
     return response_draws(fit.family, mean, noise, design.trials, rng, counts=True).T
 

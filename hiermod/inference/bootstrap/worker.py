@@ -43,7 +43,7 @@ class Worker:
 
     def __init__(self, fit: Fit) -> None:
         self.source = self.fit = fit
-        known = fit.design.se is not None
+        known = fit.design.precision.sigma_known
         if isinstance(fit, MixedFit):
             self.parameters = parameters_of(fit)
             self.responses = Responses(fit.design, fit.problem)
@@ -99,17 +99,15 @@ class Worker:
     def _least_squares(self, fit: LinearFit, Y: np.ndarray) -> Chunk:
         """All at once: only the products with y differ."""
         design, (n, p) = fit.design, (len(fit.fitted), int(fit.design.estimable.sum()))
-        precision = design.weights if design.se is None else 1.0 / design.se**2
-        rows = condition(design.y, design.X[:, design.estimable], (), precision, design.offset)
-        R = Y if design.offset is None else Y - design.offset
-        R = R if rows.sqrt_w is None else R * rows.sqrt_w
+        rows = condition(design.y, design.X[:, design.estimable], (), design.precision, design.offset)
+        R = design.precision.whiten_responses(Y if design.offset is None else Y - design.offset)
         gamma = rows_times(R, rows.Q)
         rss = np.square(R - rows_times(gamma, rows.Q.T)).sum(axis=1)
         m = n - p if fit.reml else n
         sigma = np.ones(len(Y)) if fit.sigma_known else np.sqrt(rss / m)
         beta = rows_solve(rows.R, gamma)
         logdet = 2.0 * float(np.log(np.abs(np.diag(rows.R))).sum()) if fit.reml else 0.0
-        criterion = -2.0 * loglik_of(m, rss, rows.sum_log_w, logdet, fit.sigma_known)
+        criterion = -2.0 * loglik_of(m, rss, design.precision.logdet, logdet, fit.sigma_known)
         good = np.isfinite(criterion)
         return Chunk(self._columns([], beta, sigma), criterion, good, ~good, ())
 

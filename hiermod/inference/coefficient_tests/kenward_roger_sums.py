@@ -45,10 +45,8 @@ def covariance_sums(fit: MixedFit, half: np.ndarray, XVX: np.ndarray) -> Sums:
     lambdas = problem.template.unpack(problem.x_from_theta(fit.theta))
     relative = [Lam @ Lam.T for Lam in lambdas]
     gamma = np.array([relative[b][a, c] for b, a, c in gammas])
-    precision = design.weights if design.se is None else 1.0 / design.se**2
-    root = np.ones(design.nobs) if precision is None else np.sqrt(precision)
-    Z = _group_matrix(fit, root)
-    AX = Z.T @ ((design.X[:, design.estimable] * root[:, None]) @ half)
+    Z = _group_matrix(fit)
+    AX = Z.T @ (design.precision.whiten(design.X[:, design.estimable]) @ half)
     A = (Z.T @ Z).tocsr()
     levels = np.array([len(block.levels) for block in design.blocks])
     pieces = np.repeat(_connected_levels(fit, levels), np.repeat(sizes, levels))
@@ -74,12 +72,12 @@ def covariance_sums(fit: MixedFit, half: np.ndarray, XVX: np.ndarray) -> Sums:
     return _with_residual(design.nobs, gamma, t, XVX, K, S, Q)
 
 
-def _group_matrix(fit: MixedFit, root: np.ndarray) -> sparse.csr_matrix:
-    """(n, q) Z of whitened columns, rows scaled; block by block, level by level, column by column."""
+def _group_matrix(fit: MixedFit) -> sparse.csr_matrix:
+    """(n, q) Z of whitened columns and rows; block by block, level by level, column by column."""
     parts, n = [], fit.design.nobs
     for block, whitener in zip(fit.design.blocks, fit.problem.whiteners, strict=True):
         k = block.size
-        values = (block.values @ whitener) * root[:, None]
+        values = fit.design.precision.whiten(block.values @ whitener)
         columns = block.codes[:, None] * k + np.arange(k)
         pointers = np.arange(n + 1) * k
         shape = (n, len(block.levels) * k)

@@ -79,7 +79,7 @@ def degrees_of_freedom(fit: FrequentistFit, ddf: str | None) -> DegreesOfFreedom
 
 def _residual(fit: FrequentistFit) -> Residual:
     used = np.ix_(fit.design.estimable, fit.design.estimable)
-    df = np.inf if fit.design.se is not None else float(fit.record.df_residual)  # type: ignore[union-attr]
+    df = np.inf if fit.design.precision.sigma_known else float(fit.record.df_residual)  # type: ignore[union-attr]
     return Residual(np.array(fit.record.vcov_beta)[used], df)
 
 

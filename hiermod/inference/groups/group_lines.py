@@ -87,8 +87,7 @@ def within_slope(fit: Fit, x: str, group: str) -> float:
     if not (run > 0).any():
         return float("nan")
     change = ((X[:, 1] - X[:, 0])[run > 0] / run[run > 0, None]).mean(axis=0)
-    w = np.ones(design.nobs) if design.weights is None else np.array(design.weights)
-    w = w if design.se is None else 1 / np.square(design.se)
+    w = design.precision.of_each_row
     y = design.y if design.offset is None else design.y - design.offset
     together = np.column_stack([design.X, y])
     J = len(block.levels)

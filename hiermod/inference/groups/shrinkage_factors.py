@@ -52,9 +52,7 @@ def shrinkage_matrix(fit: FrequentistFit, group: str, level: str) -> pd.DataFram
     design, record = fit.design, fit._mixed
     rows = blocks[0].codes == blocks[0].levels.index(str(level))
     Z = np.column_stack([block.values[rows] for block in blocks])
-    w = np.ones(len(Z))
-    if design.weights is not None or design.se is not None:
-        w = (design.weights if design.weights is not None else 1 / np.square(np.asarray(design.se)))[rows]
+    w = design.precision.of_each_row[rows]
     Lambda = block_diag(*(record.Lambda[design.blocks.index(block)] for block in blocks))
     relative = Lambda @ Lambda.T @ (Z.T @ (w[:, None] * Z))  # Sigma Z'WZ / sigma^2: a singular Sigma needs no inverse
     labels = [label for block in blocks for label in block.labels]

@@ -228,7 +228,7 @@ def _counts(design: Design, frame: pd.DataFrame, kept: Sequence[str]) -> np.ndar
     """(m,) rows of the data in each combination of the factors; prior weights where there are some."""
     if not kept:
         return np.ones(len(frame))
-    weights = np.ones(design.nobs) if design.weights is None else np.asarray(design.weights)
+    weights = design.precision.of_each_row if design.precision.kind == "weights" else np.ones(design.nobs)
     data = {name: level_labels(design.frame[name]) for name in kept}
     grid = {name: level_labels(frame[name]) for name in kept}
     total: dict[tuple[Any, ...], float] = {}

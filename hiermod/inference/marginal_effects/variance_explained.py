@@ -215,9 +215,10 @@ def _groups(design: Design, covariances: tuple[np.ndarray, ...]) -> dict[str, np
 
 
 def _gaussian(design: Design, sigma2: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    if design.se is not None:
-        return np.full(len(sigma2), float(np.mean(design.se**2))), ("residual variance: the mean of se squared",)
-    if design.weights is not None:
+    if design.precision.sigma_known:
+        mean = float(np.mean(design.precision.variance(1.0)))
+        return np.full(len(sigma2), mean), ("residual variance: the mean of se squared",)
+    if not design.precision.is_iid:
         return sigma2, ("residual variance: sigma squared, that of a row with weight 1",)
     return sigma2, ()
 

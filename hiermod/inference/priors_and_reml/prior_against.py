@@ -66,7 +66,7 @@ def marginals(draws: PriorDraws, design: Design, centred: bool) -> dict[str, Mar
             pairs = np.triu_indices(block.size, 1)
             for name, row, column in zip(corr_names(block), *pairs, strict=True):
                 add(name, "corr", exact, corr[0, :, row, column])
-    if record.sigma is not None and design.se is None:
+    if record.sigma is not None and not design.precision.sigma_known:
         entry = entries.get("sigma")
         add("sigma", "sigma", None if entry is None else scipy_or_none(entry.law), record.sigma[0])
     return found

@@ -240,7 +240,7 @@ def parameter_kinds(fit: BayesianFit) -> dict[str, str]:
     kinds = dict.fromkeys(fit.design.common, "fixed")
     for block in fit.design.blocks:
         kinds |= dict.fromkeys(sd_names(block), "sd") | dict.fromkeys(corr_names(block), "corr")
-    return kinds | ({"sigma": "sigma"} if fit.record.sigma is not None and fit.design.se is None else {})
+    return kinds | ({"sigma": "sigma"} if fit.record.sigma is not None and not fit.design.precision.sigma_known else {})
 
 
 def own_tests(fit: BayesianFit) -> tuple[dict[str, TailTest], set[str], str]:

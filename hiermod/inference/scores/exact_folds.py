@@ -101,13 +101,12 @@ def _units_elsewhere(design: Design, density: MarginalDensity, members: Sequence
     problem = density.problem
     index = np.concatenate(members)
     rows = take_rows(design, index)
-    precision = rows.weights if rows.se is None else 1.0 / np.square(rows.se)
-    sqrt_w = np.ones(rows.nobs) if precision is None else np.sqrt(precision)
-    y = sqrt_w * (rows.y if rows.offset is None else rows.y - rows.offset)
-    X = sqrt_w[:, None] * rows.X
+    precision = rows.precision
+    y = precision.whiten(rows.y if rows.offset is None else rows.y - rows.offset)
+    X = precision.whiten(rows.X)
     Q = solve_triangular(problem.R, X.T, trans=1).T if problem.p else X
     terms = [
-        WhitenedTerm(b.factor, b.codes, len(b.levels), (sqrt_w[:, None] * b.values) @ C, C, rms)
+        WhitenedTerm(b.factor, b.codes, len(b.levels), precision.whiten(b.values) @ C, C, rms)
         for b, C, rms in zip(rows.blocks, problem.whiteners, problem.rms, strict=True)
     ]
     factors = merge(terms)
@@ -116,7 +115,7 @@ def _units_elsewhere(design: Design, density: MarginalDensity, members: Sequence
     )  # fmt: skip
     ends = np.cumsum([len(one) for one in members])
     pieces = [there.take(slice(end - len(one), end)) for end, one in zip(ends, members, strict=True)]
-    half_log_w = np.add.reduceat(np.log(sqrt_w), ends - [len(one) for one in members])
+    half_log_w = np.add.reduceat(precision.half_logdet, ends - [len(one) for one in members])
     return stack_units(pieces, members, half_log_w)
 
 

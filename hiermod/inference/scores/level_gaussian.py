@@ -19,8 +19,7 @@ def gaussian_level_logs(design: Design, record: Posterior, factor: str) -> Level
     values = np.hstack([block.values for block in blocks])
     half = half_covariance([flat_draws(record.sd[i]) for i in own], [record.corr[i] for i in own])
     sigma = np.ones(len(half)) if record.sigma is None else record.sigma.reshape(-1)
-    root = np.ones(design.nobs) if design.weights is None else np.sqrt(design.weights)
-    root = root if design.se is None else 1.0 / design.se
+    root = np.sqrt(design.precision.of_each_row)
     integrated, at_draws = [], []
     effects = [record.effects_of(i) for i in range(len(design.blocks))]
     for level in range(len(blocks[0].levels)):

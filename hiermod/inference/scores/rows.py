@@ -56,14 +56,12 @@ class Units:
         return np.diff(self.starts)
 
 
-def _conditioned(design: Design, density: MarginalDensity) -> tuple[Rows, np.ndarray]:
-    """All rows in the coordinates of the density, and sqrt(w) (n,)."""
+def _conditioned(design: Design, density: MarginalDensity) -> Rows:
+    """All rows in the coordinates of the density."""
     terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
-    precision = design.weights if design.se is None else 1.0 / np.square(design.se)
-    found = condition(design.y, design.X, terms, precision, design.offset, prior_rows(design, density.priors))
+    found = condition(design.y, design.X, terms, design.precision, design.offset, prior_rows(design, density.priors))
     factors = merge(found.terms)
-    sqrt_w = np.ones(design.nobs) if found.sqrt_w is None else found.sqrt_w
-    return Rows(tuple(f.codes for f in factors), tuple(f.values for f in factors), found.Q, found.residual), sqrt_w
+    return Rows(tuple(f.codes for f in factors), tuple(f.values for f in factors), found.Q, found.residual)
 
 
 def flat_directions(design: Design, density: MarginalDensity) -> np.ndarray:
@@ -84,26 +82,26 @@ def flat_directions(design: Design, density: MarginalDensity) -> np.ndarray:
 
 def row_units(design: Design, density: MarginalDensity) -> Units:
     """One unit for each row."""
-    rows, sqrt_w = _conditioned(design, density)
+    rows = _conditioned(design, density)
     n, flat = design.nobs, flat_directions(design, density)
     return Units(
         rows,
         np.arange(n + 1),
         tuple(np.arange(n)[:, None]),
         np.ones(n, dtype=int),
-        np.log(sqrt_w),
+        design.precision.half_logdet,
         np.square(rows.X @ flat).sum(axis=1),
     )
 
 
 def level_units(design: Design, density: MarginalDensity, codes: np.ndarray, n_levels: int) -> Units:
     """One unit for each level of a factor; codes (n,)."""
-    rows, sqrt_w = _conditioned(design, density)
+    rows = _conditioned(design, density)
     flat = flat_directions(design, density)
     order = np.argsort(codes, kind="stable")
     members = tuple(np.split(order, np.cumsum(np.bincount(codes, minlength=n_levels))[:-1]))
     leverage = [float(np.linalg.norm(rows.X[one] @ flat, 2)) ** 2 if flat.shape[1] else 0.0 for one in members]
-    half_log_w = np.array([float(np.log(sqrt_w[one]).sum()) for one in members])
+    half_log_w = np.array([float(design.precision.half_logdet[one].sum()) for one in members])
     return stack_units([rows.take(one) for one in members], members, half_log_w, np.array(leverage))
 
 

@@ -154,12 +154,12 @@ class _Writer:
 
     def _sigma(self) -> str:
         """The residual variance of a row."""
-        if self.design.se is not None:
+        if self.design.precision.sigma_known:
             return self.n.squared(self.n.symbol("s", self.row))
         if "sigma" in self.design.formulas:
             return self.n.squared(self.n.symbol("sigma", self.row))
         squared = self.n.squared(self._known(self.n.symbol("sigma"), "sigma"))
-        return squared if self.design.weights is None else f"{squared} / {self.n.symbol('w', self.row)}"
+        return squared if self.design.precision.is_iid else f"{squared} / {self.n.symbol('w', self.row)}"
 
     def _level_one(self) -> Iterator[str]:
         y = self.n.variable(self._response()[0], self.row)

@@ -99,7 +99,7 @@ def graph_texts(design: Design, model: Any, priors: PriorSet) -> dict[str, str]:
         parts |= {f"{name}_{term}": one for term, one in own.items()}
     found = {}
     for name, part in parts.items():
-        if name == "sigma" and design.se is not None:
+        if name == "sigma" and design.precision.sigma_known:
             continue
         prior = part.prior
         if isinstance(prior, int | float):

@@ -49,9 +49,9 @@ def _likelihood(fit: FrequentistFit) -> list[str]:
         return [f"Parameters were estimated by maximum likelihood{how}; tests and confidence intervals of the fixed "
                 "effects are Wald's (normal)."]  # fmt: skip
     if not fit.is_mixed:
-        how = "weighted least squares" if fit.design.weights is not None or fit.design.se is not None else (
+        how = "weighted least squares" if not fit.design.precision.is_iid else (
             "ordinary least squares")  # fmt: skip
-        law = "normal distribution" if fit.design.se is not None else "t distribution with the residual df"
+        law = "normal distribution" if fit.design.precision.sigma_known else "t distribution with the residual df"
         by = how if fit.reml else f"maximum likelihood (for the coefficients {how})"
         return [f"Parameters were estimated by {by}; tests and confidence intervals use the {law}."]
     how = "restricted maximum likelihood (REML)" if fit.reml else "maximum likelihood"

@@ -120,9 +120,9 @@ def model(fit: Fit) -> tuple[str, ...]:
         told.append(f"The reference {'category was' if len(references) == 1 else 'categories were'} "
                     f"{joined(references)}.")  # fmt: skip
     told += group_effects(design)
-    if design.weights is not None:
+    if design.precision.kind == "weights":
         told.append("Observations had prior weights: the residual variance is inversely proportional to the weight.")
-    if design.se is not None:
+    if design.precision.sigma_known:
         told.append("The residual standard deviation of every observation was taken as known.")
     if design.offset is not None:
         told.append("The linear predictor had an offset.")
