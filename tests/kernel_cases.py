@@ -11,7 +11,7 @@ from scipy.linalg import block_diag
 
 from hiermod.engines.likelihood import other_minima
 from hiermod.formula.design import Design
-from hiermod.kernel import crossproducts
+from hiermod.kernel import crossproducts, normal_equations
 from hiermod.kernel.criterion import Problem
 
 N = 150
@@ -73,15 +73,9 @@ def dense_parts(
 def rows_to_tail(request, monkeypatch) -> str:
     """Both ways to keep the rows of the first factor; small problems would always choose the dense one."""
     if request.param == "sparse rows":
-        usual = crossproducts._rows_to_tail
-
-        def sparse_always(factor, others, slices, columns, sparse_allowed):
-            if not (others and sparse_allowed):
-                return usual(factor, others, slices, columns, sparse_allowed)
-            cells = [crossproducts._distinct(factor, other) for other in others]
-            return crossproducts._sparse_tail(factor, others, slices, columns, cells)
-
-        monkeypatch.setattr(crossproducts, "_rows_to_tail", sparse_always)
+        monkeypatch.setattr(crossproducts, "SPARSE_FROM", 0)
+        for module in (crossproducts, normal_equations):
+            monkeypatch.setattr(module, "sparse_pays", lambda *_: True)
         # Where rows are sparse for their number, points are few: each takes a factorisation of its own.
         monkeypatch.setattr(other_minima, "POINTS", other_minima.LEAST_POINTS)
     return request.param

@@ -15,7 +15,7 @@ from hiermod.errors import DesignError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.kernel.conditioning import GroupTerm, condition
-from hiermod.kernel.sparse_rows import SparseRows, sparse_rows
+from hiermod.kernel.sparse_rows import SparseRows, SparseSums, sparse_rows
 from hiermod.kernel.start import curvature_guess, start_x
 
 pytestmark = pytest.mark.numeric
@@ -141,7 +141,7 @@ def test_sparse_rows_multiply_as_dense_ones(K):
     R = rng.normal(size=(J, K, m)) * (rng.random((J, 1, m)) < 0.5)
     R[2] = 0.0  # a level without entries
     level, column = np.nonzero(R.any(axis=1))
-    rows = sparse_rows((J, K, m), level, column, R[level, :, column])
+    rows = sparse_rows(SparseSums((J, K, m), level, column, R[level, :, column]))
     Q, P = rng.normal(size=(J, K, K)), rng.normal(size=(m, m))
     Q, P = Q + np.swapaxes(Q, 1, 2), P + P.T
     np.testing.assert_allclose(rows.gram(Q), np.tril(np.einsum("jam,jab,jbn->mn", R, Q, R)), atol=1e-12)

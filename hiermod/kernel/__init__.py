@@ -1,1 +1,1 @@
-"""Linear mixed models as arrays: cross-products, blocked elimination, criterion, conditional law (numpy and scipy)."""
+"""Linear mixed models as arrays: sums over rows, blocked elimination, criterion, conditional law (numpy and scipy)."""

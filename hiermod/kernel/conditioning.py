@@ -99,11 +99,17 @@ def _thin_qr(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not norms.all():
         raise DesignError("a column of the model matrix is zero in every row: leave that term out")
     Q, R = np.linalg.qr(X / norms)
+    check_rank(R, n)
+    return Q, R * norms
+
+
+def check_rank(R: np.ndarray, n: int) -> None:
+    """DesignError where the R (p, p) of n rows, columns scaled to unit norm, has columns that others explain."""
+    p = R.shape[1]
     if n < p or np.abs(np.diag(R)).min() < 1e-12:
         raise DesignError(
             f"the model matrix ({n} rows, {p} columns) has columns that others explain exactly: leave one of them out"
         )
-    return Q, R * norms
 
 
 def _deficient(X: np.ndarray) -> bool:
@@ -144,22 +150,34 @@ def _whiten(term: GroupTerm, precision: ResidualPrecision) -> WhitenedTerm:
     """Reversed QR: V J = Q R gives V (J R^-1 J) orthonormal, and J R^-1 J is lower triangular."""
     values = precision.whiten(np.asarray(term.values, dtype=float))
     n, k = values.shape
-    rms = np.sqrt(np.einsum("ij,ij->j", values, values) / n)
+    rms = root_mean_squares(term, np.einsum("ij,ij->j", values, values), n)
+    R = np.zeros((k, k)) if k == 1 else np.asarray(np.linalg.qr(values[:, ::-1] / rms[::-1], mode="r"))
+    whitener = whitener_of(term, R, rms, n)
+    codes = np.asarray(term.codes, dtype=np.intp)
+    whitened = values if k == 1 and rms[0] == 1.0 else values @ whitener
+    return WhitenedTerm(term.factor, codes, int(term.n_levels), whitened, whitener, rms)
+
+
+def root_mean_squares(term: GroupTerm, squares: np.ndarray, n: int) -> np.ndarray:
+    """(k,) of a block's columns, from their sums of squares.  DesignError for a column that is zero in every row."""
+    rms = np.sqrt(squares / n)
     if not rms.all():
         raise DesignError(
             f"({term.text}): a column left of the bar is zero in every row, so its variance has no meaning"
         )
+    return rms
+
+
+def whitener_of(term: GroupTerm, R: np.ndarray, rms: np.ndarray, n: int) -> np.ndarray:
+    """(k, k) C, lower triangular: V C has orthonormal columns, times sqrt(n).  R of V's columns over rms, reversed."""
+    k = len(rms)
     if k == 1:
-        whitener = np.array([[1.0 / rms[0]]])
-    else:
-        R = np.linalg.qr(values[:, ::-1] / rms[::-1], mode="r") / np.sqrt(n)
-        if n < k or np.abs(np.diag(R)).min() < COLLINEAR:
-            raise DesignError(
-                f"({term.text}): the columns left of the bar explain each other exactly, so their variances cannot be "
-                "told apart. Leave one of them out."
-            )
-        R *= np.sign(np.diag(R))[:, None]
-        whitener = solve_triangular(R, np.eye(k))[::-1, ::-1] / rms[:, None]
-    codes = np.asarray(term.codes, dtype=np.intp)
-    whitened = values if k == 1 and rms[0] == 1.0 else values @ whitener
-    return WhitenedTerm(term.factor, codes, int(term.n_levels), whitened, whitener, rms)
+        return np.array([[1.0 / rms[0]]])
+    R = R / np.sqrt(n)
+    if n < k or np.abs(np.diag(R)).min() < COLLINEAR:
+        raise DesignError(
+            f"({term.text}): the columns left of the bar explain each other exactly, so their variances cannot be "
+            "told apart. Leave one of them out."
+        )
+    R = R * np.sign(np.diag(R))[:, None]
+    return solve_triangular(R, np.eye(k))[::-1, ::-1] / rms[:, None]

@@ -18,7 +18,7 @@ from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.covariance import Template, block_order, triangle
 from hiermod.kernel.crossproducts import CrossProducts, cross_products
 from hiermod.kernel.elimination import Factorisation, factorise
-from hiermod.kernel.structure import Factor, merge
+from hiermod.kernel.structure import merge
 
 Numbers = TypeVar("Numbers", float, np.ndarray)
 
@@ -191,22 +191,44 @@ def build_problem(
     y (n,), X (n, p) of full column rank, or with the prior of ``condition`` that makes it so."""
     conditioned = condition(y, X, terms, precision, offset, prior)
     factors = merge(conditioned.terms)
-    return Problem(
-        cross=cross_products(conditioned, factors),
-        factors=tuple(_layout(factor) for factor in factors),
-        template=Template(
-            tuple(term.values.shape[1] for term in conditioned.terms),
-            block_order([t.n_levels for t in conditioned.terms]),
-        ),
-        whiteners=tuple(term.whitener for term in conditioned.terms),
-        rms=tuple(term.rms for term in conditioned.terms),
-        R=conditioned.R,
-        gamma_ols=conditioned.gamma_ols,
-        n=len(conditioned.residual),
-        sum_log_w=conditioned.precision.logdet,
-        sigma_known=conditioned.precision.sigma_known,
+    return assembled(
+        cross_products(conditioned, factors),
+        [(factor.blocks, factor.columns) for factor in factors],
+        [term.n_levels for term in conditioned.terms],
+        tuple(term.whitener for term in conditioned.terms),
+        tuple(term.rms for term in conditioned.terms),
+        conditioned.R,
+        conditioned.gamma_ols,
+        len(conditioned.residual),
+        conditioned.precision.logdet,
+        conditioned.precision.sigma_known,
     )
 
 
-def _layout(factor: Factor) -> FactorLayout:
-    return FactorLayout(factor.blocks, factor.columns, factor.n_levels, factor.size)
+def assembled(
+    cross: CrossProducts,
+    factors: Sequence[tuple[tuple[int, ...], tuple[slice, ...]]],  # blocks of each, and where their columns stand
+    n_levels: Sequence[int],  # of each block
+    whiteners: tuple[np.ndarray, ...],
+    rms: tuple[np.ndarray, ...],
+    R: np.ndarray,
+    gamma: np.ndarray,
+    n: int,
+    logdet: float,
+    sigma_known: bool,
+) -> Problem:
+    """The problem of sums that are there."""
+    return Problem(
+        cross=cross,
+        factors=tuple(
+            FactorLayout(blocks, columns, n_levels[blocks[0]], columns[-1].stop) for blocks, columns in factors
+        ),
+        template=Template(tuple(len(C) for C in whiteners), block_order(n_levels)),
+        whiteners=whiteners,
+        rms=rms,
+        R=R,
+        gamma_ols=gamma,
+        n=n,
+        sum_log_w=logdet,
+        sigma_known=sigma_known,
+    )

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from hiermod.errors import UnsupportedError
 from hiermod.kernel.conditioning import Conditioned
-from hiermod.kernel.sparse_rows import SparseRows, sparse_rows
-from hiermod.kernel.structure import Factor, chain_and_tail
+from hiermod.kernel.sparse_rows import SparseRows, SparseSums, sparse_rows
+from hiermod.kernel.structure import Factor, Nesting, chain_and_tail
 
 PAIR_COST, FLOP_COST = 12e-9, 5e-11  # seconds, measured: they only decide between two exact ways
+SPARSE_FROM = 200  # columns of the tail up to which dense rows are always as fast
 LARGEST_TAIL = 20_000  # columns of the dense tail: 3.2 GB for each of three matrices
 
 
@@ -47,10 +49,19 @@ class CrossProducts:
 
 def cross_products(conditioned: Conditioned, factors: Sequence[Factor]) -> CrossProducts:
     """Sum the products of rows.  Raises UnsupportedError when the crossed factors have too many levels to be dense."""
-    dense_columns = np.column_stack([conditioned.Q, conditioned.residual])  # X and y
+    return summed(conditioned.Q, conditioned.residual, factors, chain_and_tail(factors), cheapest=True)
+
+
+def summed(
+    Q: np.ndarray, residual: np.ndarray, factors: Sequence[Factor], nesting: Nesting, cheapest: bool
+) -> CrossProducts:
+    """The sums over some rows, all of them or a chunk whose nesting is that of all.
+
+    cheapest: choose between dense and sparse rows; else a chunk keeps the non-zero sums wherever sparse may come."""
+    dense_columns = np.column_stack([Q, residual])  # X and y
     if not factors:
-        return CrossProducts((), (), dense_columns.T @ dense_columns, (), (), 0, conditioned.Q.shape[1])
-    chain, tail, parents = chain_and_tail(factors)
+        return CrossProducts((), (), dense_columns.T @ dense_columns, (), (), 0, Q.shape[1])
+    chain, tail, parents = nesting.chain, nesting.tail, nesting.parents
     ends = np.cumsum([0] + [factors[g].n_levels * factors[g].size for g in tail])
     slices = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
     m_z = int(ends[-1])
@@ -62,19 +73,20 @@ def cross_products(conditioned: Conditioned, factors: Sequence[Factor]) -> Cross
     levels = []
     for position, index in enumerate(chain):
         later = chain[position + 1 :]
+        to_tail: Any = _rows_to_tail(  # SparseSums only where they are to grow: then nobody else sees them
+            factors[index], [factors[g] for g in tail], slices, dense_columns, position == 0, cheapest
+        )
         levels.append(
             ChainLevel(
                 _joint(factors[index], factors[index]),
                 tuple(parents[index, g] for g in later),
                 tuple(_incidence(parents[index, g], factors[g].n_levels) for g in later),
                 tuple(_joint(factors[index], factors[g]) for g in later),
-                _rows_to_tail(
-                    factors[index], [factors[g] for g in tail], slices, dense_columns, sparse_allowed=position == 0
-                ),
+                to_tail,
             )
         )
     dense_tail = _dense_tail([factors[g] for g in tail], slices, dense_columns, m_z)
-    return CrossProducts(tuple(levels), tuple(chain), dense_tail, tuple(tail), slices, m_z, conditioned.Q.shape[1])
+    return CrossProducts(tuple(levels), chain, dense_tail, tail, slices, m_z, Q.shape[1])
 
 
 def _incidence(parent: np.ndarray, n_parents: int) -> sparse.csr_matrix:
@@ -116,21 +128,33 @@ def _with_factor(factor: Factor, other: Factor) -> np.ndarray:
 
 
 def _rows_to_tail(
-    factor: Factor, others: list[Factor], slices: tuple[slice, ...], columns: np.ndarray, sparse_allowed: bool
-) -> np.ndarray | SparseRows:
+    factor: Factor,
+    others: list[Factor],
+    slices: tuple[slice, ...],
+    columns: np.ndarray,
+    sparse_allowed: bool,
+    cheapest: bool,
+) -> np.ndarray | SparseRows | SparseSums:
     """The factor's rows of the cross-products with the tail, dense or sparse, whichever is faster to eliminate."""
     J, K, p1 = factor.n_levels, factor.size, columns.shape[1]
     m = (slices[-1].stop if slices else 0) + p1
-    if sparse_allowed and m > 200:
+    if others and sparse_allowed and m > SPARSE_FROM:
         cells = [_distinct(factor, other) for other in others]
+        if not cheapest:
+            return _sparse_tail(factor, others, slices, columns, cells)
         entries = (
             sum(np.bincount(level, minlength=J) * g.size for (level, *_), g in zip(cells, others, strict=True)) + p1
         )
-        pairs = float((entries.astype(float) ** 2).sum()) / 2
-        if pairs * PAIR_COST * K < 2.0 * J * K * m * m * FLOP_COST:
-            return _sparse_tail(factor, others, slices, columns, cells)
+        if sparse_pays(entries, K, m):
+            return sparse_rows(_sparse_tail(factor, others, slices, columns, cells))
     parts = [_with_factor(factor, other) for other in others]
     return np.concatenate([*parts, _with_columns(factor, columns)], axis=2)
+
+
+def sparse_pays(entries: np.ndarray, K: int, m: int) -> bool:
+    """Whether the list of pairs is faster than dense rows.  entries (J,): columns of each level that are not zero."""
+    pairs = float((entries.astype(float) ** 2).sum()) / 2
+    return pairs * PAIR_COST * K < 2.0 * len(entries) * K * m * m * FLOP_COST
 
 
 def _distinct(factor: Factor, other: Factor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -145,7 +169,7 @@ def _sparse_tail(
     slices: tuple[slice, ...],
     columns: np.ndarray,
     cells: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
-) -> SparseRows:
+) -> SparseSums:
     level, column, values = [], [], []
     for other, where, (own, its, inverse) in zip(others, slices, cells, strict=True):
         for b in range(other.size):
@@ -162,7 +186,7 @@ def _sparse_tail(
         column.append(np.full(J, m_z + c))
         values.append(dense[:, :, c])
     shape = (J, factor.size, m_z + columns.shape[1])
-    return sparse_rows(shape, np.concatenate(level), np.concatenate(column), np.concatenate(values))
+    return SparseSums(shape, np.concatenate(level), np.concatenate(column), np.concatenate(values))
 
 
 def _dense_tail(factors: list[Factor], slices: tuple[slice, ...], columns: np.ndarray, m_z: int) -> np.ndarray:

@@ -127,8 +127,34 @@ def pair_products(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
     return np.stack(rows)
 
 
-def sparse_rows(shape: tuple[int, int, int], level: np.ndarray, column: np.ndarray, values: np.ndarray) -> SparseRows:
-    """Sort the entries (each (level, column) once, values (nnz, K)) and list the pairs within each level."""
+@dataclass(frozen=True, eq=False, slots=True)
+class SparseSums:
+    """The entries of R (J, K, m) alone, each (level, column) once, in any order: sums that grow with further rows."""
+
+    shape: tuple[int, int, int]
+    level: np.ndarray  # (nnz,)
+    column: np.ndarray  # (nnz,)
+    values: np.ndarray  # (nnz, K)
+
+    def plus(self, other: SparseSums) -> SparseSums:
+        """The sum; an entry is there where either has it."""
+        m = self.shape[2]
+        place = np.concatenate([self.level * m + self.column, other.level * m + other.column])
+        both = np.concatenate([self.values, other.values])
+        place, at = np.unique(place, return_inverse=True)
+        sums = np.stack([np.bincount(at.reshape(-1), column, len(place)) for column in both.T], axis=1)
+        return SparseSums(self.shape, place // m, place % m, sums)
+
+    def dense(self) -> np.ndarray:
+        """(J, K, m)."""
+        whole = np.zeros(self.shape)
+        whole[self.level, :, self.column] = self.values
+        return whole
+
+
+def sparse_rows(sums: SparseSums) -> SparseRows:
+    """Sort the entries and list the pairs within each level."""
+    shape, level, column, values = sums.shape, sums.level, sums.column, sums.values
     order = np.lexsort((column, level))
     level, column, values = level[order], column[order], np.ascontiguousarray(values[order])
     counts = np.bincount(level, minlength=shape[0])

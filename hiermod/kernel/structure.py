@@ -6,7 +6,7 @@ every other factor belongs to the dense tail, together with X and y."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,13 +41,15 @@ def merge(terms: Sequence[WhitenedTerm]) -> list[Factor]:
                 break
         else:
             groups.append([index])
-    factors = []
-    for group in groups:
-        ends = np.cumsum([terms[i].values.shape[1] for i in group])
-        columns = tuple(slice(int(e - terms[i].values.shape[1]), int(e)) for i, e in zip(group, ends, strict=True))
-        values = terms[group[0]].values if len(group) == 1 else np.hstack([terms[i].values for i in group])
-        factors.append(Factor(tuple(group), columns, terms[group[0]].codes, terms[group[0]].n_levels, values))
-    return factors
+    return [joined(terms, group) for group in groups]
+
+
+def joined(terms: Sequence[WhitenedTerm], group: Sequence[int]) -> Factor:
+    """The one factor of a group of blocks that share their levels."""
+    ends = np.cumsum([terms[i].values.shape[1] for i in group])
+    columns = tuple(slice(int(e - terms[i].values.shape[1]), int(e)) for i, e in zip(group, ends, strict=True))
+    values = terms[group[0]].values if len(group) == 1 else np.hstack([terms[i].values for i in group])
+    return Factor(tuple(group), columns, terms[group[0]].codes, terms[group[0]].n_levels, values)
 
 
 def parent_levels(inner: Factor, outer: Factor) -> np.ndarray | None:
@@ -59,13 +61,27 @@ def parent_levels(inner: Factor, outer: Factor) -> np.ndarray | None:
     return parent if np.array_equal(parent[inner.codes], outer.codes) else None
 
 
-def chain_and_tail(factors: Sequence[Factor]) -> tuple[list[int], list[int], dict[tuple[int, int], np.ndarray]]:
-    """Indices of the factors eliminated one after the other, of the rest, and the parents (inner, outer) -> (J,)."""
-    ranked = sorted(range(len(factors)), key=lambda i: -factors[i].n_levels)  # stable: ties in formula order
+@dataclass(frozen=True, eq=False, slots=True)
+class Nesting:
+    """Who is eliminated when.  parents: (inner, outer) -> (J,) the outer level that holds each inner level."""
+
+    chain: tuple[int, ...]
+    tail: tuple[int, ...]
+    parents: dict[tuple[int, int], np.ndarray]
+
+
+def chain_and_tail(factors: Sequence[Factor]) -> Nesting:
+    """Indices of the factors eliminated one after the other, of the rest, and the parents."""
+    return nesting([f.n_levels for f in factors], lambda inner, outer: parent_levels(factors[inner], factors[outer]))
+
+
+def nesting(n_levels: Sequence[int], parent_of: Callable[[int, int], np.ndarray | None]) -> Nesting:
+    """The same from what holds each level: parent_of(inner, outer) as ``parent_levels``."""
+    ranked = sorted(range(len(n_levels)), key=lambda i: -n_levels[i])  # stable: ties in formula order
     chain, tail = ranked[:1], []
     parents: dict[tuple[int, int], np.ndarray] = {}
     for index in ranked[1:]:
-        parent = parent_levels(factors[chain[-1]], factors[index])
+        parent = parent_of(chain[-1], index)
         if parent is None:
             tail.append(index)
             continue
@@ -73,4 +89,4 @@ def chain_and_tail(factors: Sequence[Factor]) -> tuple[list[int], list[int], dic
             parents[earlier, index] = parent[parents[earlier, chain[-1]]]
         parents[chain[-1], index] = parent
         chain.append(index)
-    return chain, tail, parents
+    return Nesting(tuple(chain), tuple(tail), parents)
