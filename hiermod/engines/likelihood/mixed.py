@@ -263,9 +263,8 @@ def _check_structure(design: Design, block: Block) -> None:
     of V = Z Sigma Z' + sigma^2 W^-1 are linearly independent, here at standard deviations of 1 to 1.5 residual ones and
     a moderate correlation: <dV/da, dV/db> = sum over levels of tr(Z'W Z dSigma_a Z'W Z dSigma_b)."""
     mine = [other for other in design.blocks if other.factor == block.factor and other.size <= MOST_COLUMNS]
-    weights = np.ones(design.nobs) if design.weights is None else design.weights
     values = np.hstack([other.values / np.sqrt(np.square(other.values).mean(axis=0)) for other in mine])
-    values = values * np.sqrt(weights)[:, None]
+    values = design.precision.whiten(values)
     K, slopes, start = values.shape[1], [], 0
     gram = np.zeros((len(block.levels), K, K))
     np.add.at(gram, block.codes, values[:, :, None] * values[:, None, :])
@@ -284,7 +283,7 @@ def _check_structure(design: Design, block: Block) -> None:
         start += other.size
     products = [np.einsum("jab,bc->jac", gram, slope) for slope in slopes]
     traces = np.array([[np.einsum("jab,jba->", one, two) for two in products] for one in products])
-    if design.se is None:
+    if not design.precision.sigma_known:
         with_residual = np.array([np.einsum("jaa->", one) for one in products])
         traces = np.block([[traces, with_residual[:, None]], [with_residual[None], np.array([[design.nobs]])]])
     size = np.sqrt(np.diag(traces))
@@ -292,7 +291,7 @@ def _check_structure(design: Design, block: Block) -> None:
     if (size > 0).all() and eigenvalues[0] > UNIDENTIFIED:
         return
     residual, advice = "", "Leave a term out"
-    if design.se is None:
+    if not design.precision.sigma_known:
         residual = ", or from the residual variance"
         advice += ", take several rows for each effect of a level, or give known residual standard deviations with se="
     raise DesignError(
