@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from hiermod.formula.design import Design
 from hiermod.study.prior_methods import PriorMethods
 
 if TYPE_CHECKING:
+    from hiermod.engines.engine import Specification
     from hiermod.engines.marginal.density import MarginalDensity
     from hiermod.fits.bayesian import BayesianFit
     from hiermod.fits.frequentist import FrequentistFit
@@ -307,7 +307,7 @@ class Model(PriorMethods):
     def fit(
         self,
         draws: int = 1000,
-        tune: int = 1000,
+        tune: int | None = None,
         chains: int = 4,
         inference_method: str = "auto",
         random_seed: int | np.random.Generator | None = None,
@@ -321,9 +321,10 @@ class Model(PriorMethods):
 
         inference_method: "marginal" integrates common and group effects out (Gaussian models with Normal or flat priors
         on common effects) and samples the variance parameters only; "nutpie", "pymc", "numpyro" and "blackjax" are NUTS
-        on the graph.  "auto" is "marginal" where it applies, else "nutpie"; ``fit.inference`` says which ran and why.
-        The same ``random_seed`` gives the same draws whatever ``cores``.  tune, cores, target_accept and ``sampler``
-        matter to NUTS only.  The progress bar shows only on a terminal or in a notebook.  Warns ConvergenceWarning with
+        on the graph.  "auto" is the cheapest without an obstacle (hiermod/engines/catalogue.py): "marginal" where it
+        applies, else "nutpie"; ``fit.inference`` says which ran and why.  The same ``random_seed`` gives the same draws
+        whatever ``cores``.  tune (of each chain; None: 1000), target_accept (None: 0.9), cores and ``sampler`` matter
+        to NUTS only.  The progress bar shows only on a terminal or in a notebook.  Warns ConvergenceWarning with
         what to do when divergences, R-hat or effective sample sizes call for it.  Raises ArgumentError and
         UnsupportedError (engine not installed, or not for this model).
 
@@ -341,55 +342,40 @@ class Model(PriorMethods):
             asked = {"draws": draws, "tune": tune, "chains": chains, "target_accept": target_accept, **sampler}
             asked["inference_method"] = inference_method
             return cached_fit(self, cache, random_seed, asked, progressbar=progressbar, cores=cores)
+        from hiermod.engines.catalogue import choose
         from hiermod.fits.bayesian import BayesianFit
         from hiermod.priors.given import where_the_prior_decides
 
-        settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains}
-        settings |= {"cores": cores, "target_accept": target_accept}
-        density, obstacle = None, ""
-        if inference_method in ("auto", "marginal"):
-            try:
-                density = self._marginal_density()
-            except UnsupportedError as error:
-                if inference_method == "marginal":
-                    raise
-                obstacle = str(error)
+        specified = self._specification()
+        chosen = choose(inference_method, specified)
         if FAMILIES[self.family].normal_errors:
             for words in where_the_prior_decides(self.spec):
                 warn(words, HiermodWarning)
-        if density is not None:
-            from hiermod.engines.marginal.engine import sample_marginal
-
-            record = sample_marginal(density, self.spec, random_seed=random_seed, **settings, **sampler)
-        else:
-            from hiermod.engines.nuts.engine import sample
-
-            settings |= {"inference_method": inference_method, "random_seed": random_seed, "progressbar": progressbar}
-            record = sample(self._graph, self.spec, **settings, **sampler)
-            reason = record.inference.reason
-            if obstacle:
-                reason = f"{reason}, since the effects cannot be integrated out: {obstacle}"
-            inference = replace(record.inference, reason=reason, group_effects=self._centring)
-            record = replace(record, inference=inference)
+        own = {"tune": tune, "target_accept": target_accept}
+        sampler |= {name: value for name, value in own.items() if value is not None}
+        how: dict[str, Any] = {"draws": draws, "chains": chains, "progressbar": progressbar, "cores": cores}
+        record = chosen.run(specified, random_seed=random_seed, **how, **sampler)
         if record.inference.messages:
             warn(" ".join(record.inference.messages), ConvergenceWarning)
-        return BayesianFit(self.spec, record, self.family, self.link, self._gaussian_priors(density), self)
+        return BayesianFit(self.spec, record, self.family, self.link, self._gaussian_priors(specified), self)
+
+    def _specification(self) -> Specification:
+        """This model as engines see it."""
+        from hiermod.engines.engine import Graph, Specification
+
+        def graph() -> Graph:
+            return Graph(self._graph, self._centring)
+
+        return Specification(self.spec, self.family, self.link, self._priors, self.center_predictors, graph)
 
     def _marginal_density(self) -> MarginalDensity:
         """The density of the variance parameters; UnsupportedError, saying why, where there is no closed form."""
-        from hiermod.engines.marginal.density import marginal_density
-        from hiermod.priors.gaussian import gaussian_priors
+        return self._specification().density
 
-        if not is_linear(self.family, self.link):
-            raise UnsupportedError(f"family {self.family!r} with link {self.link!r} is not Gaussian with identity link")
-        if self.spec.special is not None:
-            raise UnsupportedError(f"the response {self.spec.response!r} has a likelihood of its own")
-        return marginal_density(self.spec, gaussian_priors(self.spec, self._priors, self.center_predictors))
-
-    def _gaussian_priors(self, density: MarginalDensity | None) -> GaussianPriors | None:
+    def _gaussian_priors(self, specified: Specification | None = None) -> GaussianPriors | None:
         """The priors as numbers, frozen for scores and refits; None where effects do not integrate out."""
         try:
-            return (density or self._marginal_density()).priors
+            return (specified or self._specification()).density.priors
         except (UnsupportedError, DesignError):
             return None
 

@@ -46,14 +46,14 @@ def check_target_accept(value: float | None) -> None:
         raise ArgumentError(f"target_accept is {value!r}; it must lie between 0 and 1, such as 0.9")
 
 
-def check_settings(settings: Iterable[str], known: Iterable[str] = ()) -> None:
+def check_settings(settings: Iterable[str], known: Iterable[str] = (), engine: str = "marginal") -> None:
     """Raise ArgumentError for a setting of fit() that goes by another name there, or is not among ``known``."""
     for name in settings:
         if name in SAME:
             raise ArgumentError(f"fit() has no argument {name!r}: it is called {SAME[name]!r} here")
         if name not in known:
             raise ArgumentError(
-                f"fit() has no argument {name!r}, and the marginal engine, which fits this model, has no further "
+                f"fit() has no argument {name!r}, and the {engine} engine, which fits this model, has no further "
                 "settings. Leave it out; settings of a NUTS sampler go with inference_method='nutpie' or 'pymc'"
             )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from hiermod.engines.catalogue import method_named
 from hiermod.engines.posterior import MAX_R_HAT, MIN_ESS
 from hiermod.families.catalogue import FAMILIES
 from hiermod.inference.scores.record import MAX_K
@@ -16,22 +17,12 @@ if TYPE_CHECKING:
     from hiermod.fits.bayesian import BayesianFit
 
 
-ENGINES = {
-    "marginal": "marginal posterior",
-    "marginal-nuts": "NUTS on the marginal posterior",
-    "nutpie": "NUTS by nutpie",
-    "pymc": "NUTS by PyMC",
-    "numpyro": "NUTS by NumPyro",
-    "blackjax": "NUTS by BlackJAX",
-}
-
-
 def summary(fit: BayesianFit) -> Summary:
     """Group effects, parameters with their diagnostics, and how the sampling went."""
     inference = fit.inference
     family = "" if FAMILIES[fit.family].normal_errors else f" ({fit.family}, {fit.link} link)"
     kind = "hierarchical" if fit.design.blocks else "linear"
-    title = f"Bayesian {kind} model{family}, {ENGINES.get(inference.method, inference.method)}"
+    title = f"Bayesian {kind} model{family}, {method_named(inference.method).title}"
     run = (
         f"Formula: {fit.formula}\n{inference.chains} chains of {inference.draws} draws"
         + (f" after {inference.tune} of tuning" if inference.tune else "")
@@ -51,7 +42,7 @@ def summary(fit: BayesianFit) -> Summary:
 
 def _health(fit: BayesianFit) -> tuple[str, ...]:
     """What deserves attention, or that nothing does."""
-    divergences = "" if fit.inference.method == "marginal" else "no divergences, "  # a word that belongs to NUTS
+    divergences = "no divergences, " if method_named(fit.inference.method).transitions else ""
     all_well = f"{divergences}R-hat and effective sample sizes in order."
     return fit.inference.messages or (all_well[0].upper() + all_well[1:],)
 
@@ -90,7 +81,7 @@ def _numbers(fit: BayesianFit) -> str:
         f"largest R-hat {i.max_r_hat:.3f} (at most {MAX_R_HAT})",
         f"smallest effective sample size {min(i.min_ess_bulk, i.min_ess_tail):.0f} (at least {MIN_ESS:.0f})",
     ]
-    if i.method != "marginal":
+    if method_named(i.method).transitions:
         told.append(f"divergences {i.divergences}")
     if not np.isnan(i.k_hat):
         told.append(f"Pareto k-hat of the proposals {i.k_hat:.2f} (at most {MAX_K})")

@@ -20,8 +20,10 @@ from hiermod.kernel.batch import Batch, BatchFactor, factorise_batch, prepare
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.criterion import Problem, build_problem
 from hiermod.kernel.elimination import Factorisation, factorise
+from hiermod.families.catalogue import is_linear
 from hiermod.priors.distributions import Density, Distribution
-from hiermod.priors.gaussian import GaussianPriors
+from hiermod.priors.gaussian import GaussianPriors, gaussian_priors
+from hiermod.priors.given import PriorSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,6 +238,15 @@ def marginal_density(design: Design, priors: GaussianPriors) -> MarginalDensity:
         penalty=penalty,
         constant=float(constant),
     )
+
+
+def density_of(design: Design, family: Any, link: Any, priors: PriorSet, center_predictors: bool) -> MarginalDensity:
+    """The density of a model as it is written.  UnsupportedError, saying why, where it has no closed form."""
+    if not is_linear(family, link):
+        raise UnsupportedError(f"family {family!r} with link {link!r} is not Gaussian with identity link")
+    if design.special is not None:
+        raise UnsupportedError(f"the response {design.response!r} has a likelihood of its own")
+    return marginal_density(design, gaussian_priors(design, priors, center_predictors))
 
 
 def _density_of(prior: Distribution, name: str) -> Density:

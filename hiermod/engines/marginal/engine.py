@@ -7,8 +7,9 @@ on the same marginal density.  What is decided depends on model, data and seed, 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from hiermod.core.arguments import (
     resolve_seed,
 )
 from hiermod.core.memory import check_room
+from hiermod.engines.engine import Method, Specification
 from hiermod.engines.marginal.coordinates import correlation_matrix
 from hiermod.engines.marginal.density import MarginalDensity
 from hiermod.engines.marginal.effect_draws import Effects, draw_batch, draw_one
@@ -34,7 +36,7 @@ from hiermod.engines.marginal.on_demand import LARGEST, EffectsOnDemand, blocks_
 from hiermod.engines.marginal.proposal import Mixture, Weighted, adapt, defended, effective_share, grow, split, weigh
 from hiermod.engines.marginal.surrogate import Surrogate, fit_surrogate
 from hiermod.engines.posterior import MAX_R_HAT, MIN_ESS, Draws, Inference, Posterior, assess
-from hiermod.errors import ArgumentError, FitError
+from hiermod.errors import ArgumentError, FitError, UnsupportedError
 from hiermod.formula.design import Block, Design
 from hiermod.kernel.batch import NUMBERS
 from hiermod.kernel.elimination import Factorisation
@@ -184,6 +186,7 @@ def _pooled(tried: Tried) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def sample_marginal(
     density: MarginalDensity,
     design: Design,
+    /,
     *,
     draws: int = 1000,
     chains: int = 4,
@@ -440,3 +443,61 @@ def _collect(
         lambdas, sigmas = density.lambdas(phi)
         effects = on_demand(density.problem, density.by_factor(lambdas), sigmas, beta, b, seed)
     return Draws(beta=beta, effects=effects, sd=tuple(coordinates.sds(phi)), corr=corr, sigma=sigma, auxiliary={})
+
+
+INTEGRATED = "{effects} were integrated out analytically; the variance parameters were sampled"
+THEN = "and all effects drawn exactly given them"
+
+
+@dataclass(frozen=True)
+class MarginalEngine:
+    """The marginal engine as one of the list: Gaussian models whose effects integrate out."""
+
+    name: str = "marginal"
+    reason: str = REASON
+    hindrance: str = "the effects cannot be integrated out: "
+    way_out: str = ""
+    methods: tuple[Method, ...] = (
+        Method("marginal", "marginal posterior", f"{INTEGRATED} by independence Metropolis-Hastings, {THEN}"),
+        Method(
+            "marginal-nuts",
+            "NUTS on the marginal posterior",
+            f"{INTEGRATED} with the No-U-Turn sampler, {THEN}",
+            transitions=True,
+        ),
+    )
+    needs: tuple[str, ...] = ()
+    pip_install: str = ""
+    software: tuple[str, ...] = ("arviz-stats",)
+    defaults: Mapping[str, Any] = field(default_factory=lambda: {"tune": 1000})  # of NUTS, where it has to take over
+
+    def obstacle(self, model: Specification) -> str | None:
+        """What keeps the density of the variance parameters from a closed form."""
+        try:
+            model.density  # noqa: B018 - made here, used by run
+        except UnsupportedError as error:
+            return str(error)
+        return None
+
+    def cost(self, model: Specification) -> float:
+        """Only the variance parameters are sampled, and without gradients."""
+        return float(model.n_variances)
+
+    def run(
+        self,
+        model: Specification,
+        /,
+        *,
+        draws: int,
+        chains: int,
+        random_seed: int | np.random.Generator | None,
+        progressbar: bool,
+        cores: int | None,
+        **settings: Any,
+    ) -> Posterior:
+        """As ``sample_marginal``; there is nothing to wait for that a progress bar would show."""
+        how: dict[str, Any] = {"draws": draws, "chains": chains, "cores": cores}
+        return sample_marginal(model.density, model.design, random_seed=random_seed, **how, **settings)
+
+
+MARGINAL = MarginalEngine()

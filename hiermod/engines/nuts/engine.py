@@ -4,10 +4,12 @@ The same seed gives the same draws however many cores run; nothing is printed un
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,60 +25,47 @@ from hiermod.core.arguments import (
 )
 from hiermod.core.memory import check_room
 from hiermod.core.progress import someone_watches
+from hiermod.engines.engine import Method, Specification
 from hiermod.engines.nuts.interrupts import interruptible
+from hiermod.engines.nuts.masked_graph import nutpie_sampler, pymc_sampler
 from hiermod.engines.nuts.quiet import collected
 from hiermod.engines.posterior import Inference, Posterior, assess, extract
 from hiermod.errors import ArgumentError, FitError, UnsupportedError, nearest
 from hiermod.formula.design import Design
 
-ENGINES = {"nutpie": ("nutpie",), "pymc": ("pymc",), "numpyro": ("jax", "numpyro"), "blackjax": ("jax", "blackjax")}
 TARGET_ACCEPT = 0.9
 COPIES = 4  # of the draws: the sampler's, ArviZ's, Bambi's with its dims in order, and the arrays of the record
 COMPILING = ("backend", "gradient_backend", "freeze_model")  # what nutpie's compiler takes, not its sampler
-REASONS = {
-    "nutpie": "NUTS on the graph by nutpie, the fastest of the samplers that fit any model",
-    "pymc": "NUTS on the graph by PyMC, as asked",
-    "numpyro": "NUTS on the graph by NumPyro, as asked",
-    "blackjax": "NUTS on the graph by BlackJAX, as asked",
-}
 
 
 def sample(
     model: Any,
     design: Design,
+    sampler: GraphSampler | None = None,
+    /,
     *,
     draws: int = 1000,
     tune: int = 1000,
     chains: int = 4,
-    inference_method: str = "nutpie",
     random_seed: int | np.random.Generator | None = None,
     progressbar: bool = True,
     cores: int | None = None,
     target_accept: float | None = None,
-    **sampler: Any,
+    **settings: Any,
 ) -> Posterior:
     """Draws from the posterior of ``model``, a Bambi model from ``graph.build_bambi`` of this Design.
 
-    cores: chains that run at the same time (None: as many as there are processors).  target_accept: None for 0.9,
-    which near a boundary (a group sd that may be 0) spares most of the divergences that 0.8 brings, for a tenth more
-    time.  Further arguments go to the sampler.  An interrupt (Ctrl-C) raises KeyboardInterrupt.
-    Raises ArgumentError for impossible numbers, UnsupportedError for a sampler that is not installed."""
-    method = check_method(inference_method)
-    reason = REASONS[method]
-    commas = [dim for dim in model.backend.model.coords if "," in dim]
-    if method == "nutpie" and commas and versions.splits_labels_at_commas():
-        if inference_method == "nutpie":
-            raise UnsupportedError(
-                f"nutpie with this ArviZ cannot label {commas[0]!r}, whose name has a comma: use "
-                "inference_method='pymc', or make a column of that term first"
-            )
-        method = "pymc"
-        reason = f"NUTS on the graph by PyMC, since nutpie with this ArviZ cannot label {commas[0]!r}"
+    sampler: nutpie, unless another is given.  cores: chains that run at the same time (None: as many as there are
+    processors).  target_accept: None for 0.9, which near a boundary (a group sd that may be 0) spares most of the
+    divergences that 0.8 brings, for a tenth more time.  Further arguments go to the sampler.  An interrupt (Ctrl-C)
+    raises KeyboardInterrupt.
+    Raises ArgumentError for impossible numbers and for what the sampler does not take."""
+    sampler = NUTPIE if sampler is None else sampler
     for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1), ("cores", cores, 1)):
         if not (value is None and name == "cores"):
             check_count(name, value, least, LARGEST_CORES if name in ("chains", "cores") else LARGEST_COUNT)
     check_target_accept(target_accept)
-    check_settings(sampler, sampler)
+    check_settings(settings, settings)
     seed = resolve_seed(random_seed)
     effects = sum(len(b.levels) * b.size for one in (design, *design.parts.values()) for b in one.blocks)
     check_room(
@@ -94,10 +83,9 @@ def sample(
         "target_accept": TARGET_ACCEPT if target_accept is None else float(target_accept),
     }
     start = time.perf_counter()
-    with collected() as messages, _calm(method):
-        run = {"nutpie": _nutpie, "pymc": _pymc}.get(method, _jax)
+    with collected() as messages, calm(sampler):
         names = _kept_names(model, design)
-        idata = run(model.backend.model, names, seed, options, sampler, method)
+        idata = sampler.draw(model.backend.model, names, seed, options, settings, sampler.name)
         idata = _tidy(model, idata, names, design)
         dataset = versions.posterior_dataset(idata)
         if dataset.sizes["draw"] < draws:  # PyMC returns what it has when interrupted
@@ -107,8 +95,8 @@ def sample(
         divergences = _divergences(idata)
         max_r_hat, bulk, tail, words = assess(arrays, design, divergences)
     inference = Inference(
-        method=method,
-        reason=reason,
+        method=sampler.name,
+        reason=sampler.reason,
         seconds=seconds,
         draws=int(draws),
         tune=int(tune),
@@ -123,24 +111,6 @@ def sample(
     return Posterior(**vars(arrays), inference=inference, idata=idata)
 
 
-def check_method(name: str) -> str:
-    """The engine's name once it is known and installed; "auto" is nutpie."""
-    if name == "auto":
-        name = "nutpie"
-    if name not in ENGINES:
-        raise ArgumentError(
-            f"inference_method is {name!r}.{nearest(name, ENGINES)} Samplers on the graph: {', '.join(ENGINES)}"
-        )
-    missing = [package for package in ENGINES[name] if not versions.has_package(package)]
-    if missing:
-        extra = 'pip install "hiermod[jax]"' if "jax" in ENGINES[name] else f"pip install {name}"
-        raise UnsupportedError(
-            f"inference_method={name!r} needs {' and '.join(missing)}, which is not installed. Run {extra}, or use "
-            "inference_method='nutpie'"
-        )
-    return name
-
-
 def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -148,7 +118,7 @@ def _processors() -> int:
 
 
 @contextmanager
-def _calm(method: str) -> Iterator[None]:
+def calm(sampler: GraphSampler) -> Iterator[None]:
     """Settings for the time of sampling only.
 
     One BLAS thread, since chains are the parallel unit.  No "fast math": with it, numba's results differ in the last
@@ -162,7 +132,7 @@ def _calm(method: str) -> Iterator[None]:
 
             stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
         stack.enter_context(pytensor.config.change_flags(numba__fastmath=False))
-        if method == "pymc" and not pytensor.config.cxx:
+        if sampler.name == "pymc" and not pytensor.config.cxx:
             stack.enter_context(pytensor.config.change_flags(mode="NUMBA"))
         yield
 
@@ -241,12 +211,29 @@ _START_ADVICE = "Look for huge or tiny columns (rescale them) and for priors far
 def _pymc(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampler: dict[str, Any], _: str) -> Any:
     import pymc as pm
 
+    _refuse_unknown_to_pymc(sampler)
     arguments = {"compute_convergence_checks": False, **options, **sampler}
     try:
         with graph:
             return pm.sample(random_seed=seed, var_names=names, nuts_sampler="pymc", **arguments)
     except (RuntimeError, pm.SamplingError) as error:
         raise FitError(f"PyMC stopped: {error}. {_START_ADVICE}") from error
+
+
+def _refuse_unknown_to_pymc(settings: dict[str, Any]) -> None:
+    """PyMC hands what it does not know on to its step methods, which say nothing of what they do not know."""
+    import pymc as pm
+    from pymc.step_methods.hmc.base_hmc import BaseHMC
+
+    known = {"nuts"}  # a dict of settings by the name of the step method
+    for function in (pm.sample, pm.NUTS.__init__, BaseHMC.__init__):
+        known |= set(inspect.signature(function).parameters) - {"self", "kwargs", "pytensor_kwargs"}
+    for name in settings:
+        if name not in known:
+            raise ArgumentError(
+                f"fit() hands the arguments it does not know on to PyMC, which has no {name!r}.{nearest(name, known)} "
+                "Leave out what pymc.sample and its NUTS do not take"
+            )
 
 
 def _jax(graph: Any, names: list[str], seed: int, options: dict[str, Any], sampler: dict[str, Any], method: str) -> Any:
@@ -309,3 +296,128 @@ def _fixed(model: Any, design: Design) -> dict[str, Any]:
             continue
         out[name] = float(component.prior) if isinstance(component.prior, int | float) else None
     return out
+
+
+SOFTWARE = ("pandas", "formulae", "arviz", "arviz-stats", "bambi", "pymc", "pytensor", "nutpie", "numba")
+TUNE = 1000
+
+
+@dataclass(frozen=True)
+class GraphSampler:
+    """One sampler of the PyMC graph as an engine: any family and any prior."""
+
+    name: str
+    title: str  # its name in print
+    draw: Callable[..., Any]  # graph, names, seed, options, settings, name -> idata
+    needs: tuple[str, ...]
+    pip_install: str
+    gradient: float  # time of one, relative to nutpie's
+    why: str = ""  # one takes it
+    commas: bool = True  # whether it can label a dim that has a comma in its name
+    without_rows: Callable[..., Any] | None = None  # samples the graph without some rows (masked_graph.py), if it can
+    cites: Mapping[str, str] = field(default_factory=dict)  # packages in a report, besides Bambi and PyMC
+    more_software: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=lambda: {"tune": TUNE})
+    hindrance: str = ""
+    way_out: str = ": use inference_method='pymc', or make a column of that term first"
+
+    @property
+    def reason(self) -> str:
+        """As in ``fit.inference.reason``."""
+        return f"NUTS on the graph by {self.title}" + (f", {self.why}" if self.why else "")
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The one way it draws."""
+        sentence = f"The posterior was sampled with the No-U-Turn sampler of {self.title}"
+        cited = {"bambi": "Bambi", "pymc": "PyMC", **self.cites}
+        return (Method(self.name, f"NUTS by {self.title}", sentence, transitions=True, software=cited),)
+
+    @property
+    def software(self) -> tuple[str, ...]:
+        """Packages whose versions the draws depend on."""
+        return (*SOFTWARE, *self.more_software)
+
+    def obstacle(self, model: Specification) -> str | None:
+        """Labels with a comma, where the sampler's conversion to ArviZ's records cannot have them."""
+        commas = () if self.commas else tuple(dim for dim in _dims(model.design) if "," in dim)
+        if not commas or not versions.splits_labels_at_commas():
+            return None
+        return f"{self.title} with this ArviZ cannot label {commas[0]!r}, whose name has a comma"
+
+    def cost(self, model: Specification) -> float:
+        """Every parameter and every effect is a coordinate; one more stands for building the graph."""
+        return self.gradient * (1 + model.n_effects + model.n_variances)
+
+    def run(
+        self,
+        model: Specification,
+        /,
+        *,
+        draws: int,
+        chains: int,
+        random_seed: int | np.random.Generator | None,
+        progressbar: bool,
+        cores: int | None,
+        **settings: Any,
+    ) -> Posterior:
+        """As ``sample``, on the model's own graph."""
+        graph = model.graph()
+        how: dict[str, Any] = {"draws": draws, "chains": chains, "progressbar": progressbar, "cores": cores}
+        record = sample(graph.model, model.design, self, random_seed=random_seed, **how, **settings)
+        return replace(record, inference=replace(record.inference, group_effects=graph.centring))
+
+
+def _dims(design: Design) -> list[str]:
+    """Names of the dims that Bambi makes for terms with several columns, and for the levels of factors."""
+    found = []
+    for one in (design, *design.parts.values()):
+        labels = zip(one.common_terms, one.common, strict=True)
+        found += [f"{term}_dim" for term, label in labels if label != term]
+        for block in one.blocks:
+            found.append(f"{block.factor}__factor_dim")
+            found += [f"{c.variable.split('|')[0]}__expr_dim" for c in block.columns if c.level is not None]
+    return list(dict.fromkeys(found))
+
+
+JAX = 'pip install "hiermod[jax]"'
+NUTPIE = GraphSampler(
+    "nutpie",
+    "nutpie",
+    _nutpie,
+    needs=("nutpie",),
+    pip_install="pip install nutpie",
+    gradient=1.0,
+    why="the fastest of the samplers that fit any model",
+    commas=False,
+    without_rows=nutpie_sampler,
+    cites={"nutpie": "nutpie"},
+)
+PYMC = GraphSampler(
+    "pymc", "PyMC", _pymc, needs=("pymc",), pip_install="pip install pymc", gradient=2.0, without_rows=pymc_sampler
+)
+NUMPYRO = GraphSampler(
+    "numpyro",
+    "NumPyro",
+    _jax,
+    needs=("jax", "numpyro"),
+    pip_install=JAX,
+    gradient=3.0,
+    more_software=("jax", "jaxlib", "numpyro"),
+)
+BLACKJAX = GraphSampler(
+    "blackjax",
+    "BlackJAX",
+    _jax,
+    needs=("jax", "blackjax"),
+    pip_install=JAX,
+    gradient=4.0,
+    more_software=("jax", "jaxlib", "blackjax"),
+)
+SAMPLERS = (NUTPIE, PYMC, NUMPYRO, BLACKJAX)
+
+
+def refitting_sampler(method: str) -> GraphSampler:
+    """Which sampler refits without some rows a model that ``method`` was fitted by: the same, where it can."""
+    able = [one for one in SAMPLERS if one.without_rows is not None]
+    return next((one for one in able if one.name == method), able[0])

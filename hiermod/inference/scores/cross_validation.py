@@ -11,7 +11,9 @@ import numpy as np
 
 from hiermod.core.arguments import LARGEST_CORES, check_count, resolve_seed
 from hiermod.core.progress import progress
+from hiermod.engines.catalogue import check_installed
 from hiermod.engines.marginal.density import marginal_density
+from hiermod.engines.nuts.engine import TUNE, refitting_sampler
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError, listing
 from hiermod.families.catalogue import is_linear
 from hiermod.fits.tables import check_group
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 EXACT = "refits with common and group effects integrated out exactly"
 GRAPH = "refits by NUTS on the graph"
-TUNE = 1000
 
 
 def kfold(
@@ -107,12 +108,12 @@ def _run(fit: BayesianFit, jobs: list[Fold], cores: int, progressbar: bool) -> t
         with progress("refits", progressbar) as report:
             return EXACT, run_exact(ExactRefits(fit.design, fit.priors, draws, chains), jobs, cores, report)
     graph = _graph(fit)
-    from hiermod.engines.nuts.engine import check_method
     from hiermod.inference.scores.graph_folds import run_graph
 
-    method = "pymc" if fit.inference.method == "pymc" else check_method("nutpie")
+    sampler = refitting_sampler(fit.inference.method)
+    check_installed(sampler)
     tune = fit.inference.tune or TUNE
-    settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "method": method}
+    settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "sampler": sampler}
     with progress("refits", progressbar) as report:
         return GRAPH, run_graph(graph, fit.design.nobs, jobs, report=report, **settings)
 

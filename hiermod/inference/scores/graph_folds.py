@@ -12,9 +12,10 @@ import numpy as np
 
 from hiermod.core import versions
 from hiermod.core.progress import Report
-from hiermod.engines.nuts.masked_graph import LOGS, nutpie_sampler, pymc_sampler
+from hiermod.engines.nuts.engine import NUTPIE, TARGET_ACCEPT, GraphSampler, calm
+from hiermod.engines.nuts.masked_graph import LOGS
 from hiermod.engines.nuts.quiet import collected
-from hiermod.errors import FitError
+from hiermod.errors import FitError, UnsupportedError
 from hiermod.inference.scores.exact_folds import MAX_R_HAT, LeftOut, log_mean_exp
 from hiermod.inference.scores.folds import Fold
 
@@ -30,19 +31,19 @@ def run_graph(
     tune: int,
     chains: int,
     cores: int,
-    target_accept: float = 0.9,
-    method: str = "nutpie",
+    target_accept: float = TARGET_ACCEPT,
+    sampler: GraphSampler = NUTPIE,
     report: Report | None = None,
 ) -> list[LeftOut]:
-    """Every fold's answer, in order; cores: chains at the same time, which changes no number.
+    """Every fold's answer, in order; cores: chains at the same time, which changes no number.  sampler: one
+    that has ``without_rows``.
 
     FitError, naming the fold, where the sampler stops."""
-    from hiermod.engines.nuts.engine import _calm
-
+    if sampler.without_rows is None:
+        raise UnsupportedError(f"{sampler.title} cannot leave rows out of a compiled graph; nutpie and PyMC can")
     found = []
-    with collected(), _calm(method):
-        build = pymc_sampler if method == "pymc" else nutpie_sampler
-        run = build(graph, nobs, draws, tune, chains, min(cores, chains), target_accept)
+    with collected(), calm(sampler):
+        run = sampler.without_rows(graph, nobs, draws, tune, chains, min(cores, chains), target_accept)
         for done, fold in enumerate(folds, start=1):
             held = np.zeros(nobs)
             held[fold.held] = 1.0

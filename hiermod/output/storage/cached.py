@@ -17,6 +17,8 @@ import numpy as np
 
 from hiermod.core.arguments import resolve_seed
 from hiermod.core.files import file_path
+from hiermod.engines.catalogue import choose
+from hiermod.engines.engine import Engine
 from hiermod.errors import (
     ArgumentTypeError,
     ConvergenceWarning,
@@ -27,14 +29,7 @@ from hiermod.errors import (
     warn,
 )
 from hiermod.fits.bayesian import BayesianFit
-from hiermod.output.storage.fingerprint import (
-    BAYESIAN,
-    MARGINAL,
-    SOFTWARE,
-    content_fingerprint,
-    design_fingerprint,
-    package_versions,
-)
+from hiermod.output.storage.fingerprint import content_fingerprint, design_fingerprint, package_versions
 from hiermod.output.storage.origins import origin_of, plain_priors
 from hiermod.output.storage.storage import read, save
 
@@ -42,8 +37,7 @@ if TYPE_CHECKING:
     from hiermod.model import Model
 
 log = logging.getLogger("hiermod.cache")
-ENGINES = {"numpyro": ("jax", "jaxlib", "numpyro"), "blackjax": ("jax", "jaxlib", "blackjax")}
-NUTS = (*SOFTWARE, *BAYESIAN, "numba")
+BEHIND_EVERY = ("hiermod", "numpy", "scipy")
 
 
 def cached_fit(
@@ -90,8 +84,10 @@ def cache_key(model: Model, seed: int | None, settings: Mapping[str, Any]) -> st
     priors = plain_priors(model._priors)
     if priors is None:
         raise UnsupportedError("a prior is made by a function, and whether a function has changed cannot be told")
+    engine = choose(settings["inference_method"], model._specification()).engine
+    own = {name: value for name, value in engine.defaults.items() if settings.get(name) is None}
     try:
-        told = json.dumps({**settings, "seed": None if seed is None else int(seed)}, sort_keys=True)
+        told = json.dumps({**settings, **own, "seed": None if seed is None else int(seed)}, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise UnsupportedError(f"an argument of fit() cannot be told from another ({error})") from error
     pieces = {
@@ -100,22 +96,15 @@ def cache_key(model: Model, seed: int | None, settings: Mapping[str, Any]) -> st
         "priors": repr((sorted(priors.given.items()), sorted(priors.eta.items()))),
         "how": f"{model.center_predictors} {model.noncentered}",
         "settings": told,
-        "versions": json.dumps(_versions_behind(model, settings)),
+        "versions": json.dumps(_versions_behind(engine)),
     }
     return content_fingerprint(pieces.items())
 
 
-def _versions_behind(model: Model, settings: Mapping[str, Any]) -> dict[str, str]:
+def _versions_behind(engine: Engine) -> dict[str, str]:
     """The packages that compute this fit; python's own version changes no draw."""
-    method = settings["inference_method"]
-    names = (*NUTS, *ENGINES.get(method, ()))
-    if method in ("auto", "marginal"):
-        try:
-            model._marginal_density()
-            names = MARGINAL
-        except UnsupportedError:
-            names = NUTS
-    return {name: number for name, number in package_versions(names).items() if name != "python"}
+    found = package_versions((*BEHIND_EVERY, *engine.software))
+    return {name: number for name, number in found.items() if name != "python"}
 
 
 def _folder(cache: Any) -> Path:

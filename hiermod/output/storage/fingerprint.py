@@ -20,8 +20,6 @@ from hiermod.priors.given import PriorSet
 
 SOFTWARE = ("hiermod", "numpy", "scipy", "pandas", "formulae")  # behind every fit
 BAYESIAN = ("arviz", "arviz-stats", "bambi", "pymc", "pytensor", "nutpie")  # behind draws besides
-# What the draws of the marginal engine depend on; NUTS on the graph depends on all of the above.
-MARGINAL = ("hiermod", "numpy", "scipy", "arviz-stats")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hiermod.engines.catalogue import method_named
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.generalised import GeneralisedFit
@@ -16,19 +17,8 @@ from hiermod.output.writing.report_sample import code, joined
 if TYPE_CHECKING:
     from hiermod.fits.vocabulary import Fit
 
-EXACT = "integrated out analytically; the variance parameters were sampled"
-NUTS = "with the No-U-Turn sampler"
-ENGINES = {
-    "marginal": f"{EXACT} by independence Metropolis-Hastings, and all effects drawn exactly given them",
-    "marginal-nuts": f"{EXACT} {NUTS}, and all effects drawn exactly given them",
-    "nutpie": f"The posterior was sampled {NUTS} of nutpie",
-    "pymc": f"The posterior was sampled {NUTS} of PyMC",
-    "numpyro": f"The posterior was sampled {NUTS} of NumPyro",
-    "blackjax": f"The posterior was sampled {NUTS} of BlackJAX",
-}
-# Packages to name, with their names in print; the graph's only where the graph was sampled.
+# Packages to name, with their names in print; an engine brings its own.
 BASE = {"hiermod": "hiermod", "numpy": "NumPy", "scipy": "SciPy"}
-GRAPH = {"bambi": "Bambi", "pymc": "PyMC", "nutpie": "nutpie"}
 
 
 def estimation(fit: Fit) -> tuple[str, ...]:
@@ -85,14 +75,14 @@ def _priors(fit: BayesianFit, origin: Origin) -> str:
 def _sampling(fit: BayesianFit) -> str:
     how = fit.inference
     tuning = f" after {how.tune:,} tuning steps each" if how.tune else ""
-    engine = ENGINES.get(how.method, f"The posterior was sampled by {how.method}")
-    if engine.startswith(EXACT):
-        engine = f"The fixed effects{' and the group effects' if fit.design.blocks else ''} were {engine}"
+    method = method_named(how.method)
+    effects = f"The fixed effects{' and the group effects' if fit.design.blocks else ''}"
+    engine = method.sentence.format(effects=effects)
     told = [f"{engine}: {_chains(how.chains, how.draws)}{tuning} (seed {how.seed})."]
     r_hat = f"The largest R-hat was {how.max_r_hat:.3f}, the" if how.max_r_hat == how.max_r_hat else "The"
     sizes = f"{how.min_ess_bulk:,.0f} (bulk) and {how.min_ess_tail:,.0f} (tail)"
     told.append(f"{r_hat} smallest effective sample sizes were {sizes}")
-    if how.method == "marginal":
+    if not method.transitions:
         told[-1] += f"; Pareto k-hat of the proposals was {how.k_hat:.2f}." if how.k_hat == how.k_hat else "."
     else:
         kept = how.chains * how.draws
@@ -111,8 +101,8 @@ def _chains(chains: int, draws: int) -> str:
 
 def _software(fit: Fit, origin: Origin) -> str:
     names = dict(BASE)
-    if isinstance(fit, BayesianFit) and not fit.inference.method.startswith("marginal"):
-        names |= {name: shown for name, shown in GRAPH.items() if name != "nutpie" or fit.inference.method == "nutpie"}
+    if isinstance(fit, BayesianFit):
+        names |= method_named(fit.inference.method).software
     found = [f"{shown} {origin.versions[name]}" for name, shown in names.items() if name in origin.versions]
     python = f" (Python {origin.versions['python']})" if "python" in origin.versions else ""
     return f"The analysis used {joined(found)}{python}."
