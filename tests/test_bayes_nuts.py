@@ -316,7 +316,7 @@ def test_a_label_with_a_comma_is_refused_where_nutpie_cannot_write_it() -> None:
 @pytest.mark.parametrize(
     "formula",
     [
-        "Reaction ~ poly(Days, 2) + np.power(Days, 2) + (1 | Subject)",
+        "Reaction ~ poly(Days, 2) + np.power(Days, 3) + (1 | Subject)",
         "Reaction ~ Days + (C(d, Sum) | Subject)",
         "Reaction ~ C(d, Sum) * Days + (1 | Subject)",
         "Reaction ~ bs(Days, df=4) + (0 + bs(Days, df=4) | Subject)",

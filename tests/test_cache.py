@@ -115,8 +115,17 @@ def test_functions_count_by_what_they_give(data: pd.DataFrame) -> None:
     assert key(lambda x: x * 2.0) == key(lambda x: x + x) != key(lambda x: x * 3.0)
 
 
+def test_what_is_left_to_the_engine_is_what_it_takes(data: pd.DataFrame) -> None:
+    """So that a file of a fit with tune=1000, once the default, is found by one that leaves it out."""
+    model = hm.Model(FORMULA, data)
+    for method in ("auto", "pymc"):
+        asked = SETTINGS | {"inference_method": method}
+        assert cache_key(model, 1, asked | {"tune": None}) == cache_key(model, 1, asked)
+        assert cache_key(model, 1, asked | {"tune": 500}) != cache_key(model, 1, asked)
+
+
 def test_versions_that_matter(data: pd.DataFrame, monkeypatch: Any) -> None:
-    installed = cached.versions
+    installed = cached.package_versions
     changed: dict[str, str] = {}
     monkeypatch.setattr(cached, "package_versions", lambda names: installed(names) | changed)
     model = hm.Model(FORMULA, data)

@@ -14,13 +14,13 @@ from scipy.linalg import solve_triangular
 
 from hiermod.engines.marginal.coordinates import Coordinates, correlation_gradient, lkj_shapes, log_lkj
 from hiermod.errors import UnsupportedError
+from hiermod.families.catalogue import is_linear
 from hiermod.formula.design import Design
 from hiermod.kernel.adjoint import lambda_gradients, tail_inverse
 from hiermod.kernel.batch import Batch, BatchFactor, factorise_batch, prepare
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.criterion import Problem, build_problem
 from hiermod.kernel.elimination import Factorisation, factorise
-from hiermod.families.catalogue import is_linear
 from hiermod.priors.distributions import Density, Distribution
 from hiermod.priors.gaussian import GaussianPriors, gaussian_priors
 from hiermod.priors.given import PriorSet
