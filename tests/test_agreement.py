@@ -22,7 +22,6 @@ from hiermod.errors import ArgumentError, ArgumentTypeError, SingularFitWarning
 from hiermod.inference.priors_and_reml.agreement_table import to_scale
 from hiermod.inference.priors_and_reml.prior_density import log_priors, marginal_laws
 from hiermod.inference.priors_and_reml.scale_errors import estimates_and_errors
-from hiermod.inference.scores.unconstrained import phi_from_draws
 from hiermod.model import Model
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -300,7 +299,7 @@ def test_log_priors_are_the_densities_of_the_model():
     assert unknown == ()
     assert list(found) == ["Intercept", "Days", "1|Subject_sigma", "Days|Subject_sigma", "Subject_corr", "sigma"]
     density, record = fit.model._marginal_density(), fit.record
-    phi = phi_from_draws(density.coordinates, record.sd, record.corr, record.sigma)[0]
+    phi = record.unconstrained_draws(density.coordinates)[0]
     beta = record.beta[0].copy()
     beta[:, 0] += beta[:, 1] * fit.design.X[:, 1].mean()  # the prior is at the mean of Days
     of_beta = -0.5 * np.square((beta - fit.priors.mean) / fit.priors.sd).sum(axis=1)

@@ -24,7 +24,6 @@ from hiermod.inference.predictive.predictive_checks import StatisticDraws, stati
 from hiermod.inference.scores.held_out import held_out
 from hiermod.inference.scores.row_laws import standardised
 from hiermod.inference.scores.rows import row_units, take_rows
-from hiermod.inference.scores.unconstrained import phi_from_draws
 from hiermod.model import Model
 
 SLOPE = "Reaction ~ Days + (Days | Subject)"
@@ -189,7 +188,7 @@ def standardised_tail(fit: Any, i: int) -> float:
     """Pr(new y_i > y_i | the rest, phi) averaged over draws of phi that have seen row i."""
     density = marginal_density(fit.design, fit.priors)
     record = fit.record
-    phi = phi_from_draws(density.coordinates, record.sd, record.corr, record.sigma).reshape(-1, density.coordinates.d)
+    phi = record.unconstrained_draws(density.coordinates).reshape(-1, density.coordinates.d)
     z, _, _ = standardised(density, row_units(fit.design, density), phi)
     return float(special.ndtr(-z[:, i]).mean())
 

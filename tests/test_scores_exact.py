@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,13 +14,13 @@ from hiermod.engines.marginal.coordinates import Coordinates
 from hiermod.engines.marginal.density import MarginalDensity
 from hiermod.engines.marginal.mode import start_phi
 from hiermod.errors import DesignError
+from hiermod.fits.bayesian import BayesianFit
 from hiermod.formula.design import Design
 from hiermod.inference.scores import integrated as integrated_module
 from hiermod.inference.scores.estimable import check_estimable
 from hiermod.inference.scores.held_out import held_out
 from hiermod.inference.scores.integrated import frozen_density, integrated
 from hiermod.inference.scores.rows import Units, flat_directions, level_units, row_units
-from hiermod.inference.scores.unconstrained import phi_from_draws
 from hiermod.model import Model
 
 RNG = np.random.default_rng(20240)
@@ -178,14 +180,29 @@ def test_phi_comes_back_from_sds_and_correlations():
     phi = np.random.default_rng(3).normal(0, 1, (2, 5, coordinates.d))
     factors = coordinates.correlation_factors(phi)
     corr = [L @ np.swapaxes(L, -1, -2) if L.shape[-1] > 1 else None for L in factors]
-    back = phi_from_draws(coordinates, coordinates.sds(phi), corr, np.exp(phi[..., -1]))
+    back = coordinates.unconstrained(coordinates.sds(phi), corr, np.exp(phi[..., -1]))
     np.testing.assert_allclose(back, phi, atol=1e-9)  # arctanh of correlations up to 0.99 magnifies rounding
+
+
+def test_scores_from_the_parameters_drawn_and_from_those_found_again_are_the_same():
+    """Rebuilt by Cholesky factors and arctanh of the draws of sds and correlations: what files of old and NUTS need."""
+    fit = CASES["correlated"]().fit(draws=500, chains=2, random_seed=1)
+    old = BayesianFit(fit.design, replace(fit.record, unconstrained=None), fit.family, fit.link, fit.priors)
+    coordinates = fit.model._marginal_density().coordinates
+    drawn, again = (one.record.unconstrained_draws(coordinates) for one in (fit, old))
+    assert drawn is fit.record.unconstrained
+    np.testing.assert_allclose(again, drawn, rtol=1e-10, atol=1e-10)
+    assert not np.array_equal(again, drawn)  # it is another way to them
+    for score in (lambda one: one.loo(), lambda one: one.logo("Subject")):
+        np.testing.assert_allclose(score(old).elpd_i, score(fit).elpd_i, rtol=1e-10)
+    power, other = (one.prior_sensitivity()["prior"].to_numpy() for one in (fit, old))
+    np.testing.assert_allclose(other, power, rtol=1e-8, atol=1e-12)  # differences between powers of 0.99 and 1.01
 
 
 def test_correlations_of_one_stay_finite():
     coordinates = Coordinates((2,), False)
     corr = np.ones((4, 2, 2))
-    phi = phi_from_draws(coordinates, [np.ones((4, 2))], [corr], None)
+    phi = coordinates.unconstrained([np.ones((4, 2))], [corr], None)
     assert np.isfinite(phi).all()
     assert (phi[:, 2] > 10).all()
 

@@ -152,6 +152,7 @@ def test_a_bayesian_fit_comes_back(tmp_path: Path) -> None:
         assert np.array_equal(getattr(fit.record, name), getattr(back.record, name))
     assert np.array_equal(fit.record.b[0], back.record.b[0])
     assert np.array_equal(fit.record.corr[0], back.record.corr[0])
+    assert np.array_equal(fit.record.unconstrained, back.record.unconstrained)
     assert back.inference == fit.inference
     assert fit.loo().elpd == back.loo().elpd
     assert fit.logo("Subject").elpd == back.logo("Subject").elpd

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hiermod.core import versions
+from hiermod.engines.marginal.coordinates import Coordinates
 from hiermod.engines.marginal.on_demand import LARGEST, EffectsOnDemand
 from hiermod.errors import FitError
 from hiermod.formula.design import Block, Design, FrozenArrays
@@ -111,6 +112,15 @@ class Posterior(GroupEffects, FrozenArrays):
     parts: dict[str, dict[str, Any]] = field(
         default_factory=dict
     )  # per parameter with a formula: its beta, effects, sd, corr
+    unconstrained: np.ndarray | None = None  # (c, d, number of Coordinates.d) of the marginal engine, which drew them
+
+    def unconstrained_draws(self, coordinates: Coordinates) -> np.ndarray:
+        """(c, d, coordinates.d): those that were drawn, else (NUTS on the graph, files of old) from sds and corr."""
+        if self.unconstrained is not None:
+            return self.unconstrained
+        if not coordinates.d:
+            return np.zeros((*self.shape, 0))
+        return coordinates.unconstrained(self.sd, self.corr, self.sigma)
 
     def drawn(self) -> Posterior:
         """With all effects drawn, for work that goes through them many times; itself where that would not fit."""

@@ -1,4 +1,4 @@
-"""phi, the variance parameters on unbounded scales: log sds, Fisher-transformed partial correlations, log sigma.
+"""The unconstrained parameters phi: log sds, Fisher-transformed partial correlations, log sigma.
 
 Correlations come from partial correlations r = tanh(z), column by column, by the vine of Lewandowski, Kurowicka and Joe
 (2009, J. Multivar. Anal. 100), the same one the PyMC graph uses; (r + 1) / 2 ~ Beta(b, b) makes the matrix LKJ(eta)."""
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
+
+CLOSEST = 1 - 1e-15  # largest partial correlation that tanh can give back
+NUDGE = 1e-12  # on the diagonal of correlation matrices that rounding has made singular
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,23 @@ class Coordinates:
         """(...); 0 where sigma is not free."""
         return phi[..., -1] if self.has_sigma else np.zeros(phi.shape[:-1])
 
+    def unconstrained(
+        self, sd: Sequence[np.ndarray], corr: Sequence[np.ndarray | None], sigma: np.ndarray | None
+    ) -> np.ndarray:
+        """phi (..., d), the way back.  Per block sd (..., k) and corr (..., k, k), None for k = 1; sigma (...) if free.
+
+        Of correlations near +-1 few digits come back: where the draws' own phi is known, as the marginal engine's is,
+        ``Posterior.unconstrained_draws`` gives that."""
+        lead = sd[0].shape[:-1] if sd else np.asarray(sigma).shape
+        phi = np.zeros((*lead, self.d))
+        for (where_sd, where_z), sds, matrix in zip(self.parts(), sd, corr, strict=True):
+            phi[..., where_sd] = np.log(sds)
+            if matrix is not None:
+                phi[..., where_z] = partial_correlations(matrix)
+        if self.has_sigma:
+            phi[..., -1] = np.log(np.asarray(sigma))
+        return phi
+
 
 def pairs(k: int) -> list[tuple[int, int]]:
     """(row, column) of each partial correlation, column by column."""
@@ -70,6 +90,18 @@ def correlation_factor(z: np.ndarray, k: int) -> np.ndarray:
             left[..., i] = left[..., i] * rest[..., position]
             position += 1
     return L
+
+
+def partial_correlations(corr: np.ndarray) -> np.ndarray:
+    """z (..., k (k - 1) / 2) of correlation matrices (..., k, k): the inverse of ``correlation_factor``."""
+    k = corr.shape[-1]
+    try:
+        L = np.linalg.cholesky(corr)
+    except np.linalg.LinAlgError:
+        L = np.linalg.cholesky(corr + NUDGE * np.eye(k))
+    left = np.sqrt(np.cumsum(np.square(L)[..., ::-1], axis=-1)[..., ::-1])  # (..., i, j): norm of L[i, j:]
+    found = [L[..., i, j] / left[..., i, j] for i, j in pairs(k)]
+    return np.arctanh(np.clip(np.stack(found, axis=-1), -CLOSEST, CLOSEST))
 
 
 def sech(z: np.ndarray) -> np.ndarray:

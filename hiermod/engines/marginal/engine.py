@@ -270,7 +270,7 @@ def sample_marginal(
     how |= {"max_r_hat": max_r_hat, "min_ess_bulk": bulk, "min_ess_tail": tail, "messages": words}
     seconds = time.perf_counter() - begin
     inference = Inference(seconds=seconds, draws=draws, chains=chains, seed=seed, **how)
-    return Posterior(**vars(arrays), inference=inference, idata=None, stats=stats)
+    return Posterior(**vars(arrays), inference=inference, idata=None, stats=stats, unconstrained=phi)
 
 
 Assessment = tuple[float, float, float, tuple[str, ...]]

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import special, stats
 
 from hiermod.core.arguments import generator
+from hiermod.engines.posterior import flat_draws
 from hiermod.errors import UnsupportedError, listing
 from hiermod.fits import row_draws
 from hiermod.fits.tables import LEVEL, check_level
@@ -27,7 +28,6 @@ from hiermod.inference.scores.row_laws import Transforms, integrated_transforms,
 from hiermod.inference.scores.row_likelihood import row_log_likelihood
 from hiermod.inference.scores.rows import row_units
 from hiermod.inference.scores.smoothing import _smoothed
-from hiermod.inference.scores.unconstrained import phi_from_draws
 from hiermod.output.summary import Section, Summary
 
 if TYPE_CHECKING:
@@ -148,10 +148,7 @@ def integrated_pit(fit: BayesianFit, quick: int | None = None) -> Transforms:
     density, record = _density(fit), fit.record
     units = row_units(fit.design, density)
     check_estimable(units, tuple(fit.design.index), "row")
-    draws = np.zeros((*record.shape, 0))
-    if density.coordinates.d:
-        draws = phi_from_draws(density.coordinates, record.sd, record.corr, record.sigma)
-    phi = draws.reshape(-1, draws.shape[-1])
+    phi = flat_draws(record.unconstrained_draws(density.coordinates))
     if quick is not None:
         return quick_transforms(density, units, phi, quick)
     return integrated_transforms(density, units, phi, fit.inference.seed)

@@ -38,7 +38,6 @@ from hiermod.inference.priors_and_reml.tail_tests import (
     priors_and_estimates,
     tail_tests,
 )
-from hiermod.inference.scores.unconstrained import phi_from_draws
 
 COLUMNS = (
     *("kind", "estimate", "std_error", "lower", "upper", "reml", "reml_std_error", "difference", "lower_difference"),
@@ -197,7 +196,7 @@ def _modes(fit: BayesianFit, reml: FrequentistFit) -> dict[str, float]:
 def _start(density: MarginalDensity, fit: BayesianFit, reml: FrequentistFit) -> np.ndarray:
     """phi (d,) at REML's estimate, moved inside where that is at a boundary; else at the posterior's medians."""
     estimates, _ = estimates_and_errors(reml)
-    phi = phi_from_draws(density.coordinates, fit.record.sd, fit.record.corr, fit.record.sigma)
+    phi = fit.record.unconstrained_draws(density.coordinates)
     start = np.median(phi.reshape(-1, phi.shape[-1]), axis=0)
     for block, (where, _) in zip(fit.design.blocks, density.coordinates.parts(), strict=True):
         for at, name in zip(range(where.start, where.stop), sd_names(block), strict=True):

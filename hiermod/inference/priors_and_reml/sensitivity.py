@@ -23,7 +23,6 @@ from hiermod.inference.priors_and_reml.tail_tests import UNTESTED, TailTest, own
 from hiermod.inference.priors_and_reml.verdicts import CONFLICT, DATA, DECIDES, FIXED, SAY, by_power, p_words
 from hiermod.inference.scores.level_quadrature import check_quadrature, level_logs
 from hiermod.inference.scores.row_likelihood import AT_ONCE, row_log_likelihood
-from hiermod.inference.scores.unconstrained import phi_from_draws
 
 if TYPE_CHECKING:
     from hiermod.fits.bayesian import BayesianFit
@@ -146,10 +145,7 @@ def _in_closed_form(fit: BayesianFit) -> tuple[Scaled, str] | None:
         return None
     step = _step(fit, SLOW_DRAWS) if density.batch is None else 1
     record = fit.record
-    phi = np.empty((*record.shape, 0))
-    if density.coordinates.d:
-        phi = phi_from_draws(density.coordinates, record.sd, record.corr, record.sigma)
-    phi, beta = phi[:, ::step], record.beta[:, ::step]
+    phi, beta = record.unconstrained_draws(density.coordinates)[:, ::step], record.beta[:, ::step]
     flat = integrated_log_likelihood(density, phi.reshape(-1, phi.shape[-1]), beta.reshape(-1, beta.shape[-1]))
     return (Scaled(flat.reshape(phi.shape[:2]), step), "exact") if np.isfinite(flat).all() else None
 

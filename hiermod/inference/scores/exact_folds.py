@@ -22,7 +22,6 @@ from hiermod.formula.design import Design
 from hiermod.inference.scores.folds import Fold
 from hiermod.inference.scores.held_out import held_out
 from hiermod.inference.scores.rows import Rows, Units, stack_units, take_rows
-from hiermod.inference.scores.unconstrained import phi_from_draws
 from hiermod.kernel.conditioning import WhitenedTerm
 from hiermod.kernel.structure import merge
 from hiermod.priors.gaussian import GaussianPriors
@@ -74,9 +73,7 @@ class ExactRefits:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters comes back in words
             record = sample_marginal(density, part, draws=self.draws, chains=self.chains, random_seed=fold.seed)
-        phi = np.zeros((*record.shape, 0))
-        if density.coordinates.d:
-            phi = phi_from_draws(density.coordinates, record.sd, record.corr, record.sigma)
+        phi = record.unconstrained_draws(density.coordinates)
         logs = new_rows(self.design, density, fold, phi.reshape(-1, phi.shape[-1]))
         elpd, mcse = log_mean_exp(logs.reshape(*phi.shape[:2], -1))
         how = record.inference

@@ -23,7 +23,6 @@ from hiermod.inference.scores.row_likelihood import AT_ONCE, row_log_likelihood
 from hiermod.inference.scores.rows import Units, level_units, row_units
 from hiermod.inference.scores.score_of_fit import make_score
 from hiermod.inference.scores.smoothing import efficiency, leave_out, log_average
-from hiermod.inference.scores.unconstrained import phi_from_draws
 
 if TYPE_CHECKING:
     from hiermod.fits.bayesian import BayesianFit
@@ -94,9 +93,7 @@ def _integrated(
 ) -> Score:
     check_estimable(units, labels, unit)
     record = fit.record
-    phi = phi_from_draws(density.coordinates, record.sd, record.corr, record.sigma) if density.coordinates.d else None
-    if phi is None:
-        phi = np.zeros((*record.shape, 0))
+    phi = record.unconstrained_draws(density.coordinates)
     found = integrated(density, fit.design, units, phi, fit.inference.seed)
     return make_score(
         fit, criterion, unit, labels, units.members, found.elpd, found.log_seen - found.elpd, found.k, found.mcse,
