@@ -46,7 +46,7 @@ def test_the_smallest_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path) ->
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited so on Linux only")
 def test_a_limit_of_the_process_counts() -> None:
     code = (
-        "import resource; from hiermod import memory\n"
+        "import resource; from hiermod.core import memory\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2 * 10**9, 2 * 10**9))\n"
         "print(memory.free_memory())"
     )
