@@ -230,6 +230,16 @@ def test_a_generalised_fit_looks_elsewhere_too():
     assert fit.criterion == pytest.approx(276.6882, abs=1e-4)
 
 
+def test_zeros_and_ones_are_also_looked_at_where_effects_determine_them():
+    y = [0, 1, 0, 1, 1, 0, 1, 1, 1, 1, 0, 1, 0, 1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1, 0, 1]
+    y += [0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+    g, s = list("216475114123473517643166125576634657616622545376555331"), (list("24301") * 11)[:54]
+    model = hm.Model("y ~ 1 + (1 | g) + (1 | s)", pd.DataFrame({"y": y, "g": g, "s": s}), "bernoulli", link="cloglog")
+    fit = model.ml()
+    assert fit.converged
+    assert fit.criterion == pytest.approx(46.9666, abs=1e-4)  # from every start with sds below 2: 47.4592
+
+
 @pytest.mark.parametrize("k", [2, 3])
 def test_a_lambda_beyond_floating_point_has_no_factor_and_no_warning(k):
     rng = np.random.default_rng(1)

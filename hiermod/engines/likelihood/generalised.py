@@ -38,6 +38,8 @@ RUNAWAY = 50.0  # a standard deviation of group effects no data on these scales 
 SPAN = 0.1, 10.0  # standard deviations on the scale of the linear predictor between which other minima are looked for
 TINY = 0.01  # of a standard deviation that is as good as 0, where exactly 0 would be stationary
 POINTS, LEAST_POINTS, DESCENTS = 8, 8, 3  # points for each dimension up to three
+MANY, POINTS_MANY, DESCENTS_MANY = 4, 48, 8  # dimensions from which there are more basins
+LARGE, FEW = 6.0, 150  # so few zeros and ones may fit best where effects determine them: a start from there as well
 POINTS_TIMES_SIZE = 10_000  # rows and effects: none where a value costs more, and more rows leave fewer minima
 FLAT = 1e-8  # an eigenvalue of the Hessian, relative to the largest, that is not positive
 
@@ -78,7 +80,10 @@ def fit_rows(
     offset = criterion.offset
     with suitable_threads(max(len(rows.problem.cross.tail), SHORT)):
         criterion.start_at(scoring(likelihood, rows.Q, offset, names_of(design, rows.problem.R))[0])
-        found = [_second_stage(criterion, x) for x in _first_stage(criterion, start)]
+        starts = _first_stage(criterion, start)
+        if start is None and likelihood.family == "bernoulli" and _size(rows) <= FEW:
+            starts.append(rows.problem.template.diagonal() * LARGE)
+        found = [_second_stage(criterion, x) for x in starts]
         search, best = found[0]
         for other_search, other in found[1:]:
             if better(other, best):
@@ -146,13 +151,18 @@ def _second_stage(criterion: LaplaceCriterion, x: np.ndarray) -> tuple[_Search, 
     return search, search.best()
 
 
+def _size(rows: WeightedProblem) -> int:
+    """Rows and group effects."""
+    return rows.problem.n + sum(factor.n_levels * factor.size for factor in rows.problem.factors)
+
+
 def _further_starts(criterion: LaplaceCriterion, best: Minimum) -> np.ndarray:
     """(S, n_theta) basins other than that of ``best``; few, for they cost.
 
     Those that points spread over all Lambdas show, and edges: without each block in turn, and without all of them."""
     template = criterion.rows.problem.template
-    size = criterion.rows.problem.n + sum(f.n_levels * f.size for f in criterion.rows.problem.factors)
-    count = min(POINTS * min(len(best.x), 3), POINTS_TIMES_SIZE // size)
+    points, descents = (POINTS_MANY, DESCENTS_MANY) if len(best.x) >= MANY else (POINTS * len(best.x), DESCENTS)
+    count = min(points, POINTS_TIMES_SIZE // _size(criterion.rows))
     if count < LEAST_POINTS:
         return np.empty((0, len(best.x)))
     graph = topograph(template.sizes, template.order, count, SPAN)
@@ -173,7 +183,7 @@ def _further_starts(criterion: LaplaceCriterion, best: Minimum) -> np.ndarray:
         for edge, value in zip(edges, level[count:], strict=True)
         if value < best.value + NEARLY and np.abs(in_z(template, edge) - here).max() > CLOSE
     ]
-    return np.array([*low, *graph.points[graph.minima(level[:count], here, best.value)[:DESCENTS]]])
+    return np.array([*low, *graph.points[graph.minima(level[:count], here, best.value)[:descents]]])
 
 
 class _Search:
