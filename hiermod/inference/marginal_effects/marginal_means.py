@@ -97,7 +97,7 @@ def contrasts(
     _check_contrast_scale(fit, scale, target, ratio)
     groups = np.zeros(len(found.labels), dtype=int)
     if within:
-        groups = found.labels.groupby(within, sort=False).ngroup().to_numpy()
+        groups = found.labels.groupby(within, sort=False, observed=True).ngroup().to_numpy()
     pieces, heads, families, size = [], [], [], 0
     for group in range(groups.max() + 1):
         members = np.flatnonzero(groups == group)

@@ -79,7 +79,7 @@ def _codes(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     """(m,) which combination of ``names`` each row has, numbered by first appearance."""
     if not names:
         return np.zeros(len(frame), dtype=int)
-    return frame.groupby(list(names), sort=False).ngroup().to_numpy()
+    return frame.groupby(list(names), sort=False, observed=True).ngroup().to_numpy()
 
 
 def reference_grid(design: Design, at: Mapping[str, Any] | None = None, lefts: bool = False) -> ReferenceGrid:
