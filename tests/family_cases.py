@@ -19,6 +19,8 @@ from hiermod.engines.posterior import extract
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.model import Model
 
+IDENTITY = ("gaussian", "t", "laplace", "lognormal", "vonmises")  # default links
+UNIT = ("bernoulli", "binomial", "beta", "beta_binomial")  # whose location is a probability
 GROUPS, EACH = 24, 15
 SDS, RHO = (0.5, 0.3), 0.4
 CUTS = (-1.0, 0.2, 1.1)
@@ -62,6 +64,9 @@ CASES = {
     "sratio": Case("sratio", beta=(0.0, 0.7)),
     "sigma": Case("gaussian", parameters={"sigma": "z + (1 | g)"}),
     "psi": Case("zero_inflated_poisson", beta=(1.0, 0.4), parameters={"psi": "z"}),
+    "lognormal": Case("lognormal", further={"sigma": 0.6}),
+    "beta_binomial": Case("beta_binomial", further={"kappa": 9.0}, formula="p(y, n) ~ x + (x | g)"),
+    "vonmises": Case("vonmises", further={"kappa": 6.0}),
 }
 SIGMA = {"sigma_Intercept": -0.5, "sigma_z": 0.4, "sigma_1|g_sigma": 0.3}  # of log sigma
 PSI = {"psi_Intercept": 0.8, "psi_z": 1.0}  # of logit psi
@@ -87,6 +92,12 @@ def law(family: str, mu: Any, p: dict[str, Any], n: Any = 1) -> Any:
             return stats.bernoulli(mu)
         case "binomial":
             return stats.binom(n, mu)
+        case "lognormal":
+            return stats.lognorm(p["sigma"], scale=np.exp(mu))
+        case "beta_binomial":
+            return stats.betabinom(n, mu * p["kappa"], (1 - mu) * p["kappa"])
+        case "vonmises":
+            return stats.vonmises(p["kappa"], mu)
         case "beta":
             return stats.beta(mu * p["kappa"], (1 - mu) * p["kappa"])
         case "gamma" | "hurdle_gamma":
@@ -144,8 +155,8 @@ def data(name: str) -> pd.DataFrame:
         p["sigma"] = np.exp(SIGMA["sigma_Intercept"] + SIGMA["sigma_z"] * z + s[g])
     if name == "psi":
         p["psi"] = INVERSE["logit"](PSI["psi_Intercept"] + PSI["psi_z"] * z)
-    model_link = case.link or {"gaussian": "identity", "t": "identity", "laplace": "identity"}.get(case.family)
-    logit = case.family in ("bernoulli", "binomial", "beta")
+    model_link = case.link or dict.fromkeys(IDENTITY, "identity").get(case.family)
+    logit = case.family in UNIT
     mu = INVERSE[model_link or ("logit" if logit else "log")](eta)
     base = law(case.family, mu, p, frame["n"].to_numpy())
     y = base.rvs(size=len(g), random_state=rng)
@@ -154,7 +165,7 @@ def data(name: str) -> pd.DataFrame:
         y = base.ppf(zero + (1 - zero) * rng.random(len(g)))
     if "psi" in p:
         y = np.where(rng.random(len(g)) < p["psi"], y, 0)
-    frame["y"] = y
+    frame["y"] = np.angle(np.exp(1j * y)) if case.family == "vonmises" else y
     return frame
 
 

@@ -124,8 +124,9 @@ def test_symbols_name_parameters_of_the_fit(formula):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_and_link_has_its_equation(family):
     frame = schools().assign(three=3, hit=lambda d: (d["count"] > 0).astype(int))
-    positive = dict.fromkeys(("beta", "gamma", "wald", "exponential", "weibull"), "share")
-    response = ({"bernoulli": "hit", "binomial": "p(count, three)"} | positive).get(family, "count")
+    positive = ("beta", "gamma", "wald", "exponential", "weibull", "lognormal", "vonmises")
+    counts = dict.fromkeys(("binomial", "beta_binomial"), "p(count, three)")
+    response = ({"bernoulli": "hit"} | counts | dict.fromkeys(positive, "share")).get(family, "count")
     for link in FAMILIES[family].links:
         equation = Model(f"{response} ~ ses + (1 | school)", frame, family=family, link=link).equation()
         first = " ".join(equation.text[0].lines)

@@ -126,7 +126,7 @@ def test_backticks_are_named_for_further_parameters_and_only_where_they_help():
         ("normal", "It is called 'gaussian' here."),
         ("Gauss", "It is called 'gaussian' here."),
         ("nbinom", "It is called 'negativebinomial' here."),
-        ("lognormal", "Write log(y) left of '~'"),
+        ("log_normal", "It is called 'lognormal' here."),
         ("poison", "Did you mean 'poisson'?"),
     ],
 )

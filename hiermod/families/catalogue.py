@@ -7,6 +7,7 @@ from typing import Any
 from hiermod.errors import ArgumentError, ArgumentTypeError, nearest
 from hiermod.families.bernoulli import BERNOULLI
 from hiermod.families.beta import BETA
+from hiermod.families.beta_binomial import BETA_BINOMIAL
 from hiermod.families.binomial import BINOMIAL
 from hiermod.families.cumulative import CUMULATIVE
 from hiermod.families.exponential import EXPONENTIAL
@@ -17,10 +18,12 @@ from hiermod.families.hurdle_gamma import HURDLE_GAMMA
 from hiermod.families.hurdle_negativebinomial import HURDLE_NEGATIVEBINOMIAL
 from hiermod.families.hurdle_poisson import HURDLE_POISSON
 from hiermod.families.laplace import LAPLACE
+from hiermod.families.lognormal import LOGNORMAL
 from hiermod.families.negativebinomial import NEGATIVEBINOMIAL
 from hiermod.families.poisson import POISSON
 from hiermod.families.sratio import SRATIO
 from hiermod.families.t import T
+from hiermod.families.vonmises import VONMISES
 from hiermod.families.wald import WALD
 from hiermod.families.weibull import WEIBULL
 from hiermod.families.zero_inflated_negativebinomial import ZERO_INFLATED_NEGATIVEBINOMIAL
@@ -49,6 +52,9 @@ FAMILIES: dict[str, Family] = {
         HURDLE_GAMMA,
         CUMULATIVE,
         SRATIO,
+        LOGNORMAL,
+        BETA_BINOMIAL,
+        VONMISES,
     )
 }
 GENERALISED = tuple(name for name, family in FAMILIES.items() if family.likelihood is not None)  # ml() fits them
@@ -61,12 +67,7 @@ def check_family(family: Any) -> str:
         raise ArgumentTypeError(f"family must be a name such as 'gaussian' or 'poisson', got {type(family).__name__}")
     name = family.lower()
     if name not in FAMILIES:
-        if name in ALSO_CALLED:
-            hint = f" It is called {ALSO_CALLED[name]!r} here."
-        elif name in ("lognormal", "log_normal"):
-            hint = " Write log(y) left of '~' with family 'gaussian': that is the lognormal model of y."
-        else:
-            hint = nearest(name, FAMILIES)
+        hint = f" It is called {ALSO_CALLED[name]!r} here." if name in ALSO_CALLED else nearest(name, FAMILIES)
         raise ArgumentError(f"family {family!r} is not known.{hint} Families: {', '.join(FAMILIES)}")
     return name
 

@@ -157,6 +157,9 @@ class Family:
     variance: Moment | None = None
     categories: Callable[[np.ndarray], np.ndarray] | None = None  # F(threshold - eta) (..., K - 1) -> P(y = k) (..., K)
 
+    # Of circular responses: y in the turn nearest to the location, so that no interval breaks where the circle is cut.
+    around: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+
     likelihood: PredictorLikelihood | None = None  # what maximum likelihood needs
     # y = mean + e, e ~ Normal(0, sigma^2 / w): residuals with one sd, prior weights and known sds have a meaning
     normal_errors: bool = False

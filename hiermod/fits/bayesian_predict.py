@@ -54,6 +54,8 @@ class Predictor:
                 continue
             if request.kind == "response":
                 mean = self._drawn(location, further, part, rng, counts=False)
+                around = FAMILIES[self.family].around
+                mean = mean if around is None else around(mean, location)
             bounds[:, part] = np.quantile(mean, _tails(level), axis=0)
         table = pd.DataFrame({"estimate": estimate}, index=request.rows.index)
         return table if level is None else request.with_notes(table.assign(lower=bounds[0], upper=bounds[1]))

@@ -93,7 +93,7 @@ def read_request(
                 f"newdata has levels that the fit has not seen ({told}).{near} new_levels='zero' gives them an effect "
                 "of 0, new_levels='sample' adds the spread between groups, target='population' leaves group effects out"
             )
-    noise = np.full(len(rows), np.nan)
+    noise = np.full(len(rows), 1.0 if design.precision.is_iid else np.nan)
     notes: tuple[str, ...] = ()
     if kind == "response":
         noise, notes = _new_noise(design, newdata, level)

@@ -16,7 +16,7 @@ from hiermod.core.checked import checked
 from hiermod.core.jobs import run_jobs
 from hiermod.core.progress import progress
 from hiermod.errors import ArgumentError, FitError, UnsupportedError
-from hiermod.families.catalogue import GENERALISED
+from hiermod.families.catalogue import FAMILIES, GENERALISED, check_family
 from hiermod.fits.tables import LEVEL, check_level
 from hiermod.model import Model
 from hiermod.priors.gaussian import GaussianPriors, gaussian_priors
@@ -132,7 +132,7 @@ def _methods(methods: Sequence[str] | None, family: str) -> list[str]:
 def _model(formula: str, data: pd.DataFrame, priors: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Model:
     """The model whose priors the parameters come from; default priors need a response to be scaled to."""
     column = response_column(formula)
-    if options["family"] != "gaussian":
+    if not FAMILIES[check_family(options["family"])].normal_errors:
         raise UnsupportedError("truth='prior' is for Gaussian models, which alone can be fitted by Bayes many times")
     known = column in data.columns
     frame = data if known else data.assign(**{column: np.resize((0.0, 1.0), len(data))})

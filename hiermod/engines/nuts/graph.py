@@ -155,7 +155,8 @@ def _check_special(design: Design, family: Any) -> None:
 def _family(design: Design, family: Any, priors: dict[str, Any]) -> Any:
     """The family for Bambi; a known residual sd fixes sigma at 1 in ``priors``."""
     if design.precision.is_iid:
-        return family
+        known = FAMILIES.get(family) if isinstance(family, str) else None
+        return family if known is None or known.bambi is None else known.bambi()
     from hiermod.families.gaussian_for_bambi import known_sd, prior_weighted
 
     if not design.precision.sigma_known:
