@@ -16,6 +16,7 @@ from hiermod.engines.likelihood.structured import SearchSpace
 from hiermod.errors import ArgumentError, DesignError, FormulaError, SingularFitWarning, UnsupportedError
 from hiermod.inference.coefficient_tests.satterthwaite import satterthwaite
 from hiermod.inference.comparison.nested import Nesting, nesting
+from hiermod.inference.priors_and_reml.scale_errors import scale_errors
 
 CASES = [(name, hom, k) for name in ("us", "diag", "cs", "ar1") for hom in (False, True) for k in (2, 3, 5)]
 
@@ -358,9 +359,76 @@ def test_what_is_not_ready_is_refused_in_words(grid):
     counts = grid.assign(n=np.arange(144) % 5)
     with pytest.raises(UnsupportedError, match="free covariances"):
         hm.Model("n ~ x + ar1(0 + t | g)", counts, family="poisson").ml()
-    for way in (lambda: m.fit(draws=10), lambda: m.bambi, lambda: m.prior_predictive(draws=5)):
-        with pytest.raises(UnsupportedError, match="ar1"):
-            way()
+    with pytest.raises(UnsupportedError, match="marginal engine"):
+        m.fit(draws=10, inference_method="marginal")
+
+
+# --- priors and the graph -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("name", "k"), [("diag", 3), ("cs", 2), ("cs", 3), ("cs", 5), ("ar1", 2), ("ar1", 4)])
+def test_the_rows_for_graphs_are_the_factor(name, k):
+    structure = structure_of(name, k, True)
+    theta = np.array([1.0, 0.4])[: structure.n_parameters]
+    low, high = structure.bounds[-1]
+    share = (0.4 - low) / (high - low)
+    L = structure.factor(theta)
+    rows = np.array([[*row, *[0.0] * (k - len(row))] for row in structure.root_rows(share, np.sqrt)])
+    np.testing.assert_allclose(rows, L, rtol=1e-12, atol=1e-15)
+    for i in range(k):
+        for j in range(i + 1, k):
+            assert structure.correlation_entry(share, i, j) == pytest.approx((L @ L.T)[i, j], abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    "formula", ["y ~ x + ar1(0 + t | g)", "y ~ x + cs(0 + t | g)", "y ~ x + diag(0 + t | g, hom=True)"]
+)
+def test_the_graph_has_the_structure(grid, formula):
+    """Draws of the graph's prior: every effect is L z times the sds, from one share and one sd, or k."""
+    import pymc as pm
+
+    m = hm.Model(formula, grid)
+    (block,) = m.spec.blocks
+    names = ["t|g", "t|g_sigma", "t|g_offset"] + (["g_corr", "g_corr_partial_offset"] if block.pairs else [])
+    draws = dict(zip(names, pm.draw([m.pymc[name] for name in names], draws=3, random_seed=1), strict=True))
+    for d in range(3):
+        sds = draws["t|g_sigma"][d]
+        assert (np.ptp(sds) == 0) == block.hom
+        rho = np.eye(4)
+        if block.pairs:
+            low, high = block.structure.bounds[-1]
+            share = draws["g_corr_partial_offset"][d]
+            rho = correlations(block.covariance, 4, low + (high - low) * share)
+            np.testing.assert_allclose(draws["g_corr"][d], rho, rtol=1e-10)
+        effects = draws["t|g_offset"][d].reshape(-1, 4) @ np.linalg.cholesky(rho).T * sds
+        np.testing.assert_allclose(draws["t|g"][d].reshape(-1, 4), effects, rtol=1e-9, atol=1e-12)
+    free = {variable.name for variable in m.pymc.free_RVs}
+    assert ("t|g_sigma" in free) != block.hom
+
+
+def test_prior_draws_have_the_structure(grid):
+    m = hm.Model("y ~ x + ar1(0 + t | g)", grid)
+    record = m.prior_predictive(draws=2000, random_seed=1).record
+    sd, corr = record.sd[0][0], record.corr[0][0]
+    assert np.ptp(sd, axis=1).max() == 0
+    np.testing.assert_allclose(corr[:, 0, 3], corr[:, 0, 1] ** 3, atol=1e-12)
+    assert np.mean(np.abs(corr[:, 0, 1]) < 0.5) == pytest.approx(
+        0.6875, abs=4 * np.sqrt(0.6875 * 0.3125 / 2000)
+    )  # Beta(2, 2)
+
+
+def test_standard_errors_of_structured_parameters(grid):
+    """One sd has one error; those of two columns with sds of their own are the unstructured ones' in the same place."""
+    fit = hm.Model("y ~ x + ar1(0 + t | g)", grid).reml()
+    errors = scale_errors(fit.record)
+    sds = [errors[f"t|g_sigma[{i}]"] for i in range(4)]
+    np.testing.assert_allclose(sds, sds[0], rtol=1e-8)
+    rho = fit.varcorr()["sdcor"][4]
+    # d rho^2 = 2 rho d rho: differences over 1e-4 of a coordinate
+    assert errors["g_corr[t[0],t[2]]"] == pytest.approx(2 * abs(rho) * errors["g_corr[t[0],t[1]]"], rel=1e-5)
+    d = grid.assign(z=np.where(grid.t.isin(["0", "1"]), 1.0, -1.0))
+    d["a"], d["b"] = (1 + d.z) / np.sqrt(2), (1 - d.z) / np.sqrt(2)
+    turned = scale_errors(hm.Model("y ~ x + cs(0 + a + b | g, hom=True)", d).reml().record)
+    straight = scale_errors(hm.Model("y ~ x + (z || g)", d).reml().record)
+    assert turned["sigma"] == pytest.approx(straight["sigma"], rel=1e-4)
 
 
 def test_data_are_simulated_from_a_structure(grid):

@@ -4,7 +4,9 @@ The Cholesky factor of R has rho^(i - 1) in its first column and rho^(i - j) sqr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +34,17 @@ class Autoregressive(OneCorrelation):
         first = np.arange(self.size) == 0
         slope = np.where(first, by_rho, by_rho * rest - 2.0 * rho * self._powers(np.asarray(rho)))
         return np.asarray(np.tril(slope))
+
+    def root_rows(self, share: Any, sqrt: Callable[[Any], Any]) -> list[list[Any]]:
+        """sqrt(1 - rho^2) = 2 sqrt(share (1 - share)) keeps its digits at the bounds."""
+        rest = 2.0 * sqrt(share * (1.0 - share))
+        powers = [1.0, *(self.correlation_entry(share, 0, lag) for lag in range(1, self.size))]
+        return [[powers[i], *(powers[i - j] * rest for j in range(1, i + 1))] for i in range(self.size)]
+
+    def correlation_entry(self, share: Any, i: int, j: int) -> Any:
+        """rho to the power of the distance."""
+        rho = 2.0 * share - 1.0
+        return rho if j - i == 1 else rho ** (j - i)
 
     def _lags(self) -> np.ndarray:
         at = np.arange(self.size)

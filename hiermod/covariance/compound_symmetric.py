@@ -5,7 +5,9 @@ sqrt((1 - rho) (1 + m rho) / (1 + (m - 1) rho)) and below it rho sqrt((1 - rho) 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,3 +61,11 @@ class CompoundSymmetric(OneCorrelation):
             inner = slope * q + rho * q_slope - 0.5 * rho * q * (h / here + b / before)
             L[m + 1 :, m] = inner / np.sqrt(here * before)
         return L
+
+    def root_rows(self, share: Any, sqrt: Callable[[Any], Any]) -> list[list[Any]]:
+        """1 - rho = k / (k - 1) (1 - share) and 1 + (k - 1) rho = k share keep their digits at the bounds."""
+        k = self.size
+        rho, rest = self.correlation_entry(share, 0, 1), k / (k - 1) * (1.0 - share)
+        sums = [1.0 + m * rho for m in range(k - 1)] + [k * share]
+        below = [rho] + [rho * sqrt(rest / (sums[m] * sums[m - 1])) for m in range(1, k - 1)]
+        return [[*below[:i], sqrt(rest * sums[i] / sums[i - 1]) if i else 1.0] for i in range(k)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,3 +25,11 @@ class Diagonal(OneCorrelation):
     def root_slope(self, angle: float) -> np.ndarray:
         """Zero."""
         return np.zeros((self.size, self.size))
+
+    def root_rows(self, share: Any, sqrt: Callable[[Any], Any]) -> list[list[Any]]:
+        """The identity's."""
+        return [[0.0] * i + [1.0] for i in range(self.size)]
+
+    def correlation_entry(self, share: Any, i: int, j: int) -> Any:
+        """0."""
+        return 0.0

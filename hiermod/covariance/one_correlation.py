@@ -7,7 +7,9 @@ search coordinate where each column has its own, and t itself where one is commo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +37,14 @@ class OneCorrelation:
     def root_slope(self, angle: float) -> np.ndarray:
         """d root / d angle (k, k)."""
         raise NotImplementedError
+
+    def root_rows(self, share: Any, sqrt: Callable[[Any], Any]) -> list[list[Any]]:
+        """See CovarianceStructure."""
+        raise NotImplementedError
+
+    def correlation_entry(self, share: Any, i: int, j: int) -> Any:
+        """rho itself."""
+        return self.low + (1.0 - self.low) * share
 
     # --- counts and names ---------------------------------------------------------------------------------------
     @property

@@ -12,7 +12,8 @@ unbounded   logarithms of standard deviations and log odds of correlations, for 
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -80,6 +81,15 @@ class CovarianceStructure(Protocol):
 
     def search_pullback(self, search: np.ndarray, by_factor: np.ndarray) -> np.ndarray:
         """d f / d search (m,) from d f / d Lambda (k, k)."""
+
+    # --- for graphs ---------------------------------------------------------------------------------------------
+    def root_rows(self, share: Any, sqrt: Callable[[Any], Any]) -> list[list[Any]]:
+        """Row after row the lower triangle of the Cholesky factor of the correlations, as scalars of any kind.
+
+        share: rho's place in its range, (rho - low) / (high - low), a number or a symbol; sqrt: of such.  Not of us."""
+
+    def correlation_entry(self, share: Any, i: int, j: int) -> Any:
+        """The correlation of columns i < j, in the same way."""
 
     # --- for densities ------------------------------------------------------------------------------------------
     def unbounded(self, theta: np.ndarray) -> np.ndarray:

@@ -3,7 +3,9 @@ J. Stat. Softw. 67(1), section 2.2)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +83,14 @@ class Unstructured:
     def search_pullback(self, search: np.ndarray, by_factor: np.ndarray) -> np.ndarray:
         """``pullback``."""
         return self.pullback(search, by_factor)
+
+    def root_rows(self, share: Any, sqrt: Callable[[Any], Any]) -> list[list[Any]]:
+        """Raises UnsupportedError."""
+        raise UnsupportedError(NO_UNBOUNDED)
+
+    def correlation_entry(self, share: Any, i: int, j: int) -> Any:
+        """Raises UnsupportedError."""
+        raise UnsupportedError(NO_UNBOUNDED)
 
     def unbounded(self, theta: np.ndarray) -> np.ndarray:
         """Raises UnsupportedError: densities of free correlations use the vine of partial correlations."""

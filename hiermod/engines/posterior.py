@@ -177,7 +177,7 @@ def _coefficients(dataset: Any, design: Design, shape: tuple[int, int]) -> dict[
         "beta": _beta(dataset, design, shape),
         "effects": tuple(_effects(dataset, block) for block in design.blocks),
         "sd": tuple(_sds(dataset, block, shape) for block in design.blocks),
-        "corr": tuple(_array(dataset, block.corr_name) if block.size > 1 else None for block in design.blocks),
+        "corr": tuple(_array(dataset, block.corr_name) if block.pairs else None for block in design.blocks),
     }
 
 

@@ -117,8 +117,11 @@ def _by_numpy(
         beta[:, at] -= beta[:, others] @ design.X[:, others].mean(axis=0)  # from the predictors' means to their zeros
     effects, sds, correlations = [], [], []
     for block in design.blocks:
-        sd = np.stack([values(column.sd_name) for column in block.columns], axis=-1)
-        eta = found[block.corr_name].eta if block.size > 1 else None
+        if block.structure.hom:
+            sd = np.repeat(values(block.columns[0].sd_name)[:, None], block.size, axis=1)
+        else:
+            sd = np.stack([values(column.sd_name) for column in block.columns], axis=-1)
+        eta = found[block.corr_name].eta if block.pairs else None
         b, corr = _group_effects(block, sd, eta, rng)
         effects.append(b[None])
         sds.append(sd[None])
@@ -136,10 +139,22 @@ def _group_effects(
     z = rng.standard_normal((d, len(block.levels), k))
     if eta is None:
         return z * sd[:, None, :], None
+    if not block.structure.free:
+        L = _structured_factor(block, np.asarray(rng.beta(eta, eta, size=d)))
+        return np.einsum("dij,dmj->dmi", L, z) * sd[:, None, :], correlation_matrix(L)
     shapes = lkj_shapes(k, eta)
     with np.errstate(divide="ignore"):  # a draw of 1 - 1e-17 is a correlation of 1
         L = correlation_factor(np.arctanh(2 * rng.beta(shapes, shapes, size=(d, len(shapes))) - 1), k)
     return np.einsum("dij,dmj->dmi", L, z) * sd[:, None, :], correlation_matrix(L)
+
+
+def _structured_factor(block: Block, share: np.ndarray) -> np.ndarray:
+    """L (d, k, k) of correlations at ``share`` (d,) of their range."""
+    L = np.zeros((len(share), block.size, block.size))
+    for i, row in enumerate(block.structure.root_rows(share, np.sqrt)):
+        for j, entry in enumerate(row):
+            L[:, i, j] = entry
+    return L
 
 
 def _gaussian_data(record: Posterior, design: Design, part: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -18,7 +18,7 @@ from hiermod.inference.priors_and_reml.prior_against import marginals
 from hiermod.inference.priors_and_reml.tail_tests import Marginal
 from hiermod.plots.style import COLOURS, new_axes, styled
 from hiermod.priors.distributions import scipy_or_none
-from hiermod.priors.lkj import lkj_marginal
+from hiermod.priors.lkj import correlation_law, lkj_marginal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,12 +149,17 @@ def prior_densities(source: Any, design: Design | None = None) -> Figure:
         raise ArgumentTypeError(
             f"source must be a Model, or what its prior_predictive() returned, got {type(source).__name__}"
         )
-    sizes = {} if design is None else {block.corr_name: block.size for block in design.blocks}
+    blocks = {} if design is None else {block.corr_name: block for block in design.correlated_blocks}
     with styled():
         figure, axes = _panels(len(entries))
         for one, ax in zip(entries, axes, strict=True):
             ax.set_title(f"{one.parameter}\n{one.text}", fontsize="small", loc="left", fontweight="normal")
-            found = scipy_or_none(one.law) if one.eta is None else lkj_marginal(one.eta, sizes.get(one.parameter, 2))
+            if one.eta is None:
+                found = scipy_or_none(one.law)
+            elif one.parameter in blocks:
+                found = correlation_law(blocks[one.parameter], one.eta, (0, 1))
+            else:
+                found = lkj_marginal(one.eta, 2)
             if found is None:
                 ax.set_xticks([])
                 said = "a known number" if one.fixed is not None else "no density to draw"

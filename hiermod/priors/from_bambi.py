@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Column, Design
 from hiermod.priors.distributions import CATALOGUE, Distribution, is_bambi_prior
-from hiermod.priors.gaussian import SPREAD, column_scale, is_constant
+from hiermod.priors.gaussian import SPREAD, column_scale, common_law, is_constant
 from hiermod.priors.given import PriorSet
 from hiermod.priors.table import (
     BAMBI,
@@ -108,7 +109,12 @@ class _Reader:
                 seen[column.variable] = position + 1
                 prior = terms[column.variable].prior
                 out += self._group(prior, column, position, block.values[:, i])
-            if block.size > 1:
+            if block.structure.hom:
+                own = out[-block.size :]
+                if all(one.law is not None for one in own):
+                    law = common_law(block, [one.law for one in own if one.law is not None])
+                    out[-block.size :] = [replace(one, law=law) for one in own]
+            if block.pairs:
                 out.append(correlation_entry(block, self.priors))
         return out
 

@@ -7,17 +7,17 @@ Where a column does not vary, as an interaction over an empty cell, Bambi divide
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hiermod.errors import UnsupportedError
+from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.design import Block, Design, FrozenArrays
 from hiermod.priors.distributions import Distribution
 from hiermod.priors.given import PriorSet
 
-NO_PRIOR = "{term}: Bayesian fits take free covariances so far. Write ({text}), or fit by m.reml() or m.ml()"
 SPREAD = 2.5  # standard deviations of y that a default prior spans
 CONSTANT = 1e-12  # relative range up to which a column's variation is rounding
 
@@ -55,8 +55,6 @@ def gaussian_priors(design: Design, priors: PriorSet, center_predictors: bool = 
     """Resolve all priors on the full data.
 
     Raises UnsupportedError, saying which, when a prior is not of a kind to be integrated out or evaluated here."""
-    for block in design.structured_blocks:
-        raise UnsupportedError(NO_PRIOR.format(term=block.term, text=block.text))
     y_mean, y_sd = float(np.mean(design.y)), float(np.std(design.y))
     p = len(design.common)
     mean, sd, is_default = np.zeros(p), np.empty(p), np.zeros(p, dtype=bool)
@@ -110,7 +108,25 @@ def _block_sds(block: Block, priors: PriorSet, y_sd: float, spread: float) -> tu
                 f"the prior of {column.variable!r} is {whole}, not a Normal around 0 with a prior for its sd"
             )
         found.append(sigma.column(position))
-    return tuple(found)
+    return (common_law(block, found),) * block.size if block.structure.hom else tuple(found)
+
+
+def common_law(block: Block, laws: Sequence[Distribution]) -> Distribution:
+    """The prior of the one standard deviation of all columns: theirs; of half-normals of different scales the one with
+    their root mean square.  ArgumentError for other laws that differ."""
+    if all(law == laws[0] for law in laws):
+        return laws[0]
+    found = [law.get("sigma") for law in laws]
+    scales = [
+        scale for law, scale in zip(laws, found, strict=True) if law.name == "HalfNormal" and isinstance(scale, float)
+    ]
+    if len(scales) < len(laws):
+        told = ", ".join(dict.fromkeys(str(law) for law in laws))
+        raise ArgumentError(
+            f"the columns of {block.term} share one standard deviation, and their priors differ: {told}. Give the same "
+            "for all of them"
+        )
+    return Distribution("HalfNormal", (("sigma", float(np.sqrt(np.mean(np.square(scales))))),))
 
 
 def _normal(prior: Distribution, term: str) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import scipy
 
 from hiermod.errors import ArgumentError, ArgumentTypeError
+from hiermod.formula.design import Block
 from hiermod.priors.parse import parse_call
 
 DEFAULT_ETA = 2.0  # rstanarm's and brms' habit is 1; 2 leans gently towards 0 and keeps away from the edges +-1
@@ -28,6 +29,19 @@ def parse_lkj(value: Any, key: str) -> float:
     if values[0] <= 0:
         raise ArgumentError(f"the prior of {key!r} is {value!r}: eta must be positive, got {values[0]:g}. 1 is flat")
     return values[0]
+
+
+def correlation_law(block: Block, eta: float, pair: tuple[int, int]) -> Any:
+    """The scipy distribution of the correlation of two columns of a block; None where it has no closed form.
+
+    The one correlation of a structure is Beta(eta, eta) over its range: LKJ(eta) where that is all there is."""
+    structure = block.structure
+    if structure.free:
+        return lkj_marginal(eta, block.size)
+    if structure.name == "ar1" and pair[1] - pair[0] > 1:
+        return None
+    low, high = structure.bounds[-1]
+    return scipy.stats.beta(eta, eta, loc=low, scale=high - low)
 
 
 def lkj_marginal(eta: float, k: int) -> Any:

@@ -115,7 +115,7 @@ def _gaussian_entries(design: Design, priors: PriorSet, numbers: GaussianPriors)
                     note="" if why else constant_note(block.values[:, i]),
                 )
             )
-        if block.size > 1:
+        if block.pairs:
             out.append(correlation_entry(block, priors))
     if not design.precision.sigma_known:
         value = priors.given.get("sigma")
@@ -194,7 +194,11 @@ def correlation_entry(block: Block, priors: PriorSet) -> Entry:
     else:
         leaning = "flat over correlation matrices" if eta == 1 else f"leans towards {'0' if eta > 1 else '±1'}"
         why = f"given: {leaning}"
-    return Entry(block.corr_name, block.corr_name, None, why, eta=eta)
+    note = ""
+    if not block.structure.free:
+        low, high = block.structure.bounds[-1]
+        note = f"The correlation of {block.term} is Beta({eta:g}, {eta:g}) over its range, {low:.3g} to {high:g}."
+    return Entry(block.corr_name, block.corr_name, None, why, eta=eta, note=note)
 
 
 def source(priors: PriorSet, key: str, wide: str, what: str) -> str:

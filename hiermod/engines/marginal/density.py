@@ -215,6 +215,10 @@ class MarginalDensity:
 
 def marginal_density(design: Design, priors: GaussianPriors) -> MarginalDensity:
     """Prepare the density.  UnsupportedError, saying why, where beta or a prior keeps it from a closed form."""
+    for block in design.structured_blocks:
+        raise UnsupportedError(
+            f"the marginal engine takes free covariances only, and {block.term} has a structure: NUTS on the graph does"
+        )
     if not (np.isfinite(priors.mean).all() and (priors.sd > 0).all()):
         raise UnsupportedError("a prior of a common coefficient has no finite mean or positive sd")
     terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]

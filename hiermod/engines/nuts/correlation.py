@@ -42,6 +42,7 @@ class Correlated:
     eta: float
     slots: tuple[Slot, ...]
     noncentered: bool
+    common_sd: tuple[str, dict[str, Any]] | None = None  # the prior of the one sd of all columns, where there is one
 
 
 def vine_shape(k: int, eta: float) -> np.ndarray:
@@ -77,7 +78,8 @@ def correlate(model: Any, work: list[Correlated]) -> Any:
     columns: dict[str, dict[int, Any]] = {}
     for one in work:
         factor = _correlation(model, one.block, one.eta) if one.block.size > 1 else [[1.0]]
-        effects = _noncentered(model, one, factor) if one.noncentered else _centered(model, one, factor)
+        sd = None if one.common_sd is None else _common_sd(model, one, replacements)
+        effects = _noncentered(model, one, factor, sd) if one.noncentered else _centered(model, one, factor, sd)
         for slot, effect in zip(one.slots, effects, strict=True):
             columns.setdefault(slot.variable, {})[-1 if slot.position is None else slot.position] = effect
             if not one.noncentered and slot.variable + HELPER in model.named_vars:
@@ -90,6 +92,8 @@ def correlate(model: Any, work: list[Correlated]) -> Any:
 def _correlation(model: Any, block: Block, eta: float) -> list[list[Any]]:
     """Adds the partial correlations and ``<corr_name>``, a (k, k) matrix labelled by the block's terms; returns L."""
     name, k = block.corr_name, block.size
+    if not block.structure.free:
+        return _structured(model, block, eta)
     dims = (f"{name}_dim_0", f"{name}_dim_1")
     with model:
         model.add_coords({dim: list(block.labels) for dim in dims})  # without coords Bambi's clean-up drops the matrix
@@ -105,23 +109,51 @@ def _correlation(model: Any, block: Block, eta: float) -> list[list[Any]]:
     return rows
 
 
+def _structured(model: Any, block: Block, eta: float) -> list[list[Any]]:
+    """The same for a structure with one correlation, Beta(eta, eta) over its range; L of one without is constant."""
+    name, k, structure = block.corr_name, block.size, block.structure
+    if not block.pairs:
+        return structure.root_rows(None, pt.sqrt)
+    dims = (f"{name}_dim_0", f"{name}_dim_1")
+    with model:
+        model.add_coords({dim: list(block.labels) for dim in dims})
+        share = pm.Beta(f"{name}_partial{HELPER}", alpha=eta, beta=eta)
+        matrix = [[pt.as_tensor(1.0)] * k for _ in range(k)]
+        for i, j in block.pairs:
+            matrix[i][j] = matrix[j][i] = structure.correlation_entry(share, i, j)
+        pm.Deterministic(name, pt.stack([pt.stack(row) for row in matrix]), dims=dims)
+    return structure.root_rows(share, pt.sqrt)
+
+
+def _common_sd(model: Any, one: Correlated, replacements: dict[str, Any]) -> Any:
+    """Adds the sd that all columns share; Bambi's sds become copies of it."""
+    name, args = one.common_sd  # type: ignore[misc]
+    with model:
+        sd = getattr(pm, name)(f"{one.block.factor}_{one.block.bar}_common{HELPER}", **args)
+    for slot in one.slots:
+        label = f"{slot.variable}_{slot.aliases.get('sigma', 'sigma')}"
+        replacements[label] = np.ones(tuple(model[label].shape.eval())) * sd  # not of itself: it would stay free
+    return sd
+
+
 def _parameter(model: Any, slot: Slot, kind: str, otherwise: Any = None) -> Any:
     found = model.named_vars.get(f"{slot.variable}_{slot.aliases.get(kind, kind)}")
     return slot.pick(pt.as_tensor(otherwise) if found is None else found)
 
 
-def _noncentered(model: Any, one: Correlated, rows: list[list[Any]]) -> list[Any]:
+def _noncentered(model: Any, one: Correlated, rows: list[list[Any]], sd: Any = None) -> list[Any]:
     """The block's effects, one (J,) per column: mu_i + sigma_i (L z)_i."""
     z = [slot.pick(model[slot.variable + HELPER]) for slot in one.slots]
     effects = []
     for slot, row in zip(one.slots, rows, strict=True):
         mixed = sum((weight * value for weight, value in zip(row[1:], z[1:], strict=False)), row[0] * z[0])
         # Bambi forgets mu of a non-centred Normal prior (its issue 1003), so it is added here
-        effects.append(_parameter(model, slot, "mu", slot.mean) + mixed * _parameter(model, slot, "sigma"))
+        sigma = _parameter(model, slot, "sigma") if sd is None else sd
+        effects.append(_parameter(model, slot, "mu", slot.mean) + mixed * sigma)
     return effects
 
 
-def _centered(model: Any, one: Correlated, rows: list[list[Any]]) -> list[Any]:
+def _centered(model: Any, one: Correlated, rows: list[list[Any]], sd: Any = None) -> list[Any]:
     """The block's effects, one free (J,) per column: Normal given the columns before it, so that no matrix is solved.
 
     (b_i - mu_i) / sigma_i = (L z)_i, and so b_i given z_1 .. z_(i-1) is Normal(mu_i + sigma_i sum L_ij z_j, sigma_i
@@ -130,7 +162,7 @@ def _centered(model: Any, one: Correlated, rows: list[list[Any]]) -> list[Any]:
     effects: list[Any] = []
     z: list[Any] = []
     for i, (slot, row) in enumerate(zip(one.slots, rows, strict=True)):
-        sigma, mean = _parameter(model, slot, "sigma"), _parameter(model, slot, "mu", slot.mean)
+        sigma, mean = _parameter(model, slot, "sigma") if sd is None else sd, _parameter(model, slot, "mu", slot.mean)
         mixed = sum((weight * value for weight, value in zip(row[1:i], z[1:], strict=False)), row[0] * z[0]) if i else 0
         where = "" if slot.position is None else f"_{slot.position}"
         name = f"{slot.variable}{where}_centred{HELPER}"

@@ -19,7 +19,8 @@ from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.bambi_text import check_for_bambi
 from hiermod.formula.design import Block, Column, Design
-from hiermod.priors.gaussian import NO_PRIOR
+from hiermod.priors.distributions import Distribution
+from hiermod.priors.gaussian import common_law
 from hiermod.priors.given import PriorSet, resolve_priors
 
 MULTIVARIATE = ("categorical", "multinomial", "dirichlet_multinomial")  # one coefficient per response category
@@ -44,8 +45,6 @@ def build_bambi(
     Raises UnsupportedError where Bambi's model would not be the Design's, saying how to write it instead."""
     if noncentered not in (True, False, "auto"):
         raise ArgumentError(f"noncentered is {noncentered!r}; it must be True, False or 'auto'")
-    for block in (one for part in (design, *design.parts.values()) for one in part.structured_blocks):
-        raise UnsupportedError(NO_PRIOR.format(term=block.term, text=block.text))
     if not isinstance(priors, PriorSet):
         priors = resolve_priors(priors, design, family)
     _check_special(design, family)
@@ -297,7 +296,7 @@ def _patch(
     terms = {prefix + name: t for _, part, prefix in predictors for name, t in part.group_specific_terms.items()}
     common = _common_variables(predictors)
     changed = [block for block in design.blocks if block.size > 1 or block.factor in centred]
-    beside = [block for part in design.parts.values() for block in part.correlated_blocks]
+    beside = [block for part in design.parts.values() for block in part.blocks if block.size > 1]
     rewritten = {column.variable for block in (*changed, *beside) for column in block.columns}
     graph = model.backend.model
     means = _lost_means(graph, model, {name: term for name, term in terms.items() if name not in rewritten})
@@ -329,8 +328,21 @@ def _patch(
                 f"the priors of the correlated effects ({block.text}) disagree on noncentered=: give them all the same"
             )
         noncentered = chosen.pop() and (block in beside or block.factor not in centred)
-        work.append(Correlated(block, priors.eta.get(block.corr_name, 1.0), tuple(slots), noncentered))
+        sd = _common_sd(block, terms, layout) if block.structure.hom else None
+        work.append(Correlated(block, priors.eta.get(block.corr_name, 1.0), tuple(slots), noncentered, sd))
     model.backend.model = correlate(graph, work)
+
+
+def _common_sd(
+    block: Block, terms: Mapping[str, Any], layout: Mapping[str, tuple[str, ...] | None]
+) -> tuple[str, dict[str, Any]]:
+    """Name and arguments of the prior of the one sd of all columns, from those that Bambi has for each."""
+    laws = []
+    for column in block.columns:
+        whole = Distribution.from_bambi(terms[column.variable].prior.args["sigma"], f"{column.variable}_sigma")
+        laws.append(whole.column(_position(layout, column) or 0))
+    law = common_law(block, laws)
+    return law.name, dict(law.args)
 
 
 def _label(term: Any) -> str:

@@ -31,7 +31,7 @@ from hiermod.inference.priors_and_reml.tail_tests import (
 )
 from hiermod.inference.priors_and_reml.verdicts import BOUNDARY, CONFLICT, FIXED, NO_ERROR, UNDEFINED, by_weight
 from hiermod.priors.distributions import Distribution, scipy_or_none
-from hiermod.priors.lkj import lkj_marginal
+from hiermod.priors.lkj import correlation_law
 
 COLUMNS = (
     *("kind", "reml", "std_error", "lower", "upper", "prior_median", "prior_lower", "prior_upper", "prior_quantile"),
@@ -62,9 +62,8 @@ def marginals(draws: PriorDraws, design: Design, centred: bool) -> dict[str, Mar
         corr = record.corr[b]
         if corr is not None:
             eta = entries[block.corr_name].eta
-            exact = None if eta is None else lkj_marginal(eta, block.size)
-            pairs = np.triu_indices(block.size, 1)
-            for name, row, column in zip(corr_names(block), *pairs, strict=True):
+            for name, (row, column) in zip(corr_names(block), block.pairs, strict=True):
+                exact = None if eta is None else correlation_law(block, eta, (row, column))
                 add(name, "corr", exact, corr[0, :, row, column])
     if record.sigma is not None and not design.precision.sigma_known:
         entry = entries.get("sigma")

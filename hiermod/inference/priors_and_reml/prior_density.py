@@ -16,7 +16,7 @@ from hiermod.errors import UnsupportedError
 from hiermod.fits.tables import corr_names
 from hiermod.priors.distributions import Distribution, scipy_or_none
 from hiermod.priors.gaussian import GaussianPriors
-from hiermod.priors.lkj import lkj_marginal
+from hiermod.priors.lkj import correlation_law
 
 if TYPE_CHECKING:
     from hiermod.fits.bayesian import BayesianFit
@@ -60,7 +60,7 @@ def _from_numbers(fit: BayesianFit, numbers: GaussianPriors) -> tuple[Prior, ...
     for block, sds, eta in zip(fit.design.blocks, numbers.sds, numbers.eta, strict=True):
         for column, law in zip(block.columns, sds, strict=True):
             found.append(_of_law(column.sd_name, law))
-        if block.size > 1:
+        if block.pairs:
             found.append(Prior(block.corr_name, eta=float(eta)))
     if isinstance(numbers.sigma, Distribution):
         found.append(_of_law("sigma", numbers.sigma))
@@ -117,7 +117,10 @@ def stated_laws(fit: BayesianFit) -> dict[str, Any]:
     for block in fit.design.correlated_blocks:
         eta = priors[block.corr_name].eta if block.corr_name in priors else None
         if eta is not None:
-            found |= dict.fromkeys(corr_names(block), lkj_marginal(eta, block.size))
+            laws = {
+                n: correlation_law(block, eta, pair) for n, pair in zip(corr_names(block), block.pairs, strict=True)
+            }
+            found |= {name: law for name, law in laws.items() if law is not None}
     return found
 
 

@@ -63,7 +63,7 @@ def gaussian_texts(design: Design, priors: GaussianPriors) -> dict[str, str]:
         found["sigma"] = f"fixed at {priors.sigma:g}" if isinstance(priors.sigma, float) else priors.sigma.text(6)
     for block, sds, eta in zip(design.blocks, priors.sds, priors.eta, strict=True):
         found |= {column.sd_name: prior.text(6) for column, prior in zip(block.columns, sds, strict=True)}
-        if block.size > 1:
+        if block.pairs:
             found[block.corr_name] = f"LKJ({eta:g})"
     return found
 
