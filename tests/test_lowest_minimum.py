@@ -1,6 +1,7 @@
 """The lowest minimum is found, not the nearest; where there is none, the fit says so."""
 
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from hiermod.engines.likelihood.mixed import fit_mixed, fit_problem, problem_of
 from hiermod.engines.likelihood.optimise import minimise_scaled
 from hiermod.engines.likelihood.other_minima import SPAN, other_minima, rises, spread_points
 from hiermod.engines.likelihood.refit import refit
-from hiermod.errors import ConvergenceWarning, DesignError
+from hiermod.errors import ConvergenceWarning, DesignError, SingularFitWarning
 from hiermod.kernel.covariance import Template
 from hiermod.kernel.start import curvature_guess, start_x
 
@@ -228,6 +229,29 @@ def test_a_generalised_fit_looks_elsewhere_too():
     fit = model.ml()
     assert fit.converged
     assert fit.criterion == pytest.approx(276.6882, abs=1e-4)
+
+
+def test_correlations_of_opposite_signs_are_two_minima():
+    h = list("210222212010221000112")
+    b = [x == "1" for x in "101000100000000010010"]
+    y = [-1.415, -0.729, 1.656, -2.433, 1.447, -1.275, -0.235, 2.932, 0.625, 1.076, 0.955, 2.587, 0.332, -0.436, -0.18]
+    y += [0.104, -2.563, 1.151, 2.969, -2.809, -1.174]
+    data = pd.DataFrame({"y": y, "b": b, "h": pd.Categorical(h, list("210")), "g": list("222212211422222432122")})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        fit = hm.Model("y ~ 1 + h + (b | g)", data).ml()
+    assert fit.converged
+    assert fit.deviance == pytest.approx(68.9154, abs=1e-4)  # with the correlation 1 instead of -1: 68.9920
+
+
+def test_rows_without_weight_have_a_first_guess_of_the_curvature():
+    rng, cases = np.random.default_rng(2), 17
+    data = pd.DataFrame({"y": rng.integers(0, 2, cases), "x": rng.normal(size=cases), "g": list("abcde" * 4)[:cases]})
+    rows = rows_of(hm.Model("y ~ 1 + (x | g)", data, family="bernoulli").spec)
+    empty = rows.reweighted(np.zeros(cases))  # outcomes that are as good as certain
+    guess = curvature_guess(empty, empty.template.diagonal() * 1.0)
+    assert (guess > 0).all()
+    assert np.isfinite(guess).all()
 
 
 def test_zeros_and_ones_are_also_looked_at_where_effects_determine_them():

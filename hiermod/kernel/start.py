@@ -9,6 +9,7 @@ from hiermod.kernel.criterion import Problem
 
 MOST_INFLATED = 1e6  # beyond, the minimum is lost in rounding
 FLAT = 1e-14  # of the largest curvature: where no level has rows of two columns nothing depends on their covariance
+NOTHING = 1e-12  # information of rows without weight, as those are whose outcome is as good as certain
 LEAST, MOST = 0.1, 5.0  # range of the starting relative standard deviations, in whitened columns
 
 
@@ -86,12 +87,13 @@ def curvature_guess(problem: Problem, x: np.ndarray) -> np.ndarray:
     for layout, (squares, _) in zip(problem.factors, _squares_and_sums(problem), strict=True):
         for block, where in zip(layout.blocks, layout.columns, strict=True):
             A = squares[:, where]
-            variances = np.maximum(np.diag(lambdas[block]) ** 2, 1.0 / A.mean(axis=0))
+            information = np.maximum(A.mean(axis=0), NOTHING)
+            variances = np.maximum(np.diag(lambdas[block]) ** 2, 1.0 / information)
             inner = A / (1.0 + variances * A)
             product = 2.0 * inner.T @ (variances * inner)
             product[np.diag_indices_from(product)] *= 2.0
             rows, columns = triangle(len(product))
             matrix = np.zeros_like(product)
-            matrix[rows, columns] = np.maximum(product, FLAT * product.max())[rows, columns]
+            matrix[rows, columns] = np.maximum(product, max(FLAT * product.max(), NOTHING))[rows, columns]
             guess[block] = matrix
     return problem.template.pack(guess)

@@ -37,7 +37,7 @@ STEP = 1e-3  # of the differences that give the Hessian, in standard errors
 RUNAWAY = 50.0  # a standard deviation of group effects no data on these scales can tell from infinity
 SPAN = 0.1, 10.0  # standard deviations on the scale of the linear predictor between which other minima are looked for
 TINY = 0.01  # of a standard deviation that is as good as 0, where exactly 0 would be stationary
-POINTS, LEAST_POINTS, DESCENTS = 8, 8, 3  # points for each dimension up to three
+POINTS, LEAST_POINTS, DESCENTS = 16, 8, 3  # points for each dimension up to three
 MANY, POINTS_MANY, DESCENTS_MANY = 4, 48, 8  # dimensions from which there are more basins
 LARGE, FEW = 6.0, 150  # so few zeros and ones may fit best where effects determine them: a start from there as well
 POINTS_TIMES_SIZE = 10_000  # rows and effects: none where a value costs more, and more rows leave fewer minima
@@ -151,6 +151,13 @@ def _second_stage(criterion: LaplaceCriterion, x: np.ndarray) -> tuple[_Search, 
     return search, search.best()
 
 
+def _opposed(x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+    """(0 or 1, n_theta) where a correlation is at its bound: all of them with the other sign."""
+    if diagonal.all() or np.abs(x[diagonal]).min() > 1e-3:
+        return np.empty((0, len(x)))
+    return np.where(diagonal, np.maximum(np.abs(x), AWAY), -x)[None]
+
+
 def _size(rows: WeightedProblem) -> int:
     """Rows and group effects."""
     return rows.problem.n + sum(factor.n_levels * factor.size for factor in rows.problem.factors)
@@ -164,7 +171,7 @@ def _further_starts(criterion: LaplaceCriterion, best: Minimum) -> np.ndarray:
     points, descents = (POINTS_MANY, DESCENTS_MANY) if len(best.x) >= MANY else (POINTS * len(best.x), DESCENTS)
     count = min(points, POINTS_TIMES_SIZE // _size(criterion.rows))
     if count < LEAST_POINTS:
-        return np.empty((0, len(best.x)))
+        return _opposed(best.x, template.diagonal())
     graph = topograph(template.sizes, template.order, count, SPAN)
     here, tiny = in_z(template, best.x), template.diagonal() * TINY
     edges = [tiny]
@@ -183,7 +190,8 @@ def _further_starts(criterion: LaplaceCriterion, best: Minimum) -> np.ndarray:
         for edge, value in zip(edges, level[count:], strict=True)
         if value < best.value + NEARLY and np.abs(in_z(template, edge) - here).max() > CLOSE
     ]
-    return np.array([*low, *graph.points[graph.minima(level[:count], here, best.value)[:descents]]])
+    opposed = _opposed(best.x, template.diagonal())
+    return np.array([*low, *opposed, *graph.points[graph.minima(level[:count], here, best.value)[:descents]]])
 
 
 class _Search:

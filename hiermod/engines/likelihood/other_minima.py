@@ -62,7 +62,7 @@ def other_minima(problem: Problem, reml: bool, known: np.ndarray) -> list[np.nda
     starts = starts[: min(STARTS * len(here) ** 2, MOST_STARTS)]
     if not len(starts):
         return []
-    z, level = descend(of_z, graph.z[starts], level[starts], here)
+    z, level = descend(of_z, graph.z[starts], level[starts], here, diagonals(problem.template))
     found: list[np.ndarray] = []
     for s in np.argsort(level, kind="stable"):
         if level[s] > depth + NEARLY or len(found) == MOST_FOUND:
@@ -97,7 +97,7 @@ def far_out(problem: Problem, reml: bool) -> float:
     level = of_z(graph.z)
     starts = np.argsort(level, kind="stable")[: LEAST_POINTS // 4]
     nowhere = np.full(graph.z.shape[1], np.inf)
-    return float(descend(of_z, graph.z[starts], level[starts], nowhere)[1].min())
+    return float(descend(of_z, graph.z[starts], level[starts], nowhere, diagonals(problem.template))[1].min())
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +177,12 @@ def spread_points(template: Template, count: int, span: tuple[float, float]) -> 
     return points
 
 
-def descend(values: Values, z: np.ndarray, level: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def descend(
+    values: Values, z: np.ndarray, level: np.ndarray, known: np.ndarray, diagonal: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """BFGS from every row of z (S, d) at once, gradients by differences: rough ends, and the values there.
+
+    diagonal (d,): which element is the diagonal one of each element's column (``diagonals``).
 
     Descents that come close to ``known`` (d,) or to a lower one are left out."""
     z, level = z.copy(), level.copy()
@@ -187,7 +191,7 @@ def descend(values: Values, z: np.ndarray, level: np.ndarray, known: np.ndarray)
     for _ in range(MOST_STEPS):
         way = -np.einsum("sij,sj->si", inverse, gradient)
         slope = np.einsum("si,si->s", way, gradient)
-        lost |= _arrived(z, level, known)
+        lost |= _arrived(np.where(z[:, diagonal] < 0, -z, z), level, known)
         active &= (slope < -2.0 * ROUGH) & ~lost
         at = np.flatnonzero(active)
         if not len(at):
@@ -210,11 +214,18 @@ def descend(values: Values, z: np.ndarray, level: np.ndarray, known: np.ndarray)
     return z[~lost], level[~lost]
 
 
+def diagonals(template: Template) -> np.ndarray:
+    """(n_theta,) the index of the diagonal element in the column of each element."""
+    matrices = template.unpack(np.arange(template.n_theta))
+    return template.pack([np.broadcast_to(np.diag(M), M.shape) for M in matrices]).astype(int)
+
+
 def _arrived(z: np.ndarray, level: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(S,) which descents are close to the known minimum, or to another one that is lower: they go the same way."""
-    size = np.abs(z)
-    near = np.abs(size[:, None] - size).max(axis=2) < CLOSE
-    return (np.abs(size - np.abs(known)).max(axis=1) < CLOSE) | (near & (level < level[:, None])).any(axis=1)
+    """(S,) which descents are close to the known minimum, or to another one that is lower: they go the same way.
+
+    z (S, d) with non-negative diagonals: the sign of a column means nothing, that of a correlation does."""
+    near = np.abs(z[:, None] - z).max(axis=2) < CLOSE
+    return (np.abs(z - known).max(axis=1) < CLOSE) | (near & (level < level[:, None])).any(axis=1)
 
 
 def _first_step(values: Values, z: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
