@@ -25,8 +25,8 @@ from hand_made import hand_made
 import hiermod as hm
 from hiermod.app.cli import main
 from hiermod.core.escaping import csv_cell, csv_table, label_text, latex, markdown, markdown_code
+from hiermod.core.summary import Section, Summary
 from hiermod.errors import ArgumentError, DataError, HiermodError, HiermodWarning, UnknownNameError, warn
-from hiermod.output.summary import Section, Summary
 
 LABELS = [
     "\x1b[31mred\x1b[0m", "\x9b31mred", "over\rwritten", "bell\x07\x08", "right \u202eot tfel", "half \ud800",

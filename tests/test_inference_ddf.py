@@ -21,7 +21,7 @@ from hiermod.formula.build import build_design
 from hiermod.inference.coefficient_tests import kenward_roger_sums
 from hiermod.inference.coefficient_tests.kenward_roger import kenward_roger
 from hiermod.inference.coefficient_tests.satterthwaite import satterthwaite
-from hiermod.inference.coefficient_tests.tables import fixef_table, linear_tests
+from hiermod.inference.coefficient_tests.tables import fixef, linear_tests
 from hiermod.model import Model
 
 BIG = {"insteval"}
@@ -41,7 +41,7 @@ def holes() -> pd.DataFrame:
 def test_satterthwaite_is_lmertests(case: str) -> None:
     r, fit = fitted(case)
     expected = {our_name(r, name): df for name, df in r["satterthwaite"]["df"].items()}
-    table = fixef_table(fit, "satterthwaite").loc[list(expected)]
+    table = fixef(fit, ddf="satterthwaite").loc[list(expected)]
     room = 1e-3 if r["singular"] else 2e-4
     assert table["df"].to_numpy() == pytest.approx(list(expected.values()), rel=room)
     assert table["std_error"].to_numpy() == pytest.approx(list(r["se"].values()), rel=2e-4)
@@ -57,7 +57,7 @@ def test_satterthwaite_is_lmertests(case: str) -> None:
 def test_kenward_roger_is_pbkrtests(case: str) -> None:
     r, fit = fitted(case)
     expected = {our_name(r, name): df for name, df in r["kenward_roger"]["df"].items()}
-    table = fixef_table(fit, "kenward-roger").loc[list(expected)]
+    table = fixef(fit, ddf="kenward-roger").loc[list(expected)]
     assert table["df"].to_numpy() == pytest.approx(list(expected.values()), rel=1e-3)
     assert table["std_error"].to_numpy() == pytest.approx(list(r["kenward_roger"]["se"].values()), rel=1e-3)
     assert table["t"].to_numpy() == pytest.approx((table["estimate"] / table["std_error"]).to_numpy())
@@ -67,14 +67,14 @@ def test_kenward_roger_is_pbkrtests(case: str) -> None:
 def test_satterthwaite_of_three_crossed_factors_in_73421_rows() -> None:
     r, fit = fitted("insteval")
     expected = {our_name(r, name): df for name, df in r["satterthwaite"]["df"].items()}
-    assert fixef_table(fit)["df"][list(expected)].to_numpy() == pytest.approx(list(expected.values()), rel=2e-4)
+    assert fixef(fit)["df"][list(expected)].to_numpy() == pytest.approx(list(expected.values()), rel=2e-4)
 
 
 def test_prior_weights() -> None:
     """lmerTest 3.1-3: coef(summary(lmer(angle ~ recipe * temp + (1 | recipe:replicate), weights = w))), bobyqa 1e-9."""
     fit = Model("angle ~ recipe * temp + (1 | recipe:replicate)", holes(), weights="w").reml()
     df = [180.2386293, 182.6963848, 182.7634951, 165.2614304, 164.8698486, 164.8523437]
-    assert fixef_table(fit)["df"].to_numpy() == pytest.approx(df, rel=1e-5)  # six digits of numerical derivatives
+    assert fixef(fit)["df"].to_numpy() == pytest.approx(df, rel=1e-5)  # six digits of numerical derivatives
 
 
 def test_contrasts_row_by_row() -> None:
@@ -95,14 +95,14 @@ def test_contrasts_row_by_row() -> None:
 def test_balanced_designs_have_the_classical_degrees_of_freedom(ddf: str) -> None:
     """Closed form, where REML is the analysis of variance: groups - 1, and the strata of a split plot."""
     one_way = Model("Yield ~ 1 + (1 | Batch)", load_dataset("dyestuff")).reml()
-    assert fixef_table(one_way, ddf)["df"].iloc[0] == pytest.approx(6 - 1, rel=1e-6)  # theta is known to about 1e-8
+    assert fixef(one_way, ddf=ddf)["df"].iloc[0] == pytest.approx(6 - 1, rel=1e-6)  # theta is known to about 1e-8
     cake = load_dataset("cake")
     split = Model("angle ~ recipe + temperature + (1 | recipe:replicate)", cake).reml()
     rows = np.array([[0, 1, -1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0, -1.0]])
     df = linear_tests(split, rows, ddf=ddf)["df"].to_numpy()
     assert df == pytest.approx([45 - 3, 270 - 45 - 5], rel=1e-6)
     nested = Model("strength ~ 1 + (1 | batch) + (1 | cask:batch)", load_dataset("pastes")).reml()
-    assert fixef_table(nested, ddf)["df"].iloc[0] == pytest.approx(10 - 1, rel=1e-5)
+    assert fixef(nested, ddf=ddf)["df"].iloc[0] == pytest.approx(10 - 1, rel=1e-5)
 
 
 FORMULAS = {
@@ -208,14 +208,14 @@ def test_a_variance_at_zero_stays_there() -> None:
     """With the group variance at 0 the fit is ordinary least squares: n - p for every coefficient."""
     fit = fitted("different_slopes")[1]
     assert fit.singular
-    assert fixef_table(fit)["df"].to_numpy() == pytest.approx([38.0, 38.0], rel=1e-9)
+    assert fixef(fit)["df"].to_numpy() == pytest.approx([38.0, 38.0], rel=1e-9)
     assert satterthwaite(fit.record).covariance.shape == (1, 1)  # sigma alone is free
     known = pd.DataFrame(
         {"y": [28.0, 8, -3, 7, -1, 1, 18, 12], "s": [15.0, 10, 16, 11, 9, 11, 10, 18], "g": list("ABCDEFGH")}
     )
     with pytest.warns(UserWarning, match="singular"):
         schools = Model("y ~ 1 + (1 | g)", known, se="s").reml()
-    table = fixef_table(schools)  # no variance left to estimate: the normal distribution, exactly
+    table = fixef(schools)  # no variance left to estimate: the normal distribution, exactly
     assert np.isinf(table["df"].iloc[0])
     assert table["p"].iloc[0] == pytest.approx(2 * stats.norm.sf(table["t"].iloc[0]))
     assert table["upper"].iloc[0] == pytest.approx(table["estimate"].iloc[0] + 1.959964 * table["std_error"].iloc[0])
@@ -224,7 +224,7 @@ def test_a_variance_at_zero_stays_there() -> None:
 def test_units_do_not_matter() -> None:
     d = load_dataset("sleep_partial").assign(big=lambda d: 1e6 + 1e3 * d["days"])
     tables = [
-        fixef_table(Model(f"reaction ~ {x} + ({x} | subject)", d).reml(), ddf)
+        fixef(Model(f"reaction ~ {x} + ({x} | subject)", d).reml(), ddf=ddf)
         for ddf in ("satterthwaite", "kenward-roger")
         for x in ("days", "big")
     ]
@@ -240,9 +240,9 @@ def test_coefficients_that_cannot_be_estimated() -> None:
     fit = model.reml()
     plain = Model("angle ~ temp + (1 | replicate)", d).reml()
     for ddf in ("satterthwaite", "kenward-roger", None):
-        table = fixef_table(fit, ddf)
+        table = fixef(fit, ddf=ddf)
         assert table.iloc[2].isna().all()
-        assert table.iloc[:2].to_numpy() == pytest.approx(fixef_table(plain, ddf).to_numpy(), nan_ok=True)
+        assert table.iloc[:2].to_numpy() == pytest.approx(fixef(plain, ddf=ddf).to_numpy(), nan_ok=True)
     combined = linear_tests(fit, np.array([[0, 1.0, 2.0], [0, 1.0, 0.0]]))  # only b1 + 2 b2 is told by the data
     assert combined["estimate"].iloc[0] == pytest.approx(fit.fixef()["estimate"]["temp"])
     assert combined.iloc[1].isna().all()
@@ -251,18 +251,18 @@ def test_coefficients_that_cannot_be_estimated() -> None:
 def test_a_linear_model_has_its_own_degrees_of_freedom() -> None:
     fit = fitted("mtcars_lm")[1]
     for ddf in ("satterthwaite", "kenward-roger", None):
-        assert (fixef_table(fit, ddf)["df"] == 30.0).all()  # 32 rows, 2 coefficients
+        assert (fixef(fit, ddf=ddf)["df"] == 30.0).all()  # 32 rows, 2 coefficients
 
 
 def test_what_is_refused_is_refused_in_words(monkeypatch) -> None:
     ml = fitted("sleepstudy_slope_ml")[1]
     with pytest.raises(UnsupportedError, match=r"this one is by ML.*m\.reml\(\)"):
-        fixef_table(ml, "kenward-roger")
+        fixef(ml, ddf="kenward-roger")
     fit = fitted("penicillin")[1]
     with pytest.raises(ArgumentError, match=r"'satterthwait'\. Did you mean 'satterthwaite'"):
-        fixef_table(fit, "satterthwait")
+        fixef(fit, ddf="satterthwait")
     with pytest.raises(ArgumentTypeError, match="got int"):
-        fixef_table(fit, 5)  # type: ignore[arg-type]
+        fixef(fit, ddf=5)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="1 columns, one for each coefficient"):
         linear_tests(fit, np.ones((2, 3)))
     monkeypatch.setattr(kenward_roger_sums, "LARGEST", 20)

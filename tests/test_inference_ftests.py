@@ -16,7 +16,7 @@ from test_inference_ddf import holes
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnsupportedError
-from hiermod.inference.coefficient_tests.tables import degrees_of_freedom, f_tests
+from hiermod.inference.coefficient_tests.tables import anova, degrees_of_freedom
 from hiermod.inference.coefficient_tests.type_three import type_three
 from hiermod.model import Model
 
@@ -78,7 +78,7 @@ def fit_of(case: str, coding: str):
 @pytest.mark.parametrize(("case", "ddf"), LMERTEST)
 def test_f_tests_are_lmertests_whatever_the_coding(case: str, ddf: str, coding: str) -> None:
     fit, names = fit_of(case, coding)
-    table = f_tests(fit, ddf)
+    table = anova(fit, ddf)
     expected = LMERTEST[case, ddf]
     order = [":".join(names.get(part, part) for part in term.split(":")) for term in expected]
     assert list(table.index) == order  # formula order
@@ -120,7 +120,7 @@ def test_a_split_plot_is_the_textbook_analysis_of_variance(ddf: str) -> None:
     down = 45 * ((temperatures - mean) ** 2).sum()
     both = 15 * ((cells - mean) ** 2).sum() - between - down
     rest = ((d["angle"] - mean) ** 2).sum() - between - whole - down - both
-    table = f_tests(Model("angle ~ recipe * temperature + (1 | recipe:replicate)", d).reml(), ddf)
+    table = anova(Model("angle ~ recipe * temperature + (1 | recipe:replicate)", d).reml(), ddf)
     expected = [(between / 2) / (whole / 42), (down / 5) / (rest / 210), (both / 10) / (rest / 210)]
     assert table["F"].to_numpy() == pytest.approx(expected, rel=1e-6)
     assert table["den_df"].to_numpy() == pytest.approx([42, 210, 210], rel=1e-6)
@@ -153,9 +153,9 @@ def test_few_groups() -> None:
     fit = Model("angle ~ recipe + temp + (1 | recipe:replicate)", few).reml()
     columns = ["sum_sq", "num_df", "den_df", "F", "p"]
     expected = (11.871955262, 2, 9.0045264435, 0.17225509343, 0.84447378011606)
-    assert f_tests(fit).loc["recipe", columns].tolist() == pytest.approx(expected, rel=ROOM)
+    assert anova(fit).loc["recipe", columns].tolist() == pytest.approx(expected, rel=ROOM)
     expected = (11.870325161, 2, 8.9921188206, 0.17222745452, 0.8444999114854)
-    assert f_tests(fit, "kenward-roger").loc["recipe", columns].tolist() == pytest.approx(expected, rel=ROOM)
+    assert anova(fit, "kenward-roger").loc["recipe", columns].tolist() == pytest.approx(expected, rel=ROOM)
 
 
 def test_hypotheses_are_about_unweighted_means() -> None:
@@ -175,7 +175,7 @@ def test_a_linear_model_gives_the_anova_of_nested_fits() -> None:
     """lm: F of the interaction is that of R's anova(m0, m1), from residual sums of squares."""
     d = holes()
     big, small = (Model(f"angle ~ recipe {op} temp", d).reml() for op in "*+")
-    table = f_tests(big)
+    table = anova(big)
     F = (small.record.rss - big.record.rss) / 2 / (big.record.rss / (len(d) - 6))
     assert table.loc["recipe:temp", ["F", "num_df", "den_df"]].tolist() == pytest.approx([F, 2, len(d) - 6], rel=1e-8)
 
@@ -183,24 +183,24 @@ def test_a_linear_model_gives_the_anova_of_nested_fits() -> None:
 def test_without_an_intercept_and_nested_terms() -> None:
     """b + a:b has the cells of a * b: the marginal means of b, hence its test, are the same."""
     d = holes()
-    crossed = f_tests(Model("angle ~ recipe * temperature + (1 | replicate)", d).reml())
-    nested = f_tests(Model("angle ~ recipe + recipe:temperature + (1 | replicate)", d).reml())
+    crossed = anova(Model("angle ~ recipe * temperature + (1 | replicate)", d).reml())
+    nested = anova(Model("angle ~ recipe + recipe:temperature + (1 | replicate)", d).reml())
     assert nested.loc["recipe"].tolist() == pytest.approx(crossed.loc["recipe"].tolist(), rel=1e-6)
     assert nested["num_df"].tolist() == [2, 15]
-    alone = f_tests(Model("angle ~ 0 + recipe + temp + (1 | replicate)", d).reml())
+    alone = anova(Model("angle ~ 0 + recipe + temp + (1 | replicate)", d).reml())
     assert alone["num_df"].tolist() == [3, 1]  # no intercept: recipe's three means, not their differences
 
 
 def test_what_cannot_be_tested() -> None:
     d = holes()
     with pytest.raises(ArgumentError, match="ddf=None has no degrees of freedom"):
-        f_tests(Model("angle ~ temp + (1 | replicate)", d).reml(), None)
-    assert f_tests(Model("angle ~ 1 + (1 | replicate)", d).reml()).empty
+        anova(Model("angle ~ temp + (1 | replicate)", d).reml(), None)
+    assert anova(Model("angle ~ 1 + (1 | replicate)", d).reml()).empty
     with pytest.raises(UnsupportedError, match="no common terms"):
-        f_tests(Model("angle ~ 0 + (1 | replicate)", d).reml())
+        anova(Model("angle ~ 0 + (1 | replicate)", d).reml())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the model matrix is rank deficient")
         aliased = Model("angle ~ temp + I(2 * temp) + (1 | replicate)", d).reml()
-    table = f_tests(aliased)  # neither can be told from the other: no hypothesis is about one alone
+    table = anova(aliased)  # neither can be told from the other: no hypothesis is about one alone
     assert table["num_df"].tolist() == [0, 0]
     assert table[["F", "p", "den_df"]].isna().all(axis=None)

@@ -16,9 +16,9 @@ import pytest
 from hand_made import hand_made
 
 import hiermod as hm
+from hiermod.core.paper_table import PaperTable, decimals, number
 from hiermod.errors import ArgumentError, ArgumentTypeError, FileError, UnknownNameError
 from hiermod.inference.comparison.estimates import Estimates
-from hiermod.output.writing.publish import PaperTable, decimals, number
 
 AWKWARD = PaperTable(
     heads=("a_b & 5 %", "x|y <z>", "$^~\\{#}"),

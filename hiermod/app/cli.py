@@ -338,8 +338,8 @@ def _make_folder(out: Path) -> None:
 
 def _write(model: Model, fits: dict[str, Any], comparison: pd.DataFrame | None, out: Path, title: str) -> None:
     from hiermod.app.report import Part, whole, write_report
+    from hiermod.core.summary import wrapped
     from hiermod.inference.comparison.estimates import printable
-    from hiermod.output.summary import wrapped
 
     parts: list[Part] = []
     written = []

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.core import versions
+from hiermod.core.answers import answers
 from hiermod.core.arguments import check_count, generator
 from hiermod.core.checked import checked
 from hiermod.core.versions import ess_bulk, ess_tail, mcse, r_hat
@@ -20,11 +21,13 @@ from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.fits import row_draws
 from hiermod.fits.bayesian_predict import Predictor, sigma_of_rows
+from hiermod.fits.ddf import chosen_ddf
 from hiermod.fits.level_draws import level_table
 from hiermod.fits.tables import (
     LEVEL,
     check_group,
     check_level,
+    chosen_names,
     coef_terms,
     corr_names,
     sd_names,
@@ -33,28 +36,38 @@ from hiermod.fits.tables import (
     tidy_effects,
 )
 from hiermod.fits.targets import Request, choice, read_request
-from hiermod.fits.vocabulary import Fit
+from hiermod.fits.vocabulary import BAYESIAN_FIT, Fit
 from hiermod.formula.design import Design
-from hiermod.inference.coefficient_tests.tables import chosen_ddf
-from hiermod.inference.intervals import chosen_names
-from hiermod.inference.predictive.check_methods import CheckMethods
-from hiermod.inference.priors_and_reml.sensitivity_methods import SensitivityMethods
-from hiermod.inference.scores import cross_validation
-from hiermod.inference.scores import of_fit as scores
-from hiermod.inference.scores.record import Score
-from hiermod.output import bayesian_text
-from hiermod.output.summary import Summary
 from hiermod.priors.gaussian import GaussianPriors
 
 if TYPE_CHECKING:
-    import xarray as xr
+    from hiermod.inference.predictive.loo_pit import loo_pit as _loo_pit
+    from hiermod.inference.predictive.predictive_checks import predictive_check as _predictive_check
+    from hiermod.inference.predictive.predictive_checks import predictive_intervals as _predictive_intervals
+    from hiermod.inference.predictive.reliability import calibration as _calibration
+    from hiermod.inference.priors_and_reml.sensitivity import prior_sensitivity as _prior_sensitivity
+    from hiermod.inference.scores.cross_validation import kfold as _kfold
+    from hiermod.inference.scores.of_fit import logo as _logo
+    from hiermod.inference.scores.of_fit import loo as _loo
+    from hiermod.inference.scores.of_fit import waic as _waic
+    from hiermod.output.bayesian_text import check as _check
+    from hiermod.output.bayesian_text import summary as _summary
 
 
+@answers(BAYESIAN_FIT)
 @checked
-class BayesianFit(CheckMethods, SensitivityMethods, Fit):
+class BayesianFit(Fit):
     """What ``Model.fit()`` returns.  Immutable; pickles.
 
     ``record`` holds the draws as arrays, (chain, draw, ...); ``design`` the data."""
+
+    record: Posterior
+
+    if TYPE_CHECKING:
+        loo, logo, waic, kfold = _loo, _logo, _waic, _kfold
+        predictive_check, predictive_intervals = _predictive_check, _predictive_intervals
+        loo_pit, calibration, prior_sensitivity = _loo_pit, _calibration, _prior_sensitivity
+        summary, check = _summary, _check
 
     def __init__(
         self,
@@ -285,22 +298,8 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         request = read_request(self.design, None, "new_group", LEVEL, "response", "raise")
         return self._predictor(request).responses(draws, rng)
 
-    def posterior_predictive(
-        self, draws: int | None = None, random_seed: int | np.random.Generator | None = None
-    ) -> xr.DataArray:
-        """New responses for the rows of the fit with their own group effects: (chain, draw, __obs__).
-
-        One per posterior draw, or ``draws`` in all, evenly spaced; successes for counts out of trials; ordinal
-        responses as numbers, 1, 2, ... where their categories are words (``attrs["categories"]``).  ``__obs__`` are
-        the labels of the rows.  Also kept in ``fit.idata`` as the group posterior_predictive.  ``simulate`` draws new
-        groups too.  ArgumentError where it takes more than 8 GB."""
-        return row_draws.posterior_predictive(self, draws, random_seed)
-
-    def log_likelihood(self) -> xr.DataArray:
-        """log p(y_i | all parameters) of each row at each draw: (chain, draw, __obs__), kept in ``fit.idata`` too.
-
-        ArgumentError where it takes more than 8 GB."""
-        return row_draws.log_likelihood(self)
+    posterior_predictive = row_draws.posterior_predictive
+    log_likelihood = row_draws.log_likelihood
 
     def confint(
         self,
@@ -321,53 +320,7 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
         table = self.parameters(level)[["lower", "upper"]]
         return table if parameters is None else table.loc[chosen_names(parameters, list(table.index))]
 
-    # --- scores -------------------------------------------------------------------------------------------------
-    def loo(self, integrated: bool | str = "auto", refit_bad: bool | str = "auto", progressbar: bool = True) -> Score:
-        """Leave-one-out by row: elpd, se, p, and elpd and Pareto k per row.
-
-        integrated: "auto" integrates common and group effects out exactly where the model allows it (Gaussian, Normal
-        or flat priors on common effects), and the record says so; True insists (UnsupportedError); False never does.
-        refit_bad: rows with Pareto k above 0.7 are scored by a refit without them: "auto" where effects are not
-        integrated out and at most ten rows need it, True however many, False never."""
-        return scores.loo(self, integrated, refit_bad, progressbar)
-
-    def logo(self, group: str, refit_bad: bool | str = "auto", progressbar: bool = True) -> Score:
-        """Leave-one-group-out: the joint density of all rows of each level of ``group``, given all other rows.
-
-        The level's effects are integrated out: in closed form (Gaussian models), or by quadrature (bernoulli, binomial,
-        poisson; one or two effects per level).  refit_bad: as in ``loo``.  UnsupportedError where neither is possible,
-        DesignError where a level's removal leaves a coefficient with a flat prior without information."""
-        return scores.logo(self, group, refit_bad, progressbar)
-
-    def kfold(
-        self,
-        k: int | str = 10,
-        group: str | None = None,
-        stratify: str | None = None,
-        random_seed: int | np.random.Generator | None = None,
-        cores: int = 1,
-        progressbar: bool = True,
-    ) -> Score:
-        """K-fold cross-validation by exact refits, priors and centring those of all data.
-
-        k: number of folds, or "all" for one unit each (leave-one-out, leave-one-group-out).  group: leave out whole
-        levels of this factor, scored jointly; else rows are left out, with ``stratify`` balanced within its levels.
-        The same seed gives the same folds and numbers whatever ``cores``.  A model whose effects integrate out is
-        refitted without sampling them, in tenths of a second; others by NUTS, on a graph that is compiled once."""
-        return cross_validation.kfold(self, k, group, stratify, random_seed, cores, progressbar)
-
-    def waic(self) -> Score:
-        """WAIC by row, on the elpd scale, always at the draws of the effects.  ``loo`` is the safer of the two."""
-        return scores.waic_score(self)
-
     # --- tables and text ----------------------------------------------------------------------------------------
-    @cached_property
-    def _summary(self) -> Summary:
-        return bayesian_text.summary(self)
-
-    def summary(self) -> Summary:
-        """The sections of a mixed model's summary with posterior means, and how the sampling went."""
-        return self._summary
 
     def tidy(self) -> pd.DataFrame:
         """broom's tidy(): effect, group, term, estimate, std_error, lower, upper, ess_bulk, r_hat."""
@@ -403,17 +356,6 @@ class BayesianFit(CheckMethods, SensitivityMethods, Fit):
             ".resid": self.residuals(),
         }
         return self.design.frame.assign(**columns)
-
-    def check(self, posterior: Fit | None = None) -> Summary:
-        """Divergences, R-hat and effective sample sizes in words.
-
-        posterior: stands beside REML and ML fits; this fit is one itself, so another raises UnsupportedError."""
-        if posterior is not None and posterior is not self:
-            raise UnsupportedError(
-                "posterior= sets a Bayesian fit beside a REML or ML fit, and this fit is Bayesian itself: "
-                "reml.check(posterior=fit), or hm.compare_estimates({...}) for two posteriors"
-            )
-        return bayesian_text.check(self)
 
 
 def _interval(draws: np.ndarray, level: float) -> np.ndarray:

@@ -4,13 +4,13 @@ Bates et al. (2015), J. Stat. Softw. 67(1), section 5 defines the accessors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from hiermod.core.annotated import noted
+from hiermod.core.answers import answers
 from hiermod.core.arguments import check_count, generator
 from hiermod.core.checked import checked
 from hiermod.engines.likelihood.least_squares import LinearFit
@@ -18,6 +18,7 @@ from hiermod.engines.likelihood.mixed import MixedFit, joint_variance
 from hiermod.engines.likelihood.refit import refit
 from hiermod.errors import UnsupportedError
 from hiermod.fits import frequentist_predict
+from hiermod.fits.estimable import lost_rows_note
 from hiermod.fits.tables import (
     LEVEL,
     check_group,
@@ -32,21 +33,31 @@ from hiermod.fits.tables import (
     varcorr_rows,
 )
 from hiermod.fits.targets import choice, read_request
-from hiermod.fits.vocabulary import Fit
+from hiermod.fits.vocabulary import LIKELIHOOD_FIT, Fit
 from hiermod.formula.design import Block, Design
-from hiermod.inference import intervals
-from hiermod.inference.assumptions import deletion_table
-from hiermod.inference.coefficient_tests import tables as coefficient_tables
-from hiermod.inference.coefficient_tests.tables import chosen_ddf, lost_rows_note
-from hiermod.output import frequentist_text
-from hiermod.output.summary import Summary
+
+if TYPE_CHECKING:
+    from hiermod.inference.assumptions.deletion_table import influence as _influence
+    from hiermod.inference.coefficient_tests.tables import anova as _anova
+    from hiermod.inference.coefficient_tests.tables import fixef as _fixef
+    from hiermod.inference.intervals import confint as _confint
+    from hiermod.inference.intervals import profile as _profile
+    from hiermod.output.frequentist_text import check as _check
+    from hiermod.output.frequentist_text import summary as _summary
 
 
+@answers(LIKELIHOOD_FIT)
 @checked
 class FrequentistFit(Fit):
     """What ``Model.reml()`` and ``Model.ml()`` return.  Immutable; pickles.
 
     ``record`` is the engine's own result (theta, Lambda, modes), ``design`` the data it was fitted to."""
+
+    record: MixedFit | LinearFit
+
+    if TYPE_CHECKING:
+        fixef, anova, confint, profile, influence = _fixef, _anova, _confint, _profile, _influence
+        summary, check = _summary, _check
 
     def __init__(self, design: Design, record: MixedFit | LinearFit, family: str = "gaussian") -> None:
         self.design, self.record, self.family, self.link = design, record, family, "identity"
@@ -122,26 +133,6 @@ class FrequentistFit(Fit):
     def vcov(self) -> pd.DataFrame:
         """Covariance of the common coefficients, (p, p); nan for a coefficient that could not be estimated."""
         return pd.DataFrame(np.array(self.record.vcov_beta), index=self.design.common, columns=self.design.common)
-
-    def fixef(self, level: float = LEVEL, ddf: str | None = "auto") -> pd.DataFrame:
-        """Common ("fixed") effects: estimate, std_error, lower, upper, df, t, p; index term.
-
-        ddf: degrees of freedom of the t distribution behind lower, upper and p: "auto" is "satterthwaite" (lmerTest's
-        default); "kenward-roger" (pbkrtest's, REML fits only, with its adjusted standard errors), or None: no df, no p,
-        a normal interval, as in lme4's own summary.  A formula without bars has n - p degrees of freedom.
-
-        >>> import hiermod as hm
-        >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
-        >>> m.reml().fixef()["estimate"].round(3).to_dict()
-        {'Intercept': 251.405, 'Days': 10.467}
-        """
-        return coefficient_tables.fixef_table(self, chosen_ddf(self, ddf), check_level(level))
-
-    def anova(self, ddf: str | None = "auto") -> pd.DataFrame:
-        """Type III F tests of the terms, the same whatever the contrast coding: sum_sq, mean_sq, num_df, den_df, F, p.
-
-        ddf as in ``fixef``.  ``attrs["notes"]`` says what empty cells leave untested."""
-        return coefficient_tables.f_tests(self, chosen_ddf(self, ddf))
 
     def ranef(self, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:
         """Group ("random") effects, their conditional modes: group, level, term, estimate, std_error, lower, upper.
@@ -262,45 +253,6 @@ class FrequentistFit(Fit):
         return self.record
 
     # --- uncertainty and simulation -----------------------------------------------------------------------------
-    def confint(
-        self,
-        level: float = LEVEL,
-        method: str = "auto",
-        parameters: Sequence[str] | None = None,
-        *,
-        draws: int = 1000,
-        random_seed: int | np.random.Generator | None = None,
-        cores: int = 1,
-        progressbar: bool = True,
-    ) -> pd.DataFrame:
-        """Confidence intervals: lower, upper.
-
-        "profile", which "auto" is: of the ML deviance, for a REML fit too, as lme4 does (generalised fits: of the
-        likelihood that was fitted, Laplace's or the quadrature's); coefficients, sds, correlations, sigma.  "wald": the
-        coefficients, normal quantiles (lm: t).  "bootstrap": parametric, percentiles of ``draws`` refits; ``cores``
-        processes give the same numbers as one.  parameters: only these, by their names in ``parameters()``.
-        ``attrs["notes"]`` says why a limit is missing.
-
-        >>> import hiermod as hm
-        >>> d = hm.load_dataset("cbpp")
-        >>> fit = hm.Model("p(incidence, size) ~ period + (1 | herd)", d, family="binomial").ml()
-        >>> fit.confint(parameters=["1|herd_sigma"]).round(3)
-                      lower  upper
-        parameter
-        1|herd_sigma  0.346    1.1
-        """
-        method = choice("method", method, ("auto", "profile", "wald", "bootstrap"))
-        level = check_level(level)
-        if method in ("auto", "profile"):
-            return intervals.profile_limits(self.record, level, parameters, progressbar)
-        if method == "bootstrap":
-            found = intervals.bootstrap_record(self.record, draws, random_seed, cores, progressbar)
-            return intervals.bootstrap_limits(self.record, found, level, parameters)
-        return self.fixef(ddf=None, level=level)[["lower", "upper"]]
-
-    def profile(self, level: float = LEVEL, parameters: Sequence[str] | None = None) -> pd.DataFrame:
-        """The curves behind profile intervals, zeta against each parameter; ``hm.plots.profile`` draws them."""
-        return intervals.profile_curves(self._mixed, level, parameters)
 
     def refit(self, y: np.ndarray) -> FrequentistFit:
         """The same model fitted to another response (n,), rows in the order of this fit's."""
@@ -312,32 +264,7 @@ class FrequentistFit(Fit):
         check_count("draws", draws)
         return frequentist_predict.simulate(self.design, self.record, draws, generator(random_seed))
 
-    def influence(self, group: str | None = None, refit: bool = False, cores: int = 1) -> pd.DataFrame:
-        """What each level of ``group``, or each row (None), does to the estimates: one line for each left out.
-
-        rows; cooks_distance (dfbeta'V^-1 dfbeta / p); mdffits (the same with V without the unit); covratio; leverage
-        (degrees of freedom of the fitted values it takes; one row: lme4's hatvalues) and its part from the common
-        effects; dfbetas[term] (change over the standard error without the unit); change[parameter] (estimate less the
-        estimate without).  group: a grouping factor or a column of the data the model uses.  refit=False holds the
-        variance parameters (a generalised fit takes one step); refit=True fits again each time, in ``cores`` processes.
-        ``attrs["notes"]`` says which, and what could not be had.  Raises UnknownNameError, ArgumentError.
-
-        >>> import hiermod as hm
-        >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
-        >>> table = m.reml().influence("Subject")
-        >>> table["cooks_distance"].idxmax(), round(float(table["cooks_distance"].max()), 3)
-        ('309', 0.149)
-        """
-        return deletion_table.deletion_table(self, group, refit, cores)
-
     # --- tables and text ----------------------------------------------------------------------------------------
-    @cached_property
-    def _summary(self) -> Summary:
-        return frequentist_text.summary(self)
-
-    def summary(self) -> Summary:
-        """lme4's summary: criterion, scaled residuals, random effects, fixed effects, their correlations."""
-        return self._summary
 
     def tidy(self) -> pd.DataFrame:
         """broom's tidy(): effect, group, term, estimate, std_error, lower, upper, df, t, p."""
@@ -378,7 +305,3 @@ class FrequentistFit(Fit):
             ".scaled_resid": self.residuals("scaled"),
         }
         return self.design.frame.assign(**columns)
-
-    def check(self, posterior: Fit | None = None) -> Summary:
-        """Convergence and singularity in words; posterior: a Bayesian fit, whose parameters stand beside."""
-        return frequentist_text.check(self, posterior)

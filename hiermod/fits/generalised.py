@@ -5,13 +5,14 @@ of the response, which for counts out of trials is the proportion, as in R."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from hiermod.core.annotated import noted
+from hiermod.core.answers import answers
 from hiermod.core.arguments import check_count, generator
 from hiermod.core.checked import checked
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
@@ -19,6 +20,8 @@ from hiermod.engines.likelihood.generalised_refit import refit
 from hiermod.engines.likelihood.glm import GeneralisedLinearFit
 from hiermod.errors import UnsupportedError
 from hiermod.fits import generalised_predict
+from hiermod.fits.ddf import chosen_ddf
+from hiermod.fits.estimable import lost_rows_note
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.tables import (
     LEVEL,
@@ -32,22 +35,26 @@ from hiermod.fits.tables import (
     varcorr_rows,
 )
 from hiermod.fits.targets import choice, read_request
-from hiermod.fits.vocabulary import Fit
+from hiermod.fits.vocabulary import GENERALISED_FIT
 from hiermod.formula.design import Design
-from hiermod.inference import intervals
-from hiermod.inference.coefficient_tests.tables import chosen_ddf, lost_rows_note
-from hiermod.output import generalised_text
-from hiermod.output.summary import Summary
+
+if TYPE_CHECKING:
+    from hiermod.output.generalised_text import check as _check
+    from hiermod.output.generalised_text import summary as _summary
 
 RESIDUALS = ("response", "pearson", "scaled", "deviance")
 WALD = ["estimate", "std_error", "lower", "upper", "z", "p"]
 
 
+@answers(GENERALISED_FIT)
 @checked
 class GeneralisedFit(FrequentistFit):
     """What ``Model.ml()`` returns for families binomial, bernoulli and poisson.  Immutable; pickles."""
 
     record: GeneralisedMixedFit | GeneralisedLinearFit  # type: ignore[assignment]
+
+    if TYPE_CHECKING:
+        summary, check = _summary, _check
 
     def __init__(self, design: Design, record: GeneralisedMixedFit | GeneralisedLinearFit, family: str) -> None:
         super().__init__(design, record, family)  # type: ignore[arg-type]
@@ -204,19 +211,12 @@ class GeneralisedFit(FrequentistFit):
         """Not for generalised models: compare nested fits with ``hm.lrt``."""
         raise UnsupportedError(f"F tests are for Gaussian models, not family {self.family!r}: compare fits with hm.lrt")
 
-    def profile(self, level: float = LEVEL, parameters: Sequence[str] | None = None) -> pd.DataFrame:
-        """The curves behind profile intervals, zeta against each parameter; ``hm.plots.profile`` draws them."""
-        return intervals.profile_curves(self.record, level, parameters)
-
     def refit(self, y: np.ndarray) -> GeneralisedFit:
         """The same model for another response (n,), rows in the order of this fit's; successes for counts."""
         record = refit(self.record, y)
         return GeneralisedFit(record.design, record, self.family)
 
     # --- tables and text ----------------------------------------------------------------------------------------
-    def summary(self) -> Summary:
-        """lme4's summary of a glmer fit, R's of a glm."""
-        return generalised_text.summary(self)
 
     def tidy(self) -> pd.DataFrame:
         """broom's tidy(): effect, group, term, estimate, std_error, lower, upper, z, p."""
@@ -239,7 +239,3 @@ class GeneralisedFit(FrequentistFit):
         if isinstance(self.record, GeneralisedLinearFit):
             row |= {"null_deviance": self.record.null_deviance, "df_residual": self.record.df_residual}
         return pd.DataFrame([row])
-
-    def check(self, posterior: Fit | None = None) -> Summary:
-        """Convergence, singularity and runaway variances in words; posterior as for Gaussian fits."""
-        return generalised_text.check(self, posterior)

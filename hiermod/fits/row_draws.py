@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 
 
 def posterior_predictive(
-    fit: BayesianFit, draws: int | None, random_seed: int | np.random.Generator | None
+    fit: BayesianFit, draws: int | None = None, random_seed: int | np.random.Generator | None = None
 ) -> xr.DataArray:
-    """New responses of the rows of the fit, also as idata's posterior_predictive."""
+    """New responses for the rows of the fit with their own group effects: (chain, draw, __obs__).
+
+    One per posterior draw, or ``draws`` in all, evenly spaced; successes for counts out of trials; ordinal
+    responses as numbers, 1, 2, ... where their categories are words (``attrs["categories"]``).  ``__obs__`` are
+    the labels of the rows.  Also kept in ``fit.idata`` as the group posterior_predictive.  ``simulate`` draws new
+    groups too.  ArgumentError where it takes more than 8 GB."""
     if is_gaussian(fit) or not by_numpy(fit):
         found = predictive.posterior_predictive(
             fit.record, fit.record.idata, fit.design, is_gaussian(fit), lambda: _bambi(fit), draws, random_seed
@@ -40,7 +45,9 @@ def posterior_predictive(
 
 
 def log_likelihood(fit: BayesianFit) -> xr.DataArray:
-    """Of each row at each draw, also as idata's log_likelihood; read from there where it is."""
+    """log p(y_i | all parameters) of each row at each draw: (chain, draw, __obs__), kept in ``fit.idata`` too.
+
+    ArgumentError where it takes more than 8 GB."""
     there = fit._added.get(predictive.LOGS)
     if there is None and _at_hand(fit) and predictive.LOGS in versions.group_names(fit.idata):
         there = versions.group_dataset(fit.idata, predictive.LOGS)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hiermod.errors import ArgumentError, UnknownNameError, nearest
+from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, listing, nearest
 from hiermod.formula.design import Block, Design
 
 EFFECT_COLUMNS = ["group", "level", "term", "estimate", "std_error", "lower", "upper"]
@@ -163,3 +163,15 @@ def tidy_effects(fixed: pd.DataFrame, varcorr: pd.DataFrame, columns: Sequence[s
     # pandas 2 warns where one of two tables has no rows, or nothing but missing values of another dtype
     parts = [part.reindex(columns=wanted).astype({"group": object}) for part in (head, rest) if len(part)]
     return pd.concat(parts, ignore_index=True)
+
+
+def chosen_names(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The names asked for, in the order of ``known``; UnknownNameError for a name that the fit does not have."""
+    if isinstance(wanted, str) or not all(isinstance(name, str) for name in wanted):
+        raise ArgumentTypeError(f"parameters must be a list of names such as ['sigma'], got {wanted!r}")
+    for name in wanted:
+        if name not in known:
+            raise UnknownNameError(
+                f"the fit has no parameter {name!r}.{nearest(name, known)} It has: {listing(known, 20)}."
+            )
+    return [name for name in known if name in wanted]

@@ -1,27 +1,76 @@
-"""What every fit answers to, whatever the method: the names that FrequentistFit and BayesianFit share.
+"""What every fit answers to, whatever the method: one vocabulary, the same signatures for each kind of fit.
 
-A name that several kinds of fit have takes the same arguments in each; ``level`` stands first where it is all there is.
-Methods here say the same thing about either kind; what differs (fixef, varcorr, predict, ...) each kind defines."""
+What is computed further on (in ``inference``, ``output``) is a function of the fit there, and stands by its name in a
+table here: these tables may point up, and ``core.answers`` resolves them.  Every other name is a method of its kind."""
 
 from __future__ import annotations
 
-import os
-from abc import ABC, abstractmethod
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
+import pandas as pd
 
+from hiermod.core.answers import answers
 from hiermod.core.checked import checked
 from hiermod.formula.design import Design
-from hiermod.inference.marginal_effects.effect_methods import EffectMethods
-from hiermod.output.summary import Summary
 
 if TYPE_CHECKING:
-    from hiermod.inference.assumptions.quantile_residuals import SimulatedResiduals
+    from hiermod.core.summary import Summary
+    from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
+    from hiermod.engines.likelihood.glm import GeneralisedLinearFit
+    from hiermod.engines.likelihood.least_squares import LinearFit
+    from hiermod.engines.likelihood.mixed import MixedFit
+    from hiermod.engines.posterior import Posterior
+    from hiermod.inference.assumptions.quantile_residuals import simulated_residuals as _simulated_residuals
+    from hiermod.inference.marginal_effects.marginal_means import contrasts as _contrasts
+    from hiermod.inference.marginal_effects.marginal_means import means as _means
+    from hiermod.inference.marginal_effects.marginal_slopes import slopes as _slopes
+    from hiermod.inference.marginal_effects.variance_explained import icc as _icc
+    from hiermod.inference.marginal_effects.variance_explained import r2 as _r2
     from hiermod.output.storage.fingerprint import Origin
-    from hiermod.output.writing.methods_report import Report
+    from hiermod.output.storage.storage import save as _save
+    from hiermod.output.writing.methods_report import report as _report
 
+    Record = MixedFit | LinearFit | GeneralisedMixedFit | GeneralisedLinearFit | Posterior
+
+# name -> the module of its function, whose first argument is the fit
+EVERY_FIT = {
+    "means": "hiermod.inference.marginal_effects.marginal_means",
+    "contrasts": "hiermod.inference.marginal_effects.marginal_means",
+    "slopes": "hiermod.inference.marginal_effects.marginal_slopes",
+    "icc": "hiermod.inference.marginal_effects.variance_explained",
+    "r2": "hiermod.inference.marginal_effects.variance_explained",
+    "simulated_residuals": "hiermod.inference.assumptions.quantile_residuals",
+    "report": "hiermod.output.writing.methods_report",
+    "save": "hiermod.output.storage.storage",
+}
+LIKELIHOOD_FIT = {
+    "fixef": "hiermod.inference.coefficient_tests.tables",
+    "anova": "hiermod.inference.coefficient_tests.tables",
+    "confint": "hiermod.inference.intervals",
+    "profile": "hiermod.inference.intervals",
+    "influence": "hiermod.inference.assumptions.deletion_table",
+    "summary": "hiermod.output.frequentist_text",
+    "check": "hiermod.output.frequentist_text",
+}
+GENERALISED_FIT = {
+    "summary": "hiermod.output.generalised_text",
+    "check": "hiermod.output.generalised_text",
+}
+BAYESIAN_FIT = {
+    "loo": "hiermod.inference.scores.of_fit",
+    "logo": "hiermod.inference.scores.of_fit",
+    "waic": "hiermod.inference.scores.of_fit",
+    "kfold": "hiermod.inference.scores.cross_validation",
+    "predictive_check": "hiermod.inference.predictive.predictive_checks",
+    "predictive_intervals": "hiermod.inference.predictive.predictive_checks",
+    "loo_pit": "hiermod.inference.predictive.loo_pit",
+    "calibration": "hiermod.inference.predictive.reliability",
+    "prior_sensitivity": "hiermod.inference.priors_and_reml.sensitivity",
+    "summary": "hiermod.output.bayesian_text",
+    "check": "hiermod.output.bayesian_text",
+}
 
 ELSEWHERE = {  # names that one kind of fit has, and what to write when the other is asked
     **dict.fromkeys(
@@ -57,16 +106,100 @@ ELSEWHERE = {  # names that one kind of fit has, and what to write when the othe
 }
 
 
+@answers(EVERY_FIT)
 @checked
-class Fit(EffectMethods, ABC):
-    """A fitted model.  ``design``: the data it was fitted to; ``family``: the name of its family."""
+class Fit:
+    """A fitted model.  ``design``: the data it was fitted to; ``family``: the name of its family; ``record``: what the
+    engine found.
+
+    means, contrasts, slopes, icc and r2 are alike for REML, ML and Bayesian fits.  Each table has estimate, std_error,
+    lower, upper; Gaussian REML and ML fits add df, t, p, generalised ones z, p, Bayesian ones prob_direction, the
+    posterior probability of the sign.  A Bayesian table holds posterior means and equal-tailed intervals of the
+    quantity itself, computed draw by draw.  ``attrs["notes"]`` says in words what was averaged, where numbers stand,
+    and why a row is nan."""
 
     design: Design
     family: str
     link: str  # the link function's name
+    record: Record
     origin: Origin | None = None  # versions, priors as text, fingerprint; None for a REML or ML fit made here
 
-    if not TYPE_CHECKING:  # for a checker of types every name would exist
+    if TYPE_CHECKING:
+        means, contrasts, slopes, icc, r2 = _means, _contrasts, _slopes, _icc, _r2
+        simulated_residuals, report, save = _simulated_residuals, _report, _save
+
+        # what each kind of fit says in its own way
+        @property
+        def sigma(self) -> float:
+            """Residual standard deviation; nan where there is none to estimate."""
+
+        def vcov(self) -> pd.DataFrame:
+            """Covariance of the common coefficients."""
+
+        def fixef(self, level: float = ..., ddf: str | None = ...) -> pd.DataFrame:
+            """Common effects: estimate, std_error, lower, upper, ...; index term."""
+
+        def ranef(self, group: str | None = ..., level: float = ...) -> pd.DataFrame:
+            """Group effects: group, level, term, estimate, std_error, lower, upper."""
+
+        def coef(self, group: str | None = ..., level: float = ...) -> pd.DataFrame:
+            """Coefficients per level, fixef + ranef: the columns of ``ranef``."""
+
+        def varcorr(self, level: float = ...) -> pd.DataFrame:
+            """Variances and correlations: group, term1, term2, sdcor, vcov, ..."""
+
+        def parameters(self, level: float = ...) -> pd.DataFrame:
+            """Every parameter: estimate, std_error, lower, upper, ...; index parameter."""
+
+        def fitted(self) -> pd.Series:
+            """The expected response of the rows used."""
+
+        def residuals(self, kind: str = ...) -> pd.Series:
+            """The response less ``fitted``, or in another unit."""
+
+        def predict(
+            self,
+            newdata: pd.DataFrame | None = ...,
+            target: str = ...,
+            interval: float | None = ...,
+            kind: str = ...,
+            new_levels: str = ...,
+            random_seed: int | np.random.Generator | None = ...,
+        ) -> pd.DataFrame:
+            """Predictions: estimate (+ lower, upper), indexed like ``newdata``."""
+
+        def simulate(self, draws: int = ..., random_seed: int | np.random.Generator | None = ...) -> pd.DataFrame:
+            """New responses: sim_1, sim_2, ..."""
+
+        def confint(
+            self,
+            level: float = ...,
+            method: str = ...,
+            parameters: Sequence[str] | None = ...,
+            *,
+            draws: int = ...,
+            random_seed: int | np.random.Generator | None = ...,
+            cores: int = ...,
+            progressbar: bool = ...,
+        ) -> pd.DataFrame:
+            """Intervals of the parameters: lower, upper."""
+
+        def tidy(self) -> pd.DataFrame:
+            """broom's tidy()."""
+
+        def glance(self) -> pd.DataFrame:
+            """One row about the whole fit."""
+
+        def augment(self) -> pd.DataFrame:
+            """The rows used, with fitted values and residuals."""
+
+        def summary(self) -> Summary:
+            """The fit in a page of text and tables."""
+
+        def check(self, posterior: Fit | None = ...) -> Summary:
+            """Convergence, singularity and assumptions in words."""
+
+    else:  # for a checker of types every name would exist
 
         def __getattr__(self, name: str) -> NoReturn:
             told = f": it {ELSEWHERE[name]}" if name in ELSEWHERE else ""
@@ -87,36 +220,6 @@ class Fit(EffectMethods, ABC):
     def ngroups(self) -> dict[str, int]:
         """Levels per grouping factor."""
         return self.design.ngroups
-
-    @abstractmethod
-    def summary(self) -> Summary:
-        """The fit in a page of text and tables."""
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the fit to a netCDF file; ``hm.load(path)`` reads it back, in another process too.
-
-        It holds the rows and columns that the model used: share it as the data may be shared.  A file that is there is
-        replaced once the new one is whole.  Returns the path; raises FileError."""
-        from hiermod.output.storage.storage import save
-
-        return save(self, path)
-
-    def report(self) -> Report:
-        """Sample, model, estimation and results in sentences: a draft for the methods section, text or Markdown."""
-        from hiermod.output.writing.methods_report import report
-
-        return report(self)
-
-    def simulated_residuals(
-        self, draws: int = 250, random_seed: int | np.random.Generator | None = None, conditional: bool = False
-    ) -> SimulatedResiduals:
-        """Residuals that are uniform under a true model of any family (Dunn and Smyth 1996), and tests of them.
-
-        Each row's place among ``draws`` simulated responses; group effects drawn anew, or held with ``conditional``.
-        ``.residuals``, ``.tests()``, and ``hm.plots.simulated_residuals``."""
-        from hiermod.inference.assumptions.quantile_residuals import simulated_residuals
-
-        return simulated_residuals(self, draws, random_seed, conditional)
 
     def __repr__(self) -> str:
         return str(self.summary())

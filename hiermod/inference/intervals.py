@@ -6,23 +6,75 @@ in words, and is warned of where a limit is missing."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from hiermod.core.checked import checked
 from hiermod.core.progress import progress
 from hiermod.engines.likelihood.least_squares import LinearFit
-from hiermod.errors import ArgumentTypeError, ConvergenceWarning, UnknownNameError, listing, nearest, warn
-from hiermod.fits.tables import LEVEL, check_level, quantile
+from hiermod.errors import ConvergenceWarning, warn
+from hiermod.fits.tables import LEVEL, check_level, chosen_names, quantile
+from hiermod.fits.targets import choice
 from hiermod.formula.design import Design
 from hiermod.inference.bootstrap.bootstrap import Bootstrap, bootstrap
 from hiermod.inference.profile.curves import Fit as Profiled
-from hiermod.inference.profile.curves import Profile, parameters_of, profile
+from hiermod.inference.profile.curves import Profile, parameters_of
+from hiermod.inference.profile.curves import profile as profile_of
 from hiermod.inference.profile.deviance import Parameter
+
+if TYPE_CHECKING:
+    from hiermod.fits.frequentist import FrequentistFit
 
 UNESTIMABLE = "not estimable: earlier columns explain it"
 Seed = int | np.random.Generator | None
 Record = Profiled | LinearFit
+
+
+@checked
+def confint(
+    fit: FrequentistFit,
+    level: float = LEVEL,
+    method: str = "auto",
+    parameters: Sequence[str] | None = None,
+    *,
+    draws: int = 1000,
+    random_seed: int | np.random.Generator | None = None,
+    cores: int = 1,
+    progressbar: bool = True,
+) -> pd.DataFrame:
+    """Confidence intervals: lower, upper.
+
+    "profile", which "auto" is: of the ML deviance, for a REML fit too, as lme4 does (generalised fits: of the
+    likelihood that was fitted, Laplace's or the quadrature's); coefficients, sds, correlations, sigma.  "wald": the
+    coefficients, normal quantiles (lm: t).  "bootstrap": parametric, percentiles of ``draws`` refits; ``cores``
+    processes give the same numbers as one.  parameters: only these, by their names in ``parameters()``.
+    ``attrs["notes"]`` says why a limit is missing.
+
+    >>> import hiermod as hm
+    >>> d = hm.load_dataset("cbpp")
+    >>> fit = hm.Model("p(incidence, size) ~ period + (1 | herd)", d, family="binomial").ml()
+    >>> fit.confint(parameters=["1|herd_sigma"]).round(3)
+                  lower  upper
+    parameter
+    1|herd_sigma  0.346    1.1
+    """
+    method = choice("method", method, ("auto", "profile", "wald", "bootstrap"))
+    level = check_level(level)
+    if method in ("auto", "profile"):
+        return profile_limits(fit.record, level, parameters, progressbar)
+    if method == "bootstrap":
+        found = bootstrap_record(fit.record, draws, random_seed, cores, progressbar)
+        return bootstrap_limits(fit.record, found, level, parameters)
+    return fit.fixef(ddf=None, level=level)[["lower", "upper"]]
+
+
+@checked
+def profile(fit: FrequentistFit, level: float = LEVEL, parameters: Sequence[str] | None = None) -> pd.DataFrame:
+    """The curves behind profile intervals, zeta against each parameter; ``hm.plots.profile`` draws them."""
+    record = fit.record
+    return profile_curves(fit._mixed if isinstance(record, LinearFit) else record, level, parameters)
 
 
 def parameter_name(design: Design, parameter: Parameter) -> str:
@@ -37,25 +89,13 @@ def parameter_name(design: Design, parameter: Parameter) -> str:
     return f"{block.corr_name}[{block.labels[parameter.i]},{block.labels[parameter.j]}]"
 
 
-def chosen_names(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The names asked for, in the order of ``known``; UnknownNameError for a name that the fit does not have."""
-    if isinstance(wanted, str) or not all(isinstance(name, str) for name in wanted):
-        raise ArgumentTypeError(f"parameters must be a list of names such as ['sigma'], got {wanted!r}")
-    for name in wanted:
-        if name not in known:
-            raise UnknownNameError(
-                f"the fit has no parameter {name!r}.{nearest(name, known)} It has: {listing(known, 20)}."
-            )
-    return [name for name in known if name in wanted]
-
-
 def profile_record(
     record: Profiled, level: float = LEVEL, parameters: Sequence[str] | None = None, progressbar: bool = True
 ) -> Profile:
     """Profiles of the parameters named (default: all).  UnknownNameError for a name that the fit does not have."""
     chosen = _chosen(record.design, parameters_of(record), parameters)
     with progress("profile", progressbar) as report:
-        return profile(record, check_level(level), chosen, report)
+        return profile_of(record, check_level(level), chosen, report)
 
 
 def profile_limits(

@@ -7,18 +7,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from hiermod.core.answers import remembered
+from hiermod.core.checked import checked
+from hiermod.core.summary import Section, Summary, number_column
 from hiermod.engines.catalogue import method_named
 from hiermod.engines.posterior import MAX_R_HAT, MIN_ESS
+from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import FAMILIES
+from hiermod.inference.predictive.bayesian_checks import data_sentences
 from hiermod.inference.scores.record import MAX_K
-from hiermod.output.summary import Section, Summary, number_column, varcorr_section
+from hiermod.output.summary_sections import varcorr_section
 
 if TYPE_CHECKING:
     from hiermod.fits.bayesian import BayesianFit
+    from hiermod.fits.vocabulary import Fit
 
 
+
+@remembered
 def summary(fit: BayesianFit) -> Summary:
-    """Group effects, parameters with their diagnostics, and how the sampling went."""
+    """The sections of a mixed model's summary with posterior means, and how the sampling went."""
     inference = fit.inference
     family = "" if FAMILIES[fit.family].normal_errors else f" ({fit.family}, {fit.link} link)"
     kind = "hierarchical" if fit.design.blocks else "linear"
@@ -65,10 +73,16 @@ def _parameters(fit: BayesianFit) -> pd.DataFrame:
     return pd.DataFrame(shown, index=table.index.to_list())
 
 
-def check(fit: BayesianFit) -> Summary:
-    """Which engine and why, how it went in numbers, and what the data say about the model, as sentences."""
-    from hiermod.inference.predictive.bayesian_checks import data_sentences
+@checked
+def check(fit: BayesianFit, posterior: Fit | None = None) -> Summary:
+    """Divergences, R-hat and effective sample sizes in words.
 
+    posterior: stands beside REML and ML fits; this fit is one itself, so another raises UnsupportedError."""
+    if posterior is not None and posterior is not fit:
+        raise UnsupportedError(
+            "posterior= sets a Bayesian fit beside a REML or ML fit, and this fit is Bayesian itself: "
+            "reml.check(posterior=fit), or hm.compare_estimates({...}) for two posteriors"
+        )
     effects = (f"Group effects: {fit.inference.group_effects}.",) if fit.inference.group_effects else ()
     sentences = (f"Engine: {fit.inference.reason}.", *effects, *_health(fit), _numbers(fit), *data_sentences(fit))
     return Summary("Check", tuple(Section("", sentence) for sentence in sentences))

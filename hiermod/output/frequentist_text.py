@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from hiermod.core.answers import remembered
+from hiermod.core.checked import checked
+from hiermod.core.summary import Section, Summary, number_column, p_value, wrapped
 from hiermod.engines.likelihood.mixed import MixedFit
 from hiermod.engines.likelihood.optimise import Convergence
 from hiermod.errors import listing
 from hiermod.inference.assumptions.assumption_text import assumption_sentences
 from hiermod.output import singular_text
-from hiermod.output.summary import (
-    Section,
-    Summary,
-    correlation_section,
-    number_column,
-    p_value,
-    varcorr_section,
-    wrapped,
-)
+from hiermod.output.summary_sections import correlation_section, varcorr_section
 
 if TYPE_CHECKING:
     from hiermod.fits.frequentist import FrequentistFit
@@ -30,8 +25,9 @@ FINE = "The optimiser converged and no variance or correlation is at its boundar
 FAR = 60.0  # |mean| / sd of a slope's predictor from which (x || g) loses digits
 
 
+@remembered
 def summary(fit: FrequentistFit) -> Summary:
-    """lme4's sections for a mixed model, R's lm's for a linear one."""
+    """lme4's summary: criterion, scaled residuals, random effects, fixed effects, their correlations."""
     design = fit.design
     if fit.is_mixed:
         title = "Linear mixed model fit by " + ("REML" if fit.reml else "maximum likelihood")
@@ -236,8 +232,9 @@ def boundary(fit: FrequentistFit) -> list[str]:
     return [found.what for found in singular_text.boundaries(fit)]
 
 
+@checked
 def check(fit: FrequentistFit, posterior: Fit | None = None) -> Summary:
-    """The fit's health as sentences, what lies at a boundary beside its posterior, and the assumptions."""
+    """Convergence and singularity in words; posterior: a Bayesian fit, whose parameters stand beside."""
     assumptions = [Section("", sentence) for sentence in assumption_sentences(fit)]
     if not fit.is_mixed:
         return Summary("Check", (Section("", "Least squares has a closed form: nothing to converge."), *assumptions))

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from hiermod.core.answers import remembered
+from hiermod.core.checked import checked
+from hiermod.core.summary import Section, Summary, number_column, p_value
 from hiermod.errors import listing
 from hiermod.inference.assumptions.assumption_text import assumption_sentences
 from hiermod.output import frequentist_text, singular_text
-from hiermod.output.summary import Section, Summary, correlation_section, number_column, p_value, varcorr_section
+from hiermod.output.summary_sections import correlation_section, varcorr_section
 
 if TYPE_CHECKING:
     from hiermod.fits.generalised import GeneralisedFit
@@ -19,8 +22,9 @@ if TYPE_CHECKING:
 RUNAWAY = 10.0  # an sd on the scale of the linear predictor beyond which outcomes hardly vary within a level
 
 
+@remembered
 def summary(fit: GeneralisedFit) -> Summary:
-    """glmer's sections for a mixed model, glm's for one without bars."""
+    """lme4's summary of a glmer fit, R's of a glm."""
     design = fit.design
     title = "Generalised linear model fit by maximum likelihood"
     if fit.is_mixed:
@@ -105,8 +109,9 @@ def _doubts(fit: GeneralisedFit) -> list[str]:
     return found
 
 
+@checked
 def check(fit: GeneralisedFit, posterior: Fit | None = None) -> Summary:
-    """The fit's health as sentences, what lies at a boundary beside its posterior, and the assumptions."""
+    """Convergence, singularity and runaway variances in words; posterior as for Gaussian fits."""
     assumptions = [Section("", sentence) for sentence in assumption_sentences(fit)]
     if not fit.is_mixed:
         told = "Fisher scoring converged and no combination of predictors tells the outcomes apart perfectly."

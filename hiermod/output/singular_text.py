@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from hiermod.core.summary import Section
 from hiermod.errors import ArgumentError, ArgumentTypeError, listing
 from hiermod.fits.tables import corr_names
 from hiermod.fits.vocabulary import Fit
 from hiermod.formula.design import Block
-from hiermod.output.summary import Section
 
 if TYPE_CHECKING:
     from hiermod.fits.frequentist import FrequentistFit
@@ -214,7 +214,7 @@ def _beside(fit: FrequentistFit, posterior: Fit, names: list[str]) -> Section:
         raise ArgumentTypeError(f"posterior must be what m.fit() returns, got {type(posterior).__name__}")
     if posterior.nobs != fit.nobs or not np.array_equal(posterior.design.y, fit.design.y):
         raise ArgumentError("posterior is a fit of other data: give m.fit() of the same model")
-    theirs, mine = posterior.parameters(), fit.parameters()  # type: ignore[attr-defined]
+    theirs, mine = posterior.parameters(), fit.parameters()
     if not names:
         names = [name for name in mine.index if name not in fit.design.common and name != "sigma"]
     absent = [name for name in names if name not in theirs.index]

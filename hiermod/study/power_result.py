@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hiermod.core.summary import Section, Summary
 from hiermod.fits.tables import LEVEL, check_level
-from hiermod.output.summary import Section, Summary
 from hiermod.study.required_size import MISFIT, RequiredSize, isotonic, power_at, probit_line, required_size
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hiermod.core.summary import Section, Summary
 from hiermod.errors import UnsupportedError
-from hiermod.output.summary import Section, Summary
 from hiermod.study.power_result import wilson
 from hiermod.study.recovery_jobs import RANKED
 

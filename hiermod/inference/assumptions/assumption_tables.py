@@ -95,7 +95,7 @@ def _fitted_and_variance(fit: Any, noise: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def _noise_variance(fit: Fit) -> np.ndarray:
     """(n,) variance of the response given its mean."""
-    design, record = fit.design, fit.record  # type: ignore[attr-defined]
+    design, record = fit.design, fit.record
     if design.precision.sigma_known:
         variance = 1.0
     elif isinstance(record, Posterior):
@@ -128,7 +128,7 @@ def residual_points(fit: Fit) -> pd.DataFrame:
     the mean.  UnsupportedError for 0/1 and other families, whose residuals lie on two lines or have no such scale."""
     if FAMILIES[fit.family].normal_errors:
         return _gaussian_points(fit)
-    fitted = fit.fitted()  # type: ignore[attr-defined]
+    fitted = fit.fitted()
     family = FAMILIES[fit.family]
     if family.likelihood is None or family.kind == "binary":
         raise UnsupportedError(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.core.arguments import LARGEST_CORES, check_count
+from hiermod.core.checked import checked
 from hiermod.errors import ArgumentError, UnknownNameError, nearest
 from hiermod.families.catalogue import FAMILIES
 from hiermod.fits.tables import values_as_groups
@@ -24,8 +25,23 @@ if TYPE_CHECKING:
 MEASURES = ("cooks_distance", "mdffits", "covratio", "leverage", "leverage_common")
 
 
-def deletion_table(fit: FrequentistFit, group: str | None, refit: bool, cores: int) -> pd.DataFrame:
-    """What ``FrequentistFit.influence`` returns."""
+@checked
+def influence(fit: FrequentistFit, group: str | None = None, refit: bool = False, cores: int = 1) -> pd.DataFrame:
+    """What each level of ``group``, or each row (None), does to the estimates: one line for each left out.
+
+    rows; cooks_distance (dfbeta'V^-1 dfbeta / p); mdffits (the same with V without the unit); covratio; leverage
+    (degrees of freedom of the fitted values it takes; one row: lme4's hatvalues) and its part from the common
+    effects; dfbetas[term] (change over the standard error without the unit); change[parameter] (estimate less the
+    estimate without).  group: a grouping factor or a column of the data the model uses.  refit=False holds the
+    variance parameters (a generalised fit takes one step); refit=True fits again each time, in ``cores`` processes.
+    ``attrs["notes"]`` says which, and what could not be had.  Raises UnknownNameError, ArgumentError.
+
+    >>> import hiermod as hm
+    >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+    >>> table = m.reml().influence("Subject")
+    >>> table["cooks_distance"].idxmax(), round(float(table["cooks_distance"].max()), 3)
+    ('309', 0.149)
+    """
     cores = check_count("cores", cores, most=LARGEST_CORES)
     codes, labels = units(fit.design, group)
     if len(labels) < 2:

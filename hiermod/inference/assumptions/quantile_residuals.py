@@ -15,13 +15,14 @@ import pandas as pd
 from scipy import stats
 
 from hiermod.core.arguments import check_count, generator
+from hiermod.core.checked import checked
+from hiermod.core.summary import Section, Summary
 from hiermod.engines.posterior import Posterior
 from hiermod.families.catalogue import FAMILIES
 from hiermod.families.responses import response_draws
 from hiermod.fits.targets import read_request
 from hiermod.fits.vocabulary import Fit
 from hiermod.formula.design import FrozenArrays
-from hiermod.output.summary import Section, Summary
 
 ROWS = 2_000_000  # numbers ranked at a time
 
@@ -106,13 +107,14 @@ _OWN_ZEROS = {
 }
 
 
+@checked
 def simulated_residuals(
     fit: Fit, draws: int = 250, random_seed: int | np.random.Generator | None = None, conditional: bool = False
 ) -> SimulatedResiduals:
-    """Simulate the fit ``draws`` times and rank the data among the simulations.
+    """Residuals that are uniform under a true model of any family (Dunn and Smyth 1996), and tests of them.
 
-    Frequentist fits simulate at the estimates, Bayesian ones from the posterior predictive distribution.  conditional:
-    hold the group effects (at their estimates; Bayesian: at their draws) instead of drawing new ones."""
+    Each row's place among ``draws`` simulated responses; group effects drawn anew, or held with ``conditional``.
+    ``.residuals``, ``.tests()``, and ``hm.plots.simulated_residuals``."""
     draws = check_count("draws", draws, 20)
     rng = generator(random_seed)
     simulated = _conditional(fit, draws, rng) if conditional else _anew(fit, draws, rng)

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
-from hiermod.engines.likelihood.glm import GeneralisedLinearFit
+from hiermod.core.checked import checked
 from hiermod.engines.likelihood.mixed import MixedFit
-from hiermod.engines.posterior import Posterior
-from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError, listing, nearest
+from hiermod.errors import ArgumentError, UnsupportedError
+from hiermod.fits.ddf import check_ddf, chosen_ddf
+from hiermod.fits.estimable import estimable_rows
 from hiermod.fits.tables import LEVEL, check_level, quantile
 from hiermod.inference.coefficient_tests.ftests import DegreesOfFreedom, Residual
 from hiermod.inference.coefficient_tests.kenward_roger import kenward_roger
@@ -24,46 +24,11 @@ from hiermod.inference.coefficient_tests.type_three import type_three
 
 if TYPE_CHECKING:
     from hiermod.fits.frequentist import FrequentistFit
-    from hiermod.fits.vocabulary import Fit
-    from hiermod.formula.design import Design
 
 METHODS: dict[str, Callable[[MixedFit], DegreesOfFreedom]] = {
     "satterthwaite": satterthwaite,
     "kenward-roger": kenward_roger,
 }
-
-
-def is_bayesian(fit: Fit) -> bool:
-    """Draws, not estimates."""
-    return isinstance(fit.record, Posterior)  # type: ignore[attr-defined]
-
-
-def chosen_ddf(fit: Fit, ddf: str | None) -> str | None:
-    """The method of degrees of freedom: "auto" is Satterthwaite's for Gaussian REML and ML fits, none elsewhere.
-
-    A linear model has its residual degrees of freedom whatever is asked.
-
-    UnsupportedError where degrees of freedom are asked of a fit that has none."""
-    generalised = isinstance(fit.record, GeneralisedMixedFit | GeneralisedLinearFit)  # type: ignore[attr-defined]
-    if is_bayesian(fit) or generalised:
-        if ddf not in ("auto", None):
-            why = "its intervals come from draws" if is_bayesian(fit) else "its tests are normal (z)"
-            raise UnsupportedError(f"ddf={ddf!r} is for Gaussian REML and ML fits; of this fit {why}. Leave ddf out")
-        return None
-    return "satterthwaite" if ddf == "auto" else check_ddf(ddf)
-
-
-def check_ddf(ddf: str | None) -> str | None:
-    """The method's name in lower case.  ArgumentTypeError, ArgumentError for what is none."""
-    if ddf is None:
-        return None
-    if not isinstance(ddf, str):
-        raise ArgumentTypeError(f"ddf must be 'satterthwaite', 'kenward-roger' or None, got {type(ddf).__name__}")
-    name = ddf.lower().replace("_", "-")
-    if name not in METHODS:
-        hint = nearest(name, METHODS)
-        raise ArgumentError(f"ddf must be 'satterthwaite', 'kenward-roger' or None, got {ddf!r}.{hint}")
-    return name
 
 
 def degrees_of_freedom(fit: FrequentistFit, ddf: str | None) -> DegreesOfFreedom:
@@ -83,12 +48,20 @@ def _residual(fit: FrequentistFit) -> Residual:
     return Residual(np.array(fit.record.vcov_beta)[used], df)
 
 
-def fixef_table(fit: FrequentistFit, ddf: str | None = "satterthwaite", level: float = LEVEL) -> pd.DataFrame:
-    """estimate, std_error, lower, upper, df, t, p of each common coefficient; index term.
+@checked
+def fixef(fit: FrequentistFit, level: float = LEVEL, ddf: str | None = "auto") -> pd.DataFrame:
+    """Common ("fixed") effects: estimate, std_error, lower, upper, df, t, p; index term.
 
-    Kenward-Roger brings its own standard errors.  A mixed model with ddf=None has df and p nan and normal intervals; a
-    linear model always has the t distribution.  nan for a coefficient that could not be estimated."""
-    design = fit.design
+    ddf: degrees of freedom of the t distribution behind lower, upper and p: "auto" is "satterthwaite" (lmerTest's
+    default); "kenward-roger" (pbkrtest's, REML fits only, with its adjusted standard errors), or None: no df, no p,
+    a normal interval, as in lme4's own summary.  A formula without bars has n - p degrees of freedom.
+
+    >>> import hiermod as hm
+    >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+    >>> m.reml().fixef()["estimate"].round(3).to_dict()
+    {'Intercept': 251.405, 'Days': 10.467}
+    """
+    ddf, level, design = chosen_ddf(fit, ddf), check_level(level), fit.design
     rows = np.eye(len(design.common))  # as R: the columns kept are reported, though others might have been kept instead
     return _t_table(fit, rows, np.array(design.estimable), pd.Index(design.common, name="term"), ddf, level)
 
@@ -137,36 +110,13 @@ def _t_table(
     return pd.DataFrame(table | {"df": df, "t": t, "p": p}, index=index)
 
 
-def estimable_rows(design: Design, L: np.ndarray) -> np.ndarray:
-    """(m,) False where a row of L depends on what the data cannot tell: it is no combination of the rows of X."""
-    used = design.estimable
-    if used.all():
-        return np.ones(len(L), dtype=bool)
-    explained = np.linalg.lstsq(design.X[:, used], design.X[:, ~used], rcond=None)[0]
-    implied = L[:, used] @ explained
-    size = np.abs(L[:, used]) @ np.abs(explained) + np.abs(L[:, ~used])
-    return np.asarray((np.abs(L[:, ~used] - implied) <= 1e-8 * np.maximum(size, 1e-300)).all(axis=1))
+@checked
+def anova(fit: FrequentistFit, ddf: str | None = "auto") -> pd.DataFrame:
+    """Type III F tests of the terms, the same whatever the contrast coding: sum_sq, mean_sq, num_df, den_df, F, p.
 
-
-def lost_rows_note(design: Design, X: np.ndarray, index: pd.Index) -> tuple[str, ...]:
-    """A sentence about rows to predict that the data cannot tell: what is not estimable counts as 0, as in R."""
-    told = estimable_rows(design, X)
-    if told.all():
-        return ()
-    dropped = [name for name, used in zip(design.common, design.estimable, strict=True) if not used]
-    return (
-        f"The data cannot tell the prediction of {listing(index[~told], 5)}, since the model matrix is rank deficient: "
-        f"{listing(dropped, 5)} counted as 0 there.",
-    )
-
-
-def f_tests(fit: FrequentistFit, ddf: str | None = "satterthwaite") -> pd.DataFrame:
-    """Type III F tests of the common terms: sum_sq, mean_sq, num_df, den_df, F, p; index term, the intercept left out.
-
-    lmerTest's anova(type = 3): the same whatever the contrasts (``type_three.py``).  sum_sq and mean_sq are
-    F times sigma^2, before Kenward and Roger's scale factor.  attrs: ddf, and notes (sentences about empty cells).
-    ddf=None raises ArgumentError."""
-    name = check_ddf(ddf)
+    ddf as in ``fixef``.  sum_sq and mean_sq are F times sigma^2, before Kenward and Roger's scale factor, as lmerTest's
+    anova(type = 3).  ``attrs["notes"]`` says what empty cells leave untested; ArgumentError for ddf=None."""
+    name = chosen_ddf(fit, ddf)
     if not fit.design.common:
         raise UnsupportedError(f"{fit.formula!r} has no common terms to test")
     method = degrees_of_freedom(fit, name)

@@ -12,13 +12,13 @@ import pandas as pd
 
 from hiermod.core.annotated import NotedFrame
 from hiermod.core.checked import checked
+from hiermod.core.paper_table import PaperTable, check_digits, written
+from hiermod.core.summary import number_column
 from hiermod.errors import ArgumentError, ArgumentTypeError
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.targets import choice
 from hiermod.inference.comparison.paper import CELLS, kind_of, paper_table, section_and_label, sizes_of
-from hiermod.output.summary import number_column
-from hiermod.output.writing.publish import PaperTable, check_digits, written
 
 Fit = BayesianFit | FrequentistFit
 NOTE = "se: standard error, or posterior sd.  difference: from {base}'s estimate, in standard errors of {base}."

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from hiermod.core.paper_table import MINUS, NONE, PaperTable, decimals, number, renamed
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.tables import corr_names, sd_names
-from hiermod.output.writing.publish import MINUS, NONE, PaperTable, decimals, number, renamed
 
 Fit = BayesianFit | FrequentistFit
 CELLS = ("interval", "std_error", "estimate")

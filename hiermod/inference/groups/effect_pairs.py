@@ -68,7 +68,7 @@ def effect_pair(
             )
     x = x or next(term for term in terms[group] if term != y)
     y = y or next(term for term in terms[group] if term != x)
-    table = fit.varcorr()  # type: ignore[attr-defined]
+    table = fit.varcorr()
     table = table[table["group"] == group]
     cov = np.zeros((2, 2))
     for i, term in enumerate((x, y)):
@@ -81,7 +81,7 @@ def effect_pair(
 
 
 def _effects(fit: Fit, group: str, x: str, y: str, level: float) -> pd.DataFrame:
-    table = fit.ranef(group, level=level)  # type: ignore[attr-defined]
+    table = fit.ranef(group, level=level)
     columns: dict[str, pd.Series] = {}
     for axis, term in (("x", x), ("y", y)):
         mine = table[table["term"] == term].set_index("level")

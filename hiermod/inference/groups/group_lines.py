@@ -50,7 +50,7 @@ def group_lines(fit: Fit, x: str | None = None, group: str | None = None, over: 
     block, x, over = line_block(fit, group), line_variable(fit.design, x), choice("over", over, OVER)
     frame, chosen = _line_rows(fit.design, block, x, over)
     _leave_out_others(fit.design, block, frame)
-    estimate = fit.predict(frame, new_levels="zero")["estimate"].to_numpy()  # type: ignore[attr-defined]
+    estimate = fit.predict(frame, new_levels="zero")["estimate"].to_numpy()
     levels = np.asarray(block.levels, dtype=object)[chosen]
     table = pd.DataFrame({"level": np.repeat(levels, POINTS), x: frame[x], "estimate": estimate})
     table.attrs |= {"x": x, "group": block.factor, "levels": len(block.levels), "shown": len(chosen)}
@@ -122,7 +122,7 @@ def population_line(fit: Fit, x: str, level: float = LEVEL) -> pd.DataFrame:
         table: Any = fit.means([x], at={x: grid}, scale="response", level=level)
     else:
         rows = typical_rows(fit.design, replace(fit.design.blocks[0], codes=np.zeros(fit.nobs, dtype=int)))
-        table = fit.predict(rows.iloc[np.zeros(POINTS, dtype=int)], target="population", interval=level)  # type: ignore[attr-defined]
+        table = fit.predict(rows.iloc[np.zeros(POINTS, dtype=int)], target="population", interval=level)
     return pd.DataFrame({x: grid} | {name: table[name].to_numpy() for name in ("estimate", "lower", "upper")})
 
 

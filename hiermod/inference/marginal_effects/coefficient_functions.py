@@ -18,8 +18,10 @@ from hiermod.engines.likelihood.glm import GeneralisedLinearFit
 from hiermod.engines.likelihood.mixed import MixedFit
 from hiermod.engines.posterior import Posterior
 from hiermod.families.links import inverse_link
+from hiermod.fits.ddf import is_bayesian
+from hiermod.fits.estimable import estimable_rows
 from hiermod.formula.design import Design, FrozenArrays
-from hiermod.inference.coefficient_tests.tables import estimable_rows, is_bayesian, linear_tests
+from hiermod.inference.coefficient_tests.tables import linear_tests
 from hiermod.inference.marginal_effects.multiplicity import adjusted_p, critical_values
 
 if TYPE_CHECKING:
@@ -249,7 +251,7 @@ def lost_notes(fit: Fit, design: Design, L: np.ndarray, labels: Sequence[str]) -
     told = estimable_rows(design, np.where(known[:, None], L, 0.0))
     notes = []
     if is_bayesian(fit):
-        without = np.isnan(fit.record.beta).all(axis=(0, 1))  # type: ignore[attr-defined]
+        without = np.isnan(fit.record.beta).all(axis=(0, 1))
         if np.nan_to_num(L)[:, without].any():
             notes.append("thresholds take the intercept's place in this family: means are nan, contrasts are not")
     if not known.all():

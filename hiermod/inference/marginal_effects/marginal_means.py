@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.core.checked import checked
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.families.responses import check_mean
-from hiermod.fits.tables import check_level
+from hiermod.fits.ddf import chosen_ddf, is_bayesian
+from hiermod.fits.tables import LEVEL, check_level
 from hiermod.fits.targets import choice
 from hiermod.formula.data import level_labels
-from hiermod.inference.coefficient_tests.tables import chosen_ddf, is_bayesian
 from hiermod.inference.marginal_effects.coefficient_functions import (
     Family,
     Functions,
@@ -31,6 +32,7 @@ from hiermod.inference.marginal_effects.reference_grid import ReferenceGrid, che
 if TYPE_CHECKING:
     from hiermod.fits.vocabulary import Fit
 
+Names = str | Sequence[str]
 SCALES = ("link", "response")
 CONTRAST_SCALES = ("link", "response", "difference")
 MEAN_TARGETS = ("population", "new_group")
@@ -47,17 +49,32 @@ class Averages:
     L: np.ndarray  # (J, p) the averages of X, on which it is judged what the data can tell
 
 
+@checked
 def means(
     fit: Fit,
-    variables: Any,
-    at: Mapping[str, Any] | None,
-    weights: str,
-    scale: str,
-    target: str,
-    ddf: str | None,
-    level: float,
+    variables: Names,
+    at: Mapping[str, Any] | None = None,
+    weights: str = "equal",
+    scale: str = "link",
+    target: str = "population",
+    ddf: str | None = "auto",
+    level: float = LEVEL,
 ) -> pd.DataFrame:
-    """The table of ``Fit.means``."""
+    """Estimated marginal means, as R's emmeans: the model's expected response at each level of ``variables``.
+
+    variables: a predictor or several (all combinations); they index the table.  Other factors are averaged over,
+    numbers stand at their mean (those with only two values at both).  at: other values, ``{"x": [0, 1]}``.
+    weights: of the levels averaged over: "equal"; "proportional" to their frequency; "cells": of the row's own.
+    scale: "link", or "response" for the inverse link of those (standard error by the delta method).
+    target: "population", a typical group; "new_group", the expected response averaged over groups, which differs
+    where the link is not the identity.  ddf: "auto" (Satterthwaite where there are degrees of freedom),
+    "satterthwaite", "kenward-roger" or None.  Raises UnknownNameError, ArgumentError, UnsupportedError.
+
+    >>> import hiermod as hm
+    >>> cake = hm.Model("angle ~ recipe * temperature + (1 | recipe:replicate)", hm.load_dataset("cake")).reml()
+    >>> cake.means("recipe")["estimate"].round(2).to_dict()
+    {'A': 33.12, 'B': 31.64, 'C': 31.6}
+    """
     level, ddf, scale = check_level(level), chosen_ddf(fit, ddf), choice("scale", scale, SCALES)
     _check_origin(fit)
     names = check_variables(fit.design, variables, "variables")
@@ -71,21 +88,36 @@ def means(
     return described(table, scale, target, ddf, level, notes)
 
 
+@checked
 def contrasts(
     fit: Fit,
-    variables: Any,
-    method: Any,
-    by: Any,
-    adjust: str,
-    reference: str | None,
-    at: Mapping[str, Any] | None,
-    weights: str,
-    scale: str,
-    target: str,
-    ddf: str | None,
-    level: float,
+    variables: Names,
+    method: Any = "pairwise",
+    by: Names | None = None,
+    adjust: str = "auto",
+    reference: str | None = None,
+    at: Mapping[str, Any] | None = None,
+    weights: str = "equal",
+    scale: str = "link",
+    target: str = "population",
+    ddf: str | None = "auto",
+    level: float = LEVEL,
 ) -> pd.DataFrame:
-    """The table of ``Fit.contrasts``."""
+    """Comparisons of marginal means, with p values and intervals adjusted for their number.
+
+    method: "pairwise", "revpairwise"; "treatment" (or "trt.vs.ctrl": against ``reference``, by default the first);
+    "sum" (or "eff": against the mean of all); "poly", "consec"; a dict of name -> numbers, one for each mean, or ->
+    {level: number}; or a matrix with a row for each contrast.  by: within each level of these, a family of its own.
+    adjust: "tukey", "dunnett", "bonferroni", "holm", "sidak", "fdr", "none"; "auto" is Tukey for pairs, Dunnett
+    (emmeans' dunnettx) for "treatment", fdr for "sum", Sidak for "consec", none for the rest.
+    scale: "link"; "response": ratios (log link) or odds ratios (logit); "difference": of expected responses.
+    The rest as in ``means``.  Raises UnknownNameError, ArgumentError, UnsupportedError.
+
+    >>> import hiermod as hm
+    >>> cake = hm.Model("angle ~ recipe + temperature + (1 | recipe:replicate)", hm.load_dataset("cake")).reml()
+    >>> cake.contrasts("recipe", "treatment")["estimate"].round(2).to_dict()
+    {'B - A': -1.48, 'C - A': -1.52}
+    """
     level, ddf, scale = check_level(level), chosen_ddf(fit, ddf), choice("scale", scale, CONTRAST_SCALES)
     names = check_variables(fit.design, variables, "variables")
     within = [] if by is None else check_variables(fit.design, by, "by")

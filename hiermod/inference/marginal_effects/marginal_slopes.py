@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.core.checked import checked
 from hiermod.errors import ArgumentError
-from hiermod.fits.tables import check_level
+from hiermod.fits.ddf import chosen_ddf
+from hiermod.fits.tables import LEVEL, check_level
 from hiermod.fits.targets import choice
-from hiermod.inference.coefficient_tests.tables import chosen_ddf
 from hiermod.inference.marginal_effects.coefficient_functions import Functions, function_table, lost_notes
 from hiermod.inference.marginal_effects.marginal_means import (
     MEAN_TARGETS,
     SCALES,
+    Names,
     averaged_over,
     check_scale,
     described,
@@ -40,19 +42,30 @@ OVER = ("grid", "rows")
 STEP = 1e-4  # of the predictor's range: central differences are then right to about 1e-9
 
 
+@checked
 def slopes(
     fit: Fit,
     variable: str,
-    by: Any,
-    at: Mapping[str, Any] | None,
-    over: str,
-    weights: str,
-    scale: str,
-    target: str,
-    ddf: str | None,
-    level: float,
+    by: Names | None = None,
+    at: Mapping[str, Any] | None = None,
+    over: str = "grid",
+    weights: str = "equal",
+    scale: str = "link",
+    target: str = "population",
+    ddf: str | None = "auto",
+    level: float = LEVEL,
 ) -> pd.DataFrame:
-    """The table of ``Fit.slopes``."""
+    """Change of the expected response per unit of a numeric predictor, whatever poly(), log() or splines it is in.
+
+    by: at each level of these.  at: values of predictors, ``variable`` itself among them.  over: "grid", at the
+    reference grid of ``means`` (emmeans' emtrends); "rows", averaged over the rows of the data, or with ``by`` of
+    each level (average marginal effects).  The rest as in ``means``.  Raises UnsupportedError for a factor.
+
+    >>> import hiermod as hm
+    >>> fit = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy")).reml()
+    >>> fit.slopes("Days")["estimate"].round(3).to_dict()
+    {'Days': 10.467}
+    """
     level, ddf, scale = check_level(level), chosen_ddf(fit, ddf), choice("scale", scale, SCALES)
     over, target = choice("over", over, OVER), choice("target", target, MEAN_TARGETS)
     name, design = check_number(fit.design, variable), fit.design

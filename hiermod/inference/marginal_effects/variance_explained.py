@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.core.checked import checked
 from hiermod.engines.likelihood.generalised import fit_generalised
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.glm import GeneralisedLinearFit, fit_glm
@@ -20,7 +21,7 @@ from hiermod.engines.likelihood.mixed import MixedFit
 from hiermod.engines.posterior import Posterior
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.families.catalogue import FAMILIES, is_linear
-from hiermod.fits.tables import check_group, check_level
+from hiermod.fits.tables import LEVEL, check_group, check_level
 from hiermod.formula.design import Design
 from hiermod.inference import intervals
 from hiermod.inference.bootstrap.bootstrap import Bootstrap
@@ -53,10 +54,28 @@ class Shares:
         return self.fixed + self.between + self.residual
 
 
+@checked
 def icc(
-    fit: Fit, group: str | None, level: float, bootstrap: int | None, random_seed: Seed, cores: int
+    fit: Fit,
+    group: str | None = None,
+    level: float = LEVEL,
+    bootstrap: int | None = None,
+    random_seed: int | np.random.Generator | None = None,
+    cores: int = 1,
 ) -> pd.DataFrame:
-    """The table of ``Fit.icc``."""
+    """Intraclass correlation, the share of variance between groups: group, icc, estimate, lower, upper.
+
+    "adjusted": of the variance that predictors leave; "unadjusted": of all.  With several grouping factors, first
+    all together, "(all)", then each.  Variance of random slopes: the mean over rows of z' Sigma z (Johnson 2014).
+    lower and upper are nan for REML and ML, unless ``bootstrap=`` refits (a number) are asked for; a Bayesian fit
+    has the mean and interval of its draws.  Generalised models: on the scale of the linear predictor, with the
+    residual variance in ``attrs["notes"]``.  UnsupportedError for a model without groups.
+
+    >>> import hiermod as hm
+    >>> fit = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff")).reml()
+    >>> round(float(fit.icc().loc[0, "estimate"]), 3)
+    0.418
+    """
     level, blocks = check_level(level), check_group(fit.design, group)
     if not blocks:
         raise UnsupportedError(
@@ -76,9 +95,25 @@ def icc(
     return table
 
 
-def r2(fit: Fit, level: float, bootstrap: int | None, random_seed: Seed, cores: int) -> pd.DataFrame:
-    """The table of ``Fit.r2``."""
-    level, record = check_level(level), fit.record  # type: ignore[attr-defined]
+@checked
+def r2(
+    fit: Fit,
+    level: float = LEVEL,
+    bootstrap: int | None = None,
+    random_seed: int | np.random.Generator | None = None,
+    cores: int = 1,
+) -> pd.DataFrame:
+    """Nakagawa's R2: estimate, lower, upper; index "marginal" (predictors), "conditional" (predictors and groups).
+
+    Interval and scale as in ``icc``.  A linear model without groups has its ordinary R2, and "adjusted"; other
+    models without groups the share of the linear predictor's variance.
+
+    >>> import hiermod as hm
+    >>> fit = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy")).reml()
+    >>> fit.r2()["estimate"].round(3).to_dict()
+    {'marginal': 0.279, 'conditional': 0.799}
+    """
+    level, record = check_level(level), fit.record
     if isinstance(record, LinearFit):
         _check_bootstrap(fit, bootstrap)
         values = {"r2": float(record.r_squared), "adjusted": float(record.adj_r_squared)}
@@ -134,7 +169,7 @@ def variances(fit: Any) -> Shares:
 
 
 def _check_bootstrap(fit: Fit, bootstrap: int | None) -> None:
-    record = fit.record  # type: ignore[attr-defined]
+    record = fit.record
     if bootstrap is None or isinstance(record, MixedFit):
         return
     if isinstance(record, Posterior):

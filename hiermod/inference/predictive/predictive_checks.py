@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.core.annotated import NotedFrame, noted
+from hiermod.core.checked import checked
 from hiermod.errors import ArgumentError, UnknownNameError, listing, nearest
 from hiermod.fits.tables import LEVEL, check_level
 from hiermod.formula.design import FrozenArrays
@@ -102,16 +103,36 @@ def statistic_draws(
     )
 
 
+@checked
 def predictive_check(
     fit: BayesianFit,
     statistic: Statistics = None,
     group: str | None = None,
-    draws: int | None = MANY,
+    draws: int | None = 1000,
     target: str = "conditional",
-    level: float = LEVEL,
+    level: float = 0.95,
     random_seed: int | np.random.Generator | None = None,
-) -> NotedFrame:
-    """See ``BayesianFit.predictive_check``."""
+) -> pd.DataFrame:
+    """A statistic of the data beside the same statistic of data simulated from the posterior.
+
+    statistic: "mean", "sd", "min", "max", "median", "skew", "zeros", "range", "dispersion" (of rows about
+    their own predictions, in predictive variances: overdispersion of counts), "sd between Subject", "steepest Days
+    within Subject", a function of an array of responses, a list of these, or ``{"name": function}``; by default
+    those that suit the family.  group: within each level of a grouping factor or column of the model.  draws:
+    simulated data sets (None: one per posterior draw).  target: "conditional" (groups keep their effects) or
+    "new_group" (drawn anew).  Counts out of trials are taken as proportions.
+
+    Index statistic (with ``group``: and level); observed; predicted, lower, upper: mean and equal-tailed interval
+    over simulated data; p: their share above the data, ties by half.  p near 0 or 1: the model does not make such
+    data.  Under a true model p is not uniform: it keeps nearer to 0.5 where the statistic is one that is fitted.
+    Raises UnknownNameError, ArgumentError, UnsupportedError (censored responses, unknown model).
+
+    >>> import hiermod as hm
+    >>> fit = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy")).fit(random_seed=1)
+    >>> table = fit.predictive_check(["sd", "max"], random_seed=1)
+    >>> table.index.tolist(), table.columns.tolist()
+    (['sd', 'max'], ['observed', 'predicted', 'lower', 'upper', 'p'])
+    """
     return statistic_table(statistic_draws(fit, statistic, group, draws, target, random_seed), level)
 
 
@@ -140,16 +161,20 @@ def statistic_table(found: StatisticDraws, level: float = LEVEL) -> NotedFrame:
     return noted(table, [note])
 
 
+@checked
 def predictive_intervals(
     fit: BayesianFit,
     group: str | None = None,
-    draws: int | None = MANY,
+    draws: int | None = 1000,
     target: str = "conditional",
-    level: float = LEVEL,
+    level: float = 0.95,
     inner: float = 0.5,
     random_seed: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """See ``BayesianFit.predictive_intervals``."""
+    """Each response, or the mean of each level of ``group``, in its posterior predictive intervals.
+
+    Index the rows used, or the levels: observed, predicted (mean), lower, inner_lower, inner_upper, upper, inside.
+    Counts out of trials are taken as proportions.  Arguments and errors as for ``predictive_check``."""
     check_level(level)
     check_level(inner)
     if inner >= level:

@@ -14,14 +14,15 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 
 from hiermod.core.arguments import check_count, generator
+from hiermod.core.checked import checked
+from hiermod.core.summary import Section, Summary
 from hiermod.errors import UnsupportedError
-from hiermod.fits.tables import LEVEL, check_level
+from hiermod.fits.tables import check_level
 from hiermod.fits.targets import choice
 from hiermod.formula.design import FrozenArrays
 from hiermod.inference.predictive.replicates import bayesian_record, kind_of, replicates
 from hiermod.inference.scores.row_likelihood import row_log_likelihood
 from hiermod.inference.scores.smoothing import _smoothed
-from hiermod.output.summary import Section, Summary
 
 if TYPE_CHECKING:
     from hiermod.fits.bayesian import BayesianFit
@@ -67,10 +68,19 @@ class Calibration(FrozenArrays):
         return self.summary()._repr_html_()
 
 
+@checked
 def calibration(
-    fit: BayesianFit, predictions: str = "loo", level: float = LEVEL, resamples: int = 500, random_seed: int | None = 0
+    fit: BayesianFit,
+    predictions: str = "loo",
+    level: float = 0.95,
+    resamples: int = 500,
+    random_seed: int | None = 0,
 ) -> Calibration:
-    """See ``BayesianFit.calibration``."""
+    """Do events that were given p per cent happen p per cent of the time?  For 0/1 responses and counts of trials.
+
+    predictions: "loo" (each row's probability given the other rows) or "fitted" (given all, its own included).
+    ``.table()``: predicted, calibrated, lower, upper, trials; ``.brier`` and its parts; ``.p``.  The band is that
+    of each point, from ``resamples`` sets of outcomes.  Drawn by ``hm.plots.calibration``.  UnsupportedError."""
     record = bayesian_record(fit)
     check_level(level)
     check_count("resamples", resamples, 20)

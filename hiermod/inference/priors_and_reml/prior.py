@@ -14,15 +14,18 @@ import pandas as pd
 from hiermod.core.annotated import noted
 from hiermod.core.arguments import check_count, generator
 from hiermod.core.checked import checked
+from hiermod.core.summary import Section, Summary
+from hiermod.engines.posterior import Posterior
 from hiermod.engines.prior_draws import PriorDraws, prior_idata
 from hiermod.errors import ArgumentError, ArgumentTypeError
+from hiermod.fits.bayesian import BayesianFit
+from hiermod.fits.ddf import chosen_ddf
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.tables import LEVEL, check_level, corr_names, sd_names, simulated_frame
 from hiermod.fits.vocabulary import Fit
 from hiermod.formula.design import Design
 from hiermod.inference.priors_and_reml.prior_against import against_table, simulate_summaries
 from hiermod.inference.priors_and_reml.prior_lines import prior_lines
-from hiermod.output.summary import Section, Summary
 from hiermod.priors.table import priors_frame
 
 
@@ -30,15 +33,13 @@ from hiermod.priors.table import priors_frame
 class PriorPredictive(Fit):
     """What ``Model.prior_predictive()`` returns: draws of parameters, group effects and data.  Immutable; pickles.
 
-    ``draws.record`` holds the arrays, (1, draw, ...), as a posterior's."""
+    ``record`` holds the arrays, (1, draw, ...), as a posterior's."""
+
+    record: Posterior
 
     def __init__(self, design: Design, draws: PriorDraws, family: str, link: str, centred: bool) -> None:
         self.design, self.draws, self.family, self.link, self.centred = design, draws, family, link, centred
-
-    @property
-    def record(self) -> Any:
-        """The arrays of the draws, in the form of a posterior's."""
-        return self.draws.record
+        self.record = draws.record
 
     @cached_property
     def _idata(self) -> Any:
@@ -54,10 +55,12 @@ class PriorPredictive(Fit):
         """The priors drawn from: parameter, distribution, why, key."""
         return priors_frame(self.draws.entries)
 
-    def fixef(self, level: float = LEVEL) -> pd.DataFrame:
+    def fixef(self, level: float = LEVEL, ddf: str | None = "auto") -> pd.DataFrame:
         """Common effects under the prior: estimate (mean), std_error (sd), median, lower, upper; index term.
 
-        The intercept is that of the formula, at predictors equal to 0, as in every fit."""
+        The intercept is that of the formula, at predictors equal to 0, as in every fit.  ddf: draws have no degrees of
+        freedom, so anything but "auto" and None raises UnsupportedError."""
+        chosen_ddf(self, ddf)
         return _table(self.record.beta[0], list(self.design.common), level).rename_axis("term")
 
     def parameters(self, level: float = LEVEL) -> pd.DataFrame:
@@ -80,8 +83,6 @@ class PriorPredictive(Fit):
 
     def varcorr(self, level: float = LEVEL) -> pd.DataFrame:
         """group, term1, term2, sdcor, vcov, lower, upper under the prior, as a posterior's varcorr."""
-        from hiermod.fits.bayesian import BayesianFit
-
         return BayesianFit(self.design, self.record, self.family, self.link).varcorr(level)
 
     def simulate(self, draws: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod.core.arguments import LARGEST_CORES, check_count, resolve_seed
+from hiermod.core.checked import checked
 from hiermod.core.progress import progress
 from hiermod.engines.catalogue import check_installed
 from hiermod.engines.marginal.density import marginal_density
@@ -32,6 +33,7 @@ EXACT = "refits with common and group effects integrated out exactly"
 GRAPH = "refits by NUTS on the graph"
 
 
+@checked
 def kfold(
     fit: BayesianFit,
     k: int | str = 10,
@@ -41,7 +43,12 @@ def kfold(
     cores: int = 1,
     progressbar: bool = True,
 ) -> Score:
-    """K-fold cross-validation; see ``BayesianFit.kfold``."""
+    """K-fold cross-validation by exact refits, priors and centring those of all data.
+
+    k: number of folds, or "all" for one unit each (leave-one-out, leave-one-group-out).  group: leave out whole
+    levels of this factor, scored jointly; else rows are left out, with ``stratify`` balanced within its levels.
+    The same seed gives the same folds and numbers whatever ``cores``.  A model whose effects integrate out is
+    refitted without sampling them, in tenths of a second; others by NUTS, on a graph that is compiled once."""
     design = fit.design
     cores = check_count("cores", cores, most=LARGEST_CORES)
     unit, labels, members = _units(fit, group)

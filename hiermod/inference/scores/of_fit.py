@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hiermod.core.checked import checked
 from hiermod.engines.marginal.density import MarginalDensity, marginal_density
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.families.catalogue import is_linear
@@ -14,10 +15,11 @@ from hiermod.fits.tables import check_group
 from hiermod.formula.design import Design
 from hiermod.inference.scores.cross_validation import refit_units
 from hiermod.inference.scores.estimable import check_estimable
-from hiermod.inference.scores.integrated import integrated
+from hiermod.inference.scores.integrated import integrated as integrated_scores
 from hiermod.inference.scores.level_gaussian import gaussian_level_logs
 from hiermod.inference.scores.level_quadrature import LevelLogs, check_quadrature, level_logs
-from hiermod.inference.scores.pointwise import Pointwise, conditional_loo, waic
+from hiermod.inference.scores.pointwise import Pointwise, conditional_loo
+from hiermod.inference.scores.pointwise import waic as pointwise_waic
 from hiermod.inference.scores.record import MAX_K, Score
 from hiermod.inference.scores.row_likelihood import AT_ONCE, row_log_likelihood
 from hiermod.inference.scores.rows import Units, level_units, row_units
@@ -33,16 +35,24 @@ INTEGRATED = (
 )
 
 
-def loo(fit: BayesianFit, how: bool | str = "auto", refit_bad: bool | str = "auto", progressbar: bool = True) -> Score:
-    """Leave-one-out by row.  how: "auto" integrates effects out where that is possible, True insists, False never."""
-    _check_switch("integrated", how)
+@checked
+def loo(
+    fit: BayesianFit, integrated: bool | str = "auto", refit_bad: bool | str = "auto", progressbar: bool = True
+) -> Score:
+    """Leave-one-out by row: elpd, se, p, and elpd and Pareto k per row.
+
+    integrated: "auto" integrates common and group effects out exactly where the model allows it (Gaussian, Normal
+    or flat priors on common effects), and the record says so; True insists (UnsupportedError); False never does.
+    refit_bad: rows with Pareto k above 0.7 are scored by a refit without them: "auto" where effects are not
+    integrated out and at most ten rows need it, True however many, False never."""
+    _check_switch("integrated", integrated)
     _check_switch("refit_bad", refit_bad)
     reason = "as asked"
-    if how is not False:
+    if integrated is not False:
         try:
             density = _density(fit)
         except UnsupportedError as error:
-            if how is True:
+            if integrated is True:
                 raise
             reason = f"group effects at their draws, since they cannot be integrated out: {error}"
         else:
@@ -50,11 +60,18 @@ def loo(fit: BayesianFit, how: bool | str = "auto", refit_bad: bool | str = "aut
             return _integrated(fit, density, units, "loo", "row", tuple(fit.design.index))
     score = _conditional(fit, "loo", reason)
     members = [np.array([i]) for i in range(fit.design.nobs)]
-    return _with_refits(fit, score, members, False if how is False and refit_bad == "auto" else refit_bad, progressbar)
+    if integrated is False and refit_bad == "auto":
+        refit_bad = False
+    return _with_refits(fit, score, members, refit_bad, progressbar)
 
 
+@checked
 def logo(fit: BayesianFit, group: str, refit_bad: bool | str = "auto", progressbar: bool = True) -> Score:
-    """Leave-one-group-out: the joint density of all rows of each level, given all others."""
+    """Leave-one-group-out: the joint density of all rows of each level of ``group``, given all other rows.
+
+    The level's effects are integrated out: in closed form (Gaussian models), or by quadrature (bernoulli, binomial,
+    poisson; one or two effects per level).  refit_bad: as in ``loo``.  UnsupportedError where neither is possible,
+    DesignError where a level's removal leaves a coefficient with a flat prior without information."""
     block = check_group(fit.design, group)[0]
     _check_switch("refit_bad", refit_bad)
     try:
@@ -67,8 +84,9 @@ def logo(fit: BayesianFit, group: str, refit_bad: bool | str = "auto", progressb
     return _integrated(fit, density, units, "logo", group, block.levels)
 
 
-def waic_score(fit: BayesianFit) -> Score:
-    """WAIC of rows, at the draws of all effects."""
+@checked
+def waic(fit: BayesianFit) -> Score:
+    """WAIC by row, on the elpd scale, always at the draws of the effects.  ``loo`` is the safer of the two."""
     return _conditional(fit, "waic", "WAIC is defined by the variance of log p(y_i | all parameters, effects included)")
 
 
@@ -94,7 +112,7 @@ def _integrated(
     check_estimable(units, labels, unit)
     record = fit.record
     phi = record.unconstrained_draws(density.coordinates)
-    found = integrated(density, fit.design, units, phi, fit.inference.seed)
+    found = integrated_scores(density, fit.design, units, phi, fit.inference.seed)
     return make_score(
         fit, criterion, unit, labels, units.members, found.elpd, found.log_seen - found.elpd, found.k, found.mcse,
         estimator="integrated", reason=INTEGRATED, own_proposals=found.own,
@@ -103,7 +121,7 @@ def _integrated(
 
 
 def _conditional(fit: BayesianFit, criterion: Any, reason: str) -> Score:
-    compute = conditional_loo if criterion == "loo" else waic
+    compute = conditional_loo if criterion == "loo" else pointwise_waic
     count = fit.record.shape[0] * fit.record.shape[1]
     n = fit.design.nobs
     logs = row_log_likelihood(fit)

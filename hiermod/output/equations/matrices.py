@@ -13,8 +13,8 @@ import pandas as pd
 from scipy import sparse
 
 from hiermod.core.checked import checked
+from hiermod.core.summary import Section, Summary
 from hiermod.formula.design import Block, Design
-from hiermod.output.summary import Section, Summary
 
 SHOWN = 6  # rows and columns of a printed matrix
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from hiermod.core import versions
+from hiermod.core.checked import checked
 from hiermod.core.files import file_path, open_regular, whole
 from hiermod.engines.idata import build_idata
 from hiermod.engines.marginal.coordinates import exact_correlations
@@ -45,11 +46,12 @@ BROKEN = (HiermodError, ArithmeticError, AttributeError, LookupError, OSError, R
 SLASH = "\N{DIVISION SLASH}"  # for the "/" of names such as I(x / 2), which in a netCDF file would begin a group
 
 
+@checked
 def save(fit: Fit, path: str | os.PathLike[str]) -> Path:
-    """Write ``fit`` to ``path``; a file that is there is replaced once the new one is whole on the disk.
+    """Write the fit to a netCDF file; ``hm.load(path)`` reads it back, in another process too.
 
-    Returns the path.  Raises FileError where the file cannot be written and UnsupportedError for data that no file can
-    hold; either way, as after an interrupt, what was there before is still there."""
+    It holds the rows and columns that the model used: share it as the data may be shared.  A file that is there is
+    replaced once the new one is whole.  Returns the path; raises FileError."""
     target = file_path(path)
     with whole(target) as handle:
         groups, attrs = _groups(fit)
@@ -131,7 +133,7 @@ def _groups(fit: Fit) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
         "family": fit.family,
         "link": getattr(fit, "link", None),
         "design": fit.design,
-        "record": fit.record,  # type: ignore[attr-defined]
+        "record": fit.record,
         "priors": fit.priors if isinstance(fit, BayesianFit) else None,
         "origin": origin,
         "draws": how,

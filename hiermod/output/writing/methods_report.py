@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hiermod.core.checked import checked
 from hiermod.core.escaping import NO_MATH, html_text, markdown, markdown_code, terminal
-from hiermod.output.summary import wrapped
+from hiermod.core.summary import wrapped
 from hiermod.output.writing import report_estimation, report_results, report_sample
 from hiermod.output.writing.report_sample import CODE
 
@@ -53,8 +54,9 @@ class Report:
         return f"<div class='{NO_MATH}'>{''.join(pieces)}</div>"
 
 
+@checked
 def report(fit: Fit) -> Report:
-    """The report of any fit."""
+    """Sample, model, estimation and results in sentences: a draft for the methods section, text or Markdown."""
     return Report(
         (
             ("Sample", report_sample.sample(fit)),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from hiermod.core.paper_table import decimals, number
 from hiermod.fits.bayesian import BayesianFit
-from hiermod.output.writing.publish import decimals, number
 from hiermod.output.writing.report_sample import code, joined
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ RATIOS = {"logit": "odds ratio", "log": "ratio"}
 
 def results(fit: Fit) -> tuple[str, ...]:
     """Fixed effects; group effects; fit as a whole."""
-    table = fit.fixef()  # type: ignore[attr-defined]
+    table = fit.fixef()
     table = table[np.isfinite(table["estimate"])]
     told = [_coefficient(fit, str(name), row) for name, row in table.iloc[:MOST].iterrows()]
     if len(table) > MOST:
@@ -65,7 +65,7 @@ def _three(value: float) -> str:
 
 
 def _spread(fit: Fit) -> str:
-    varcorr: pd.DataFrame = fit.varcorr()  # type: ignore[attr-defined]
+    varcorr: pd.DataFrame = fit.varcorr()
     told = []
     for factor in dict.fromkeys(varcorr["group"]):
         rows = varcorr[varcorr["group"] == factor]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from hiermod.core.paper_table import decimals, number
 from hiermod.errors import listing
 from hiermod.families.catalogue import FAMILIES, is_linear
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.formula.design import Block, Design
 from hiermod.formula.parse import parse_formula
-from hiermod.output.writing.publish import decimals, number
 
 if TYPE_CHECKING:
     from hiermod.fits.vocabulary import Fit
