@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hiermod.core.answers import answers
 from hiermod.core.checked import checked
 from hiermod.errors import (
     ArgumentError,
@@ -25,23 +26,36 @@ from hiermod.errors import (
 from hiermod.families.catalogue import FAMILIES, GENERALISED, check_family, check_link, is_linear
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
-from hiermod.study.prior_methods import PriorMethods
+from hiermod.priors.table import Entry, prior_entries, priors_frame
 
 if TYPE_CHECKING:
     from hiermod.engines.engine import Specification
     from hiermod.engines.marginal.density import MarginalDensity
     from hiermod.fits.bayesian import BayesianFit
     from hiermod.fits.frequentist import FrequentistFit
-    from hiermod.output.equations.equation import Equation
-    from hiermod.output.equations.matrices import DesignMatrices
+    from hiermod.inference.priors_and_reml.prior import prior_predictive as _prior_predictive
+    from hiermod.output.equations.equation import equation as _equation
+    from hiermod.output.equations.matrices import design as _design
+    from hiermod.plots.draw_prior import plot_priors as _plot_priors
     from hiermod.priors.gaussian import GaussianPriors
-    from hiermod.study.pooling import Pooling
+    from hiermod.study.pooling import pooling as _pooling
 
 GRAPH_WARNING_BYTES = 2e9  # beyond this Bambi's dense group indicators deserve a word before they are built
 
 
+# name -> the module of its function, whose first argument is the model: as in fits/vocabulary.py, these may point up
+MODEL = {
+    "equation": "hiermod.output.equations.equation",
+    "design": "hiermod.output.equations.matrices",
+    "prior_predictive": "hiermod.inference.priors_and_reml.prior",
+    "plot_priors": "hiermod.plots.draw_prior",
+    "pooling": "hiermod.study.pooling",
+}
+
+
+@answers(MODEL)
 @checked
-class Model(PriorMethods):
+class Model:
     """A hierarchical model: a formula and the data it is about.
 
     formula: Bambi's language with lme4's group terms, ``"Reaction ~ Days + (Days | Subject)"``: ``(x | g)`` correlates
@@ -63,6 +77,10 @@ class Model(PriorMethods):
     >>> m
     Model('Reaction ~ Days + (Days | Subject)'): gaussian, 180 rows; Subject: 18 levels
     """
+
+    if TYPE_CHECKING:
+        equation, design, prior_predictive = _equation, _design, _prior_predictive
+        plot_priors, pooling = _plot_priors, _pooling
 
     def __init__(
         self,
@@ -139,33 +157,22 @@ class Model(PriorMethods):
         """The rows and columns the model uses, as the engines read them (a copy)."""
         return self.spec.frame.copy()
 
-    def equation(self, priors: bool = False) -> Equation:
-        """The model as equations, level by level, in the person's names: text, and mathematics in notebooks.
+    def priors(self) -> pd.DataFrame:
+        """Every prior and the reason for its scale: parameter, distribution, why, key (its name in ``priors=``).
 
-        priors: with those of ``m.priors()``; the intercept's is on its value at the predictors' means.
+        y is the response, x the column in question, sd with n in the denominator.  attrs["notes"]: more in sentences.
 
         >>> import hiermod as hm
-        >>> print(hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff")).equation())
-        Level 1
-          Yield_ij = β0j + εij
-          εij ~ Normal(0, σ²)
-        <BLANKLINE>
-        Level 2 (Batch)
-          β0j = γ00 + u0j
-        <BLANKLINE>
-        Variance components
-          u0j ~ Normal(0, τ0²)
+        >>> m = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff"), priors={"1|Batch": "HalfNormal(50)"})
+        >>> m.priors().set_index("parameter").loc["1|Batch_sigma", ["distribution", "why"]].tolist()
+        ['HalfNormal(sigma=50)', 'given']
         """
-        from hiermod.output.equations.equation import equation
+        return priors_frame(self._prior_entries())
 
-        told = self.priors().set_index("parameter")["distribution"].to_dict() if priors else None
-        return equation(self.spec, self.family, self.link, told, self.center_predictors)
-
-    def design(self) -> DesignMatrices:
-        """y, X and Z with names on every row and column, to be looked at: ``.X``, ``.Z`` (sparse), ``.shapes``."""
-        from hiermod.output.equations.matrices import DesignMatrices
-
-        return DesignMatrices(self.spec)
+    def _prior_entries(self) -> tuple[Entry, ...]:
+        return prior_entries(
+            self.spec, self._priors, self.family, self.link, self.center_predictors, lambda: self._graph
+        )
 
     # --- frequentist --------------------------------------------------------------------------------------------
     def reml(self) -> FrequentistFit:
@@ -378,15 +385,6 @@ class Model(PriorMethods):
             return (specified or self._specification()).density.priors
         except (UnsupportedError, DesignError):
             return None
-
-    def pooling(self, bayes: BayesianFit | bool = True, group: str | None = None, **fit: Any) -> Pooling:
-        """Complete, no and partial pooling (by REML and by Bayes) of one grouping factor's effects.
-
-        bayes: a fit of this model, True to make one now with ``self.fit(**fit)``, False for REML alone.  group: which
-        grouping factor, the first by default."""
-        from hiermod.study.pooling import pool
-
-        return pool(self, bayes=bayes, group=group, **fit)
 
     # --- as a value ---------------------------------------------------------------------------------------------
     def __getstate__(self) -> dict[str, Any]:

@@ -38,7 +38,10 @@ LAYERS = [
     {"app"},
 ]
 SIDE_BY_SIDE = {"core", "errors"}  # may import each other
-UPWARDS = {"fits/vocabulary.py", "model.py"}  # their tables of methods name modules above: the only arrows that point up
+UPWARDS = {
+    "fits/vocabulary.py",
+    "model.py",
+}  # their tables of methods name modules above: the only arrows that point up
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py" and "_datasets" not in path.parts)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hiermod.core.checked import checked
 from hiermod.engines.posterior import labelled
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, nearest
 from hiermod.fits.bayesian import BayesianFit
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hiermod.formula.design import Design
+    from hiermod.model import Model
     from hiermod.priors.table import Entry
 
 PRIOR = "#8c8c8c"
@@ -173,6 +175,12 @@ def prior_densities(source: Any, design: Design | None = None) -> Figure:
                 _curve(ax, x, np.asarray(found.pdf(x), dtype=float), PRIOR, None)
             ax.set_ylim(0.0, 1.08)
     return figure
+
+
+@checked
+def plot_priors(model: Model) -> Figure:
+    """The density of every prior, one panel per parameter."""
+    return prior_densities(model)
 
 
 def prior_predictive(

@@ -134,8 +134,12 @@ class Pooling:
         return html_table(self.wide(), float_format="{:.4g}".format)
 
 
-def pool(model: Model, bayes: BayesianFit | bool = True, group: str | None = None, **fit: Any) -> Pooling:
-    """The work behind ``Model.pooling``.  Raises UnsupportedError without group effects or for other families."""
+@checked
+def pooling(model: Model, bayes: BayesianFit | bool = True, group: str | None = None, **fit: Any) -> Pooling:
+    """Complete, no and partial pooling (by REML and by Bayes) of one grouping factor's effects.
+
+    bayes: a fit of this model, True to make one now with ``self.fit(**fit)``, False for REML alone.  group: which
+    grouping factor, the first by default."""
     design = model.spec
     if not design.blocks:
         raise UnsupportedError(f"{design.formula!r} has no group effects to pool: add a term such as (1 | g)")

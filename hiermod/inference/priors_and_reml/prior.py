@@ -6,7 +6,7 @@ Gabry, Simpson, Vehtari, Betancourt and Gelman (2019, J. R. Stat. Soc. A 182, 38
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from hiermod.core.arguments import check_count, generator
 from hiermod.core.checked import checked
 from hiermod.core.summary import Section, Summary
 from hiermod.engines.posterior import Posterior
-from hiermod.engines.prior_draws import PriorDraws, prior_idata
+from hiermod.engines.prior_draws import PriorDraws, draw_prior, prior_idata
 from hiermod.errors import ArgumentError, ArgumentTypeError
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.fits.ddf import chosen_ddf
@@ -27,6 +27,9 @@ from hiermod.formula.design import Design
 from hiermod.inference.priors_and_reml.prior_against import against_table, simulate_summaries
 from hiermod.inference.priors_and_reml.prior_lines import prior_lines
 from hiermod.priors.table import priors_frame
+
+if TYPE_CHECKING:
+    from hiermod.model import Model
 
 
 @checked
@@ -185,6 +188,34 @@ class PriorPredictive(Fit):
                 Section("Data that the prior expects:", expected.map(lambda value: f"{value:.4g}"), note),
             ),
         )
+
+
+@checked
+def prior_predictive(
+    model: Model, draws: int = 1000, random_seed: int | np.random.Generator | None = None
+) -> PriorPredictive:
+    """Draws from the prior: parameters, group effects and whole data sets; ``.against(m.reml())`` judges them.
+
+    Gaussian models need neither PyMC nor Bambi, others their graph.  Raises UnsupportedError for a flat prior.
+
+    >>> import hiermod as hm
+    >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+    >>> prior = m.prior_predictive(random_seed=1)
+    >>> prior.simulate(3, random_seed=2).shape
+    (180, 3)
+    """
+    spec, centred = model.spec, model.center_predictors
+    found = draw_prior(
+        spec,
+        model._prior_entries(),
+        model.family,
+        model.link,
+        centred,
+        lambda: model._graph,
+        draws=draws,
+        random_seed=random_seed,
+    )
+    return PriorPredictive(spec, found, model.family, model.link, bool(centred and spec.has_intercept))
 
 
 def _bars(design: Design) -> list[tuple[str, ...]]:

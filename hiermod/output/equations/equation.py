@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from hiermod.core.checked import checked
 from hiermod.core.escaping import latex, markdown, terminal
 from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Block, Design
@@ -18,6 +20,10 @@ from hiermod.output.equations.covariance_matrix import TOLD, covariance_matrix, 
 from hiermod.output.equations.equation_levels import INTERCEPT, Coefficient, Levels, Predictor, read_levels
 from hiermod.output.equations.equation_notation import Latex, Text
 from hiermod.output.equations.equation_parameters import parameter_lines
+
+if TYPE_CHECKING:
+    from hiermod.model import Model
+
 
 LETTERS = "uvwrsq"  # one for the effects of each grouping factor
 MATRIX_SIZE = 4  # larger covariance matrices are named, not written out
@@ -66,7 +72,29 @@ class Equation:
         return "\n\n".join(pieces)
 
 
-def equation(
+@checked
+def equation(model: Model, priors: bool = False) -> Equation:
+    """The model as equations, level by level, in the person's names: text, and mathematics in notebooks.
+
+    priors: with those of ``m.priors()``; the intercept's is on its value at the predictors' means.
+
+    >>> import hiermod as hm
+    >>> print(hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("dyestuff")).equation())
+    Level 1
+      Yield_ij = β0j + εij
+      εij ~ Normal(0, σ²)
+    <BLANKLINE>
+    Level 2 (Batch)
+      β0j = γ00 + u0j
+    <BLANKLINE>
+    Variance components
+      u0j ~ Normal(0, τ0²)
+    """
+    told = model.priors().set_index("parameter")["distribution"].to_dict() if priors else None
+    return equations_of(model.spec, model.family, model.link, told, model.center_predictors)
+
+
+def equations_of(
     design: Design, family: str, link: str, priors: Mapping[str, str] | None = None, centred: bool = True
 ) -> Equation:
     """The equations of a model.  priors: distribution by parameter name, or None to leave them out; centred: the

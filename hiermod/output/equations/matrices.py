@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,10 @@ from scipy import sparse
 from hiermod.core.checked import checked
 from hiermod.core.summary import Section, Summary
 from hiermod.formula.design import Block, Design
+
+if TYPE_CHECKING:
+    from hiermod.model import Model
+
 
 SHOWN = 6  # rows and columns of a printed matrix
 
@@ -92,6 +97,12 @@ class DesignMatrices:
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
+
+
+@checked
+def design(model: Model) -> DesignMatrices:
+    """y, X and Z with names on every row and column, to be looked at: ``.X``, ``.Z`` (sparse), ``.shapes``."""
+    return DesignMatrices(model.spec)
 
 
 def _block(block: Block) -> sparse.csr_array:
