@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hiermod.engines.idata import linear_predictor
+from hiermod.engines.gaussian_rows import linear_predictor
 from hiermod.engines.marginal.density import marginal_density
 from hiermod.engines.marginal.engine import sample_marginal
 from hiermod.engines.posterior import Posterior

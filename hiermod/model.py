@@ -26,7 +26,8 @@ from hiermod.errors import (
 from hiermod.families.catalogue import FAMILIES, GENERALISED, check_family, check_link, is_linear
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
-from hiermod.priors.table import Entry, prior_entries, priors_frame
+from hiermod.priors.entries import prior_entries
+from hiermod.priors.table import Entry, priors_frame
 
 if TYPE_CHECKING:
     from hiermod.engines.engine import Specification

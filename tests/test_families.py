@@ -19,6 +19,7 @@ from hiermod.errors import ArgumentError, ArgumentTypeError, DataError, FormulaE
 from hiermod.families.responses import expected, response_draws
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.fits.targets import read_request
+from hiermod.formula.parts import parts_of
 
 ORDINAL = ("cumulative", "cumulative, probit", "sratio")
 OTHERS = [name for name in CASES if name not in ORDINAL]
@@ -505,7 +506,7 @@ def test_missing_values_in_a_parameters_formula_leave_out_rows_of_both():
     with pytest.raises(DataError, match="z"):
         hm.Model("y ~ x", frame, parameters={"sigma": "z"})
     made = hm.Model("y ~ x", frame, parameters={"sigma": "z"}, dropna=True)
-    assert made.spec.nobs == made.spec.parts["sigma"].nobs == len(frame) - 1
+    assert made.spec.nobs == parts_of(made.spec)["sigma"].nobs == len(frame) - 1
 
 
 def test_proportions_of_new_trials():

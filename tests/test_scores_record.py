@@ -12,7 +12,7 @@ from hand_made import hand_made
 from scipy.stats import norm
 
 from hiermod.datasets import load_dataset
-from hiermod.engines.idata import log_likelihood
+from hiermod.engines.gaussian_rows import log_likelihood
 from hiermod.errors import ArgumentError, DesignError, UnknownNameError, UnsupportedError
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.inference.scores import of_fit as results_scores

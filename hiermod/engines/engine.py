@@ -15,6 +15,7 @@ import numpy as np
 from hiermod.engines.marginal.density import MarginalDensity, density_of
 from hiermod.engines.posterior import Posterior
 from hiermod.formula.design import Design
+from hiermod.formula.parts import parts_of
 from hiermod.priors.given import PriorSet
 
 
@@ -52,13 +53,13 @@ class Specification:
     @property
     def n_effects(self) -> int:
         """Common coefficients and group effects, those of further parameters' formulas included."""
-        designs = (self.design, *self.design.parts.values())
+        designs = (self.design, *parts_of(self.design).values())
         return sum(len(one.common) + sum(len(b.levels) * b.size for b in one.blocks) for one in designs)
 
     @property
     def n_variances(self) -> int:
         """Sds and correlations of the group effects, and the residual sd."""
-        designs = (self.design, *self.design.parts.values())
+        designs = (self.design, *parts_of(self.design).values())
         return sum(b.size * (b.size + 1) // 2 for one in designs for b in one.blocks) + int(self.design.se is None)
 
 

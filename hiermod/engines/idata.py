@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from hiermod.core import versions
+from hiermod.engines.gaussian_rows import gaussian_responses, log_likelihood
 from hiermod.engines.posterior import Posterior
-from hiermod.engines.predictive import gaussian_responses
 from hiermod.formula.design import Block, Design
 
-ALL = slice(None)
 AT_ONCE = 50e6  # bytes up to which the pointwise log likelihood and the posterior predictive are put in
 PREDICTIVE_STREAM = 2  # of random numbers, beside those of the fit
 
@@ -107,28 +106,3 @@ def _add_block(
         dims = (f"{block.corr_name}_dim_0", f"{block.corr_name}_dim_1")
         coords.update({dim: list(block.labels) for dim in dims})
         variables[block.corr_name] = (("chain", "draw", *dims), corr)
-
-
-def log_likelihood(record: Posterior, design: Design) -> np.ndarray:
-    """log p(y_i | beta, b, sigma) of a Gaussian model, (c, d, n)."""
-    sd = residual_sd(record, design)
-    z = (design.y - linear_predictor(record, design)) / sd
-    return -0.5 * z**2 - np.log(sd) - 0.5 * np.log(2 * np.pi)
-
-
-def residual_sd(record: Posterior, design: Design) -> np.ndarray:
-    """Of each row at every draw of a Gaussian model, broadcastable to (c, d, n)."""
-    return design.precision.sd(record.sigma)
-
-
-def linear_predictor(record: Posterior, design: Design) -> np.ndarray:
-    """X beta + Z b + offset at every draw, (c, d, n)."""
-    eta = record.beta @ design.X.T
-    if design.offset is not None:
-        eta = eta + design.offset
-    for i, block in enumerate(design.blocks):
-        levels, at = np.unique(block.codes, return_inverse=True) if record.waits(i) else (ALL, block.codes)
-        b = record.effects_of(i, levels)
-        for k in range(block.size):
-            eta = eta + (b[..., k][:, at] * block.values[:, k]).reshape(eta.shape)
-    return eta

@@ -14,6 +14,7 @@ from hiermod.engines.marginal.coordinates import Coordinates
 from hiermod.engines.marginal.on_demand import LARGEST, EffectsOnDemand
 from hiermod.errors import FitError
 from hiermod.formula.design import Block, Design, FrozenArrays
+from hiermod.formula.parts import parts_of
 from hiermod.kernel.batch import NUMBERS
 
 ALL = slice(None)
@@ -149,7 +150,7 @@ def flat_draws(draws: np.ndarray) -> np.ndarray:
 
 
 def part_of(draws: Draws | Posterior, name: str) -> Draws:
-    """The coefficients and group effects of one further parameter (Design.parts) as Draws of their own."""
+    """The coefficients and group effects of one further parameter (parts_of its design) as Draws of their own."""
     return Draws(**draws.parts[name], sigma=None, auxiliary={})
 
 
@@ -167,7 +168,7 @@ def extract(dataset: Any, design: Design, auxiliary: dict[str, Any]) -> Draws:
         **_coefficients(dataset, design, shape),
         sigma=sigma,
         auxiliary=values,
-        parts={name: _coefficients(dataset, part, shape) for name, part in design.parts.items()},
+        parts={name: _coefficients(dataset, part, shape) for name, part in parts_of(design).items()},
     )
 
 
@@ -259,7 +260,7 @@ def labelled(draws: Draws | Posterior, design: Design, effects: bool = True) -> 
         for i, column in enumerate(block.columns):
             where = "" if column.level is None else f"{column.level},"
             out += [(f"{column.variable}[{where}{level}]", b[..., j, i]) for j, level in enumerate(block.levels)]
-    for name, part in design.parts.items():
+    for name, part in parts_of(design).items():
         out += labelled(part_of(draws, name), part, effects)
     return out
 

@@ -14,6 +14,7 @@ import numpy as np
 from hiermod.core import versions
 from hiermod.core.arguments import check_count, resolve_seed
 from hiermod.core.memory import check_room
+from hiermod.engines.gaussian_rows import NUMBERS_AT_ONCE, gaussian_responses, log_likelihood
 from hiermod.engines.posterior import Posterior
 from hiermod.errors import ArgumentError
 from hiermod.formula.design import Design
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LARGEST = 8e9  # bytes of one group of the result
-NUMBERS_AT_ONCE = 4_000_000  # draws x rows of random numbers at once: 32 MB beside the result
 LOG_WORDS = "log likelihoods"
 PREDICTIVE, LOGS = "posterior_predictive", "log_likelihood"
 
@@ -77,27 +77,11 @@ def pointwise_log_likelihood(
     """log p(y_i | all parameters) at every draw, (chain, draw, row), under the response's name.
 
     ArgumentError where that takes more than LARGEST bytes, naming the size."""
-    from hiermod.engines.idata import log_likelihood
-
     chosen = _chosen(record, None)
     _check_size(record, design, len(chosen), LOG_WORDS)
     if gaussian:
         return _dataset(log_likelihood(record, design), design, chosen)
     return _by_bambi(idata, build(), chosen, LOGS, 0)
-
-
-def gaussian_responses(record: Posterior, design: Design, rng: np.random.Generator) -> np.ndarray:
-    """X beta + Z b + noise at every draw, (c, d, n)."""
-    from hiermod.engines.idata import linear_predictor, residual_sd
-
-    y = linear_predictor(record, design)
-    sd = np.broadcast_to(residual_sd(record, design), y.shape)
-    step = max(1, NUMBERS_AT_ONCE // max(design.nobs, 1))
-    for chain, sds in zip(y, sd, strict=True):
-        for start in range(0, len(chain), step):
-            part = chain[start : start + step]
-            part += sds[start : start + step] * rng.standard_normal(part.shape)
-    return y
 
 
 def _chosen(record: Posterior, draws: int | None) -> np.ndarray:

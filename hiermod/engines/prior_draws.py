@@ -14,7 +14,8 @@ import numpy as np
 
 from hiermod.core import versions
 from hiermod.core.arguments import check_count, resolve_seed
-from hiermod.engines.idata import build_idata, linear_predictor
+from hiermod.engines.gaussian_rows import linear_predictor
+from hiermod.engines.idata import build_idata
 from hiermod.engines.marginal.coordinates import correlation_factor, correlation_matrix, lkj_shapes
 from hiermod.engines.posterior import Inference, Posterior, extract
 from hiermod.errors import UnsupportedError

@@ -38,6 +38,7 @@ from hiermod.fits.tables import (
 from hiermod.fits.targets import Request, choice, read_request
 from hiermod.fits.vocabulary import BAYESIAN_FIT, Fit
 from hiermod.formula.design import Design
+from hiermod.formula.parts import parts_of
 from hiermod.priors.gaussian import GaussianPriors
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class BayesianFit(Fit):
 
     def _predictors(self) -> list[tuple[Design, Posterior | Draws]]:
         """The formula's own linear predictor, then those of further parameters with a formula: design and draws."""
-        parts = self.design.parts.items()
+        parts = parts_of(self.design).items()
         return [(self.design, self.record), *((part, part_of(self.record, name)) for name, part in parts)]
 
     def _common(self) -> tuple[list[str], np.ndarray]:
@@ -167,7 +168,7 @@ class BayesianFit(Fit):
         return stack_effects(pieces)
 
     def _check_group(self, group: str | None) -> None:
-        if not any(group in part.ngroups for part in self.design.parts.values()):
+        if not any(group in part.ngroups for part in parts_of(self.design).values()):
             check_group(self.design, group)
 
     def coef(self, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from hiermod.families.responses import category_draws, category_probabilities, e
 from hiermod.fits.targets import Request, read_request
 from hiermod.formula.design import Design
 from hiermod.formula.newdata import NewRows
+from hiermod.formula.parts import parts_of
 
 ROWS_AT_A_TIME = 4_000_000  # draws x rows held at once: 32 MB
 ALL = slice(None)
@@ -146,7 +147,7 @@ class Predictor:
             found["sigma"] = scale[None, :]
         elif self.record.sigma is not None:
             found["sigma"] = flat_draws(self.record.sigma)[chosen][:, None] * scale[None, :]
-        for name, design in self.design.parts.items():
+        for name, design in parts_of(self.design).items():
             eta = self._linear(design, part_of(self.record, name), self.request.parts[name], part, rng, chosen)
             found[name] = inverse_link(FAMILIES[self.family].parameter(name).link, eta)
         return found
@@ -188,7 +189,7 @@ class Predictor:
 
 def sigma_of_rows(fit: Any) -> Any:
     """Posterior mean of a fit's sigma: one number, or (n,) where it has a formula."""
-    if "sigma" not in fit.design.parts:
+    if "sigma" not in parts_of(fit.design):
         return fit.sigma
     request = read_request(fit.design, None, "conditional", None, "response", "raise")
     predictor = Predictor(fit.design, fit.record, fit.family, fit.link, request)

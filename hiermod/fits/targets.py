@@ -18,6 +18,7 @@ from hiermod.fits.tables import check_level
 from hiermod.formula.data import check_positive, row_vector
 from hiermod.formula.design import Design
 from hiermod.formula.newdata import NewRows, fitted_rows, new_rows
+from hiermod.formula.parts import parts_of
 from hiermod.formula.response import new_trials
 
 TARGETS = ("conditional", "population", "new_group")
@@ -78,13 +79,13 @@ def read_request(
     if newdata is None:
         rows = fitted_rows(design)
         noise = design.precision.sd(1.0)
-        parts = {name: fitted_rows(part) for name, part in design.parts.items()}
+        parts = {name: fitted_rows(part) for name, part in parts_of(design).items()}
         return Request(rows, target, level, kind, new_levels, noise, True, design.trials, parts)
     rows = _rows(design, newdata, target)
-    parts = {name: _rows(part, newdata, target) for name, part in design.parts.items()}
+    parts = {name: _rows(part, newdata, target) for name, part in parts_of(design).items()}
     if target == "conditional" and new_levels == "raise":
         unknown = rows.unknown(design)
-        for name, part in design.parts.items():
+        for name, part in parts_of(design).items():
             unknown |= parts[name].unknown(part)
         if unknown:
             told = "; ".join(f"{factor}: {listing(map(repr, levels), 5)}" for factor, levels in unknown.items())
@@ -132,7 +133,7 @@ def _new_noise(design: Design, newdata: pd.DataFrame, level: float | None) -> tu
 
 def _near_levels(design: Design, unknown: Mapping[str, list[str]]) -> str:
     """The known level that the first misspelt one may stand for.  Levels that differ in a number are others."""
-    known = {block.factor: block.levels for one in (design, *design.parts.values()) for block in one.blocks}
+    known = {block.factor: block.levels for one in (design, *parts_of(design).values()) for block in one.blocks}
     for factor, levels in unknown.items():
         for level in levels:
             digits = re.sub(r"\D", "", level)

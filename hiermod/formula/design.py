@@ -143,15 +143,6 @@ class Design(FrozenArrays):
     )  # "weights", "se" -> the data's column, where one was named
 
     @cached_property
-    def parts(self) -> dict[str, Design]:
-        """A Design on the same rows for each further parameter that has a formula (further.py); usually none."""
-        if not self.formulas:
-            return {}
-        from hiermod.formula.further import further_designs
-
-        return further_designs(self)
-
-    @cached_property
     def category_values(self) -> np.ndarray:
         """(K,) the number that stands for each category in y: its own, or its place from 1."""
         from hiermod.formula.support import category_values

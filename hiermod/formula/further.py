@@ -1,4 +1,4 @@
-"""Formulas for further parameters of the response (sigma, psi, ...): each a Design on the same rows, names prefixed.
+"""Formulas for further parameters of the response (sigma, psi, ...), as they are given; ``parts.py`` has their designs.
 
 Distributional regression (Umlauf and Kneib 2018, Stat. Modelling 18(3-4)); names are Bambi's: ``sigma_Intercept``,
 ``sigma_x``, ``sigma_1|g``."""
@@ -6,12 +6,10 @@ Distributional regression (Umlauf and Kneib 2018, Stat. Modelling 18(3-4)); name
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from hiermod.errors import ArgumentError, ArgumentTypeError, FormulaError, UnknownNameError, UnsupportedError, nearest
+from hiermod.errors import ArgumentTypeError, FormulaError, UnknownNameError, UnsupportedError, nearest
 from hiermod.families.catalogue import FAMILIES
-from hiermod.formula.design import Block, Column, Design
 from hiermod.formula.parse import ParsedFormula, parse_formula
 
 DISTRIBUTIONAL = "distributional"  # Design.special of a model that has such formulas
@@ -49,32 +47,3 @@ def parse_further(parameters: Any, parsed: ParsedFormula, family: str) -> dict[s
             f"parameters= and {parsed.response_call}(...) left of '~' cannot be used together: use one of them"
         )
     return found
-
-
-def further_designs(design: Design) -> dict[str, Design]:
-    """Parameter -> its Design on the rows of ``design``, labels and Bambi's names prefixed by the parameter's."""
-    from hiermod.formula.build import build_design
-
-    found = {}
-    for name, text in design.formulas.items():
-        part = build_design(
-            f"{design.response} ~ {text}", design.frame, extra_namespace=design.evaluator.extra_namespace
-        )
-        found[name] = replace(
-            part,
-            common=tuple(f"{name}_{label}" for label in part.common),
-            common_terms=tuple(f"{name}_{term}" for term in part.common_terms),
-            blocks=tuple(_prefixed(block, name) for block in part.blocks),
-        )
-    clash = {label for part in found.values() for label in part.common_terms} & set(design.common_terms)
-    if clash:
-        name = sorted(clash)[0]
-        raise ArgumentError(
-            f"the coefficient {name!r} of the formula has the name of one of parameters=: rename the column {name!r}"
-        )
-    return found
-
-
-def _prefixed(block: Block, name: str) -> Block:
-    columns = tuple(Column(f"{name}_{c.label}", f"{name}_{c.variable}", c.level) for c in block.columns)
-    return replace(block, columns=columns, corr_name=f"{name}_{block.corr_name}" if block.corr_name else "")

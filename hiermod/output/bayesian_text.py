@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from hiermod.fits.vocabulary import Fit
 
 
-
 @remembered
 def summary(fit: BayesianFit) -> Summary:
     """The sections of a mixed model's summary with posterior means, and how the sampling went."""

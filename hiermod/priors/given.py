@@ -13,6 +13,7 @@ from typing import Any
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError, nearest
 from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Block, Design
+from hiermod.formula.parts import parts_of
 from hiermod.priors.distributions import Distribution, is_bambi_prior
 from hiermod.priors.lkj import DEFAULT_ETA, parse_lkj
 from hiermod.priors.parse import parse_distribution
@@ -52,7 +53,7 @@ def prior_keys(design: Design, family: Any = "gaussian") -> tuple[str, ...]:
     wide = (["common"] if terms else []) + (["group_specific"] if groups else [])
     correlations = [block.corr_name for block in design.correlated_blocks]
     further: list[str] = []
-    for part in design.parts.values():  # the wide keys are for the formula itself, as in Bambi
+    for part in parts_of(design).values():  # the wide keys are for the formula itself, as in Bambi
         further += [*dict.fromkeys(part.common_terms)]
         further += dict.fromkeys(column.variable for block in part.blocks for column in block.columns)
         further += [block.corr_name for block in part.correlated_blocks]
@@ -63,7 +64,7 @@ def resolve_priors(priors: Mapping[str, Any] | None, design: Design, family: Any
     """Checks ``priors=`` and turns its texts into records; None or {} means Bambi's defaults and LKJ(2).
 
     Raises UnknownNameError for a key the model has not, Argument(Type)Error for a value that is no prior."""
-    designs = (design, *design.parts.values())
+    designs = (design, *parts_of(design).values())
     eta = {block.corr_name: DEFAULT_ETA for one in designs for block in one.correlated_blocks}
     if priors is None:
         return PriorSet({}, eta)

@@ -5,7 +5,6 @@ the priors are read from the built Bambi model, and a reason is told only where 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,6 @@ import pandas as pd
 
 from hiermod.core.annotated import NotedFrame, noted
 from hiermod.errors import UnsupportedError
-from hiermod.families.catalogue import is_linear
 from hiermod.formula.design import Block, Design
 from hiermod.priors.distributions import Distribution
 from hiermod.priors.gaussian import SPREAD, GaussianPriors, column_scale, gaussian_priors, is_constant
@@ -56,26 +54,6 @@ def priors_frame(entries: tuple[Entry, ...]) -> NotedFrame:
     return noted(table, [f"{one.parameter}: {one.note}" for one in entries if one.note])
 
 
-def prior_entries(
-    design: Design,
-    priors: PriorSet,
-    family: Any,
-    link: Any,
-    center_predictors: bool,
-    build: Callable[[], Any],
-) -> tuple[Entry, ...]:
-    """One entry per coefficient, group sd, correlation matrix and further parameter of the response.
-
-    build: gives the built Bambi model, called for other than Gaussian models with identity link only."""
-    if is_linear(family, link or "identity") and design.special is None:
-        numbers = numbers_of(design, priors, center_predictors)
-        if numbers is not None:
-            return _gaussian_entries(design, priors, numbers)
-    from hiermod.priors.from_bambi import read_entries  # the built model is needed there
-
-    return read_entries(build(), design, priors, family, center_predictors)
-
-
 def numbers_of(design: Design, priors: PriorSet, center_predictors: bool) -> GaussianPriors | None:
     """GaussianPriors where a common or residual prior may be of any kind; None where group effects are not Normal."""
     given = dict(priors.given)
@@ -98,7 +76,8 @@ def given_law(value: Any, key: str, position: int) -> Distribution | None:
         return None
 
 
-def _gaussian_entries(design: Design, priors: PriorSet, numbers: GaussianPriors) -> tuple[Entry, ...]:
+def gaussian_entries(design: Design, priors: PriorSet, numbers: GaussianPriors) -> tuple[Entry, ...]:
+    """One entry per parameter of a Gaussian model, the reasons with the numbers in them."""
     y_sd = float(np.std(design.y))
     out = [_common_entry(design, priors, numbers, i, y_sd) for i in range(len(design.common))]
     for block, sds in zip(design.blocks, numbers.sds, strict=True):

@@ -32,6 +32,7 @@ from hiermod.engines.nuts.quiet import collected
 from hiermod.engines.posterior import Inference, Posterior, assess, extract
 from hiermod.errors import ArgumentError, FitError, UnsupportedError, nearest
 from hiermod.formula.design import Design
+from hiermod.formula.parts import parts_of
 
 TARGET_ACCEPT = 0.9
 COPIES = 4  # of the draws: the sampler's, ArviZ's, Bambi's with its dims in order, and the arrays of the record
@@ -67,7 +68,7 @@ def sample(
     check_target_accept(target_accept)
     check_settings(settings, settings)
     seed = resolve_seed(random_seed)
-    effects = sum(len(b.levels) * b.size for one in (design, *design.parts.values()) for b in one.blocks)
+    effects = sum(len(b.levels) * b.size for one in (design, *parts_of(design).values()) for b in one.blocks)
     check_room(
         f"{draws * chains:,} draws of {effects:,} group effects",
         8.0 * COPIES * draws * chains * (effects + len(design.common) + 10),
@@ -145,7 +146,7 @@ def _kept_names(model: Any, design: Design) -> list[str]:
     per_row = set(model.family.likelihood.params) & {variable.name for variable in graph.deterministics}
     there = [variable.name for variable in (*graph.free_RVs, *graph.deterministics)]
     there = [name for name in there if name not in per_row and not name.endswith(HELPER)]
-    designs = (design, *design.parts.values())
+    designs = (design, *parts_of(design).values())
     groups = list(dict.fromkeys(c.variable for one in designs for block in one.blocks for c in block.columns))
     first = [
         *dict.fromkeys(term for one in designs for term in one.common_terms),
@@ -371,7 +372,7 @@ class GraphSampler:
 def _dims(design: Design) -> list[str]:
     """Names of the dims that Bambi makes for terms with several columns, and for the levels of factors."""
     found = []
-    for one in (design, *design.parts.values()):
+    for one in (design, *parts_of(design).values()):
         labels = zip(one.common_terms, one.common, strict=True)
         found += [f"{term}_dim" for term, label in labels if label != term]
         for block in one.blocks:

@@ -19,6 +19,7 @@ from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.bambi_text import check_for_bambi
 from hiermod.formula.design import Block, Column, Design
+from hiermod.formula.parts import parts_of
 from hiermod.priors.distributions import Distribution
 from hiermod.priors.gaussian import common_law
 from hiermod.priors.given import PriorSet, resolve_priors
@@ -80,7 +81,7 @@ def graph_bytes(design: Design) -> float:
     """What building the graph takes at its peak: n x J numbers for each factor's levels, and once more for the largest
     while a slope is multiplied into it (measured on both stacks: 1.3, 2.3 and 3.3 times 8 n J for (1 | g), (x | g) and
     (x | g) + (x | h))."""
-    blocks = [block for one in (design, *design.parts.values()) for block in one.blocks]
+    blocks = [block for one in (design, *parts_of(design).values()) for block in one.blocks]
     sizes = [8.0 * design.nobs * len(block.levels) for block in blocks]
     slopes = [size for size, block in zip(sizes, blocks, strict=True) if block.labels != ("Intercept",)]
     return HELD * sum(sizes) + max(slopes, default=0.0)
@@ -93,7 +94,7 @@ def check_graph_room(design: Design, otherwise: str) -> None:
     size = graph_bytes(design)
     if not size:
         return
-    blocks = [block for one in (design, *design.parts.values()) for block in one.blocks]
+    blocks = [block for one in (design, *parts_of(design).values()) for block in one.blocks]
     largest = max(blocks, key=lambda block: len(block.levels))
     mine = [block for block in blocks if block.factor == largest.factor]
     slope = any(block.labels != ("Intercept",) for block in mine)
@@ -112,13 +113,13 @@ def check_graph_room(design: Design, otherwise: str) -> None:
 def _predictors(model: Any, design: Design) -> list[tuple[Design, Any, str]]:
     """Each linear predictor as Design, Bambi's component, and what its names in the graph begin with."""
     components = versions.bambi_parameters(model)
-    further = [(part, components[name], f"{name}_") for name, part in design.parts.items()]
+    further = [(part, components[name], f"{name}_") for name, part in parts_of(design).items()]
     return [(design, versions.bambi_parent(model), ""), *further]
 
 
 def _nested(given: dict[str, Any], design: Design) -> dict[str, Any]:
     """Priors for Bambi, those of a further parameter's coefficients in a dict of their own, without its prefix."""
-    for name, part in design.parts.items():
+    for name, part in parts_of(design).items():
         own = {*part.common_terms, *(column.variable for block in part.blocks for column in block.columns)}
         found = {key.removeprefix(f"{name}_"): given.pop(key) for key in list(given) if key in own}
         if found:
@@ -169,10 +170,10 @@ def _bambi_model(design: Design, extra_namespace: Mapping[str, Any] | None, **ar
 
     from hiermod.engines.nuts.bambi_model import HierarchicalModel
 
-    further = [f"{name} ~{part.bambi_formula.partition('~')[2]}" for name, part in design.parts.items()]
+    further = [f"{name} ~{part.bambi_formula.partition('~')[2]}" for name, part in parts_of(design).items()]
     formula = bambi.Formula(design.bambi_formula, *further) if further else design.bambi_formula
     names: dict[str, Any] = {}
-    for one in (design, *design.parts.values()):
+    for one in (design, *parts_of(design).values()):
         names |= check_for_bambi(one.bambi_formula, design.frame.columns, extra_namespace)
     try:
         return HierarchicalModel(formula, design.frame, names=names, **arguments)
@@ -296,7 +297,7 @@ def _patch(
     terms = {prefix + name: t for _, part, prefix in predictors for name, t in part.group_specific_terms.items()}
     common = _common_variables(predictors)
     changed = [block for block in design.blocks if block.size > 1 or block.factor in centred]
-    beside = [block for part in design.parts.values() for block in part.blocks if block.size > 1]
+    beside = [block for part in parts_of(design).values() for block in part.blocks if block.size > 1]
     rewritten = {column.variable for block in (*changed, *beside) for column in block.columns}
     graph = model.backend.model
     means = _lost_means(graph, model, {name: term for name, term in terms.items() if name not in rewritten})

@@ -16,6 +16,7 @@ from scipy import special, stats
 from hiermod.core.arguments import generator
 from hiermod.core.checked import checked
 from hiermod.core.summary import Section, Summary
+from hiermod.engines.gaussian_rows import linear_predictor, residual_sd
 from hiermod.engines.posterior import flat_draws
 from hiermod.errors import UnsupportedError, listing
 from hiermod.fits import row_draws
@@ -28,7 +29,7 @@ from hiermod.inference.scores.of_fit import _density
 from hiermod.inference.scores.record import MAX_K
 from hiermod.inference.scores.row_laws import Transforms, integrated_transforms, quick_transforms, weighted_normal
 from hiermod.inference.scores.row_likelihood import row_log_likelihood
-from hiermod.inference.scores.rows import row_units
+from hiermod.inference.scores.rows import row_units, take_rows
 from hiermod.inference.scores.smoothing import _smoothed
 
 if TYPE_CHECKING:
@@ -176,9 +177,6 @@ def _record(fit: BayesianFit, found: Transforms, estimator: str, discrete: bool)
 
 def _at_draws(fit: BayesianFit) -> Transforms:
     """Gaussian: the normal distribution function at each draw of everything, weighted."""
-    from hiermod.engines.idata import linear_predictor, residual_sd
-    from hiermod.inference.scores.rows import take_rows
-
     record, design = fit.record.drawn(), fit.design
     count, parts = record.shape[0] * record.shape[1], []
     step = max(1, NUMBERS // count)

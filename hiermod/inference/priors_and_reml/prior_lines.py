@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.core.arguments import check_count, generator
-from hiermod.engines.idata import linear_predictor
+from hiermod.engines.gaussian_rows import linear_predictor
 from hiermod.engines.prior_draws import PriorDraws, some_draws
 from hiermod.errors import UnknownNameError, UnsupportedError, nearest
 from hiermod.families.links import inverse_link

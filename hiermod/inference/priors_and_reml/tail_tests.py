@@ -25,6 +25,7 @@ from hiermod.families.catalogue import FAMILIES, GENERALISED, is_linear
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.generalised import GeneralisedFit
 from hiermod.fits.tables import corr_names, sd_names
+from hiermod.formula.parts import parts_of
 from hiermod.inference.coefficient_tests.tables import linear_tests
 from hiermod.inference.priors_and_reml.conflict import (
     bandwidth,
@@ -202,7 +203,7 @@ def _row(row: pd.Series) -> Estimate:
 def likelihood_fit(fit: BayesianFit) -> tuple[FrequentistFit | None, str]:
     """REML or ML of a posterior's model and data, or why there is none."""
     design, family = fit.design, fit.family
-    if design.special is not None or design.parts or not (
+    if design.special is not None or parts_of(design) or not (
         is_linear(family, fit.link) or family in GENERALISED
     ):  # fmt: skip
         return None, f"there is no fit of {fit.formula!r} (family {family!r}) by REML or maximum likelihood"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod.core import versions
+from hiermod.engines.gaussian_rows import log_likelihood
 from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import is_linear
 from hiermod.inference.scores.rows import take_rows
@@ -25,8 +26,6 @@ def row_log_likelihood(fit: BayesianFit) -> Callable[[slice], np.ndarray]:
     UnsupportedError where it is neither stored with the fit nor to be had from its model."""
     design = fit.design
     if is_linear(fit.family, fit.link) and design.special is None:
-        from hiermod.engines.idata import log_likelihood
-
         record = fit.record.drawn()
         return lambda rows: log_likelihood(record, take_rows(design, np.arange(design.nobs)[rows]))
     idata = fit.record.idata

@@ -16,6 +16,7 @@ from hiermod.core.checked import checked
 from hiermod.core.escaping import latex, markdown, terminal
 from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Block, Design
+from hiermod.formula.parts import parts_of
 from hiermod.output.equations.covariance_matrix import TOLD, covariance_matrix, spreads
 from hiermod.output.equations.equation_levels import INTERCEPT, Coefficient, Levels, Predictor, read_levels
 from hiermod.output.equations.equation_notation import Latex, Text
@@ -127,7 +128,7 @@ class _Writer:
             yield Section(f"Level {height + 1} ({factor})", tuple(self._level(height)))
         if self.design.blocks:
             yield Section("Variance components", tuple(self._components()))
-        for name, part in self.design.parts.items():
+        for name, part in parts_of(self.design).items():
             parameter = self.family.parameter(name)
             further = parameter_lines(parameter, part, self.n, self.row, self._level_of, self._known)
             yield Section(f"Formula for {name}", tuple(further))

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.formula.design import Design
+from hiermod.formula.parts import parts_of
 from hiermod.priors.given import PriorSet
 
 SOFTWARE = ("hiermod", "numpy", "scipy", "pandas", "formulae")  # behind every fit
@@ -79,7 +80,7 @@ def design_fingerprint(design: Design) -> str:
         _add(digest, "values", block.values)
     if design.categories:
         _add(digest, "categories", json.dumps(design.categories))
-    for name, part in design.parts.items():
+    for name, part in parts_of(design).items():
         _add(digest, name, design_fingerprint(part))
     return digest.hexdigest()
 

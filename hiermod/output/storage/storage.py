@@ -27,6 +27,7 @@ from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.generalised import GeneralisedFit
 from hiermod.fits.vocabulary import Fit
 from hiermod.formula.design import Design
+from hiermod.formula.parts import parts_of
 from hiermod.output.storage.container import Packed, describe, pack, seal, told
 from hiermod.output.storage.fingerprint import content_fingerprint, package_versions
 from hiermod.output.storage.origins import origin_of
@@ -217,7 +218,7 @@ def _fit(own: xr.Dataset, groups: dict[str, xr.Dataset], given: Mapping[str, Any
 
 def _with_exact_correlations(posterior: xr.Dataset, design: Design) -> xr.Dataset:
     """Files of earlier versions have 1 - 1e-16 on the diagonals, which ArviZ's plots cannot bin."""
-    designs = (design, *design.parts.values())
+    designs = (design, *parts_of(design).values())
     names = [block.corr_name for one in designs for block in one.correlated_blocks if block.corr_name in posterior]
     found = {name: posterior[name].copy(data=exact_correlations(posterior[name].values)) for name in names}
     return posterior.assign(found)
