@@ -165,8 +165,11 @@ def test_a_fit_without_its_model_says_what_it_needs(counts):
     draws = versions.make_idata({"posterior": versions.posterior_dataset(counts.record.idata)})
     alone = BayesianFit(counts.design, replace(counts.record, idata=draws), counts.family, counts.link)
     assert alone.posterior_predictive(draws=4).shape == (4, 1, counts.nobs)  # new responses are drawn in numpy
+    weighted = BayesianFit(replace(counts.design, special="weighted"), alone.record, counts.family, counts.link)
     with pytest.raises(UnsupportedError, match=r"needs its model.*Model\(\.\.\.\)\.fit\(\)"):
-        alone.log_likelihood()
+        weighted.log_likelihood()
+    # so is their density, which the graph computes to the last digits of its gamma function
+    np.testing.assert_allclose(alone.log_likelihood(), counts.log_likelihood(), rtol=1e-8)
 
 
 # --- which group effects are sampled centred ------------------------------------------------------------------------

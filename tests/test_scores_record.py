@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from arviz_stats.base import array_stats
 from hand_made import hand_made
+from scipy import stats
 from scipy.stats import norm
 
 from hiermod.datasets import load_dataset
 from hiermod.engines.gaussian_rows import log_likelihood
 from hiermod.errors import ArgumentError, DesignError, UnknownNameError, UnsupportedError
 from hiermod.fits.bayesian import BayesianFit
+from hiermod.fits.targets import read_request
 from hiermod.inference.scores import of_fit as results_scores
 from hiermod.inference.scores.comparable import difference
 from hiermod.inference.scores.pointwise import conditional_loo, waic
@@ -224,16 +226,21 @@ def test_without_closed_form_loo_is_conditional_and_says_why():
         made.loo("yes")
 
 
-def test_other_families_need_a_stored_log_likelihood():
+def test_other_families_have_their_own_density_or_a_stored_log_likelihood():
     import xarray as xr
 
     from hiermod.core import versions
 
     data = DATA.assign(count=np.arange(180) % 7)
     made = hand_made(Model("count ~ Days + (1 | Subject)", data, family="poisson"), beta=[0.5, 0.01], draws=50)
-    for call in (made.loo, made.waic):
-        with pytest.raises(UnsupportedError, match="compute_log_likelihood"):
-            call()
+    eta = made._predictor(read_request(made.design, None, "conditional", None, "mean", "raise")).linear(
+        slice(None), np.random.default_rng(0)
+    )
+    logs = stats.poisson(np.exp(eta)).logpmf(made.design.y).reshape(*made.record.shape, -1)
+    np.testing.assert_allclose(made.loo(refit_bad=False).elpd_i, conditional_loo(logs).elpd, rtol=1e-9)
+    weighted = BayesianFit(replace(made.design, special="weighted"), made.record, "poisson", "log")
+    with pytest.raises(UnsupportedError, match="compute_log_likelihood"):
+        weighted.waic()
     assert made.logo("Subject", refit_bad=False).estimator == "quadrature"  # needs the draws of the parameters only
     logs = np.random.default_rng(1).normal(-2, 0.1, (2, 50, 180))
     stored = {"log_likelihood": xr.Dataset({"count": (("chain", "draw", "__obs__"), logs)})}

@@ -80,8 +80,20 @@ def pointwise_log_likelihood(
     chosen = _chosen(record, None)
     _check_size(record, design, len(chosen), LOG_WORDS)
     if gaussian:
-        return _dataset(log_likelihood(record, design), design, chosen)
+        return _dataset(log_likelihood(record, design), design, chosen, responses=False)
     return _by_bambi(idata, build(), chosen, LOGS, 0)
+
+
+def log_likelihoods(record: Posterior, design: Design, logs: Callable[[slice], np.ndarray]) -> xr.Dataset:
+    """As ``pointwise_log_likelihood``, by a function of rows that gives (draws, rows)."""
+    chosen = _chosen(record, None)
+    _check_size(record, design, len(chosen), LOG_WORDS)
+    values = np.empty((record.shape[0] * record.shape[1], design.nobs))
+    step = max(1, NUMBERS_AT_ONCE // len(values))
+    for start in range(0, design.nobs, step):
+        part = slice(start, start + step)
+        values[:, part] = logs(part)
+    return _dataset(values.reshape(*record.shape, design.nobs), design, chosen, responses=False)
 
 
 def _chosen(record: Posterior, draws: int | None) -> np.ndarray:
@@ -115,13 +127,13 @@ def _check_size(record: Posterior, design: Design, each: int, what: str) -> None
     check_room(f"{record.shape[0] * each:,} {what} of {design.nobs:,} rows", size, way_out, ArgumentError, LARGEST)
 
 
-def _dataset(values: np.ndarray, design: Design, chosen: np.ndarray) -> xr.Dataset:
+def _dataset(values: np.ndarray, design: Design, chosen: np.ndarray, responses: bool = True) -> xr.Dataset:
     import xarray as xr
 
     coords = {"chain": np.arange(len(values)), "draw": chosen, "__obs__": np.arange(design.nobs)}
     told = [f"{value:g} = {name}" for value, name in zip(design.category_values, design.categories, strict=True)]
-    attrs = {"categories": ", ".join(told)} if told else {}
-    if told:
+    attrs = {"categories": ", ".join(told)} if told and responses else {}
+    if told and responses:
         values = values.astype(int)  # by which ArviZ draws bars, not a density
     variables = {design.response: (("chain", "draw", "__obs__"), values, attrs)}
     return xr.Dataset(variables, coords=coords, attrs={"modeling_interface": "hiermod"})

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.engines.posterior import Draws, Posterior, flat_draws, part_of
+from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.families.links import inverse_link
 from hiermod.families.responses import category_draws, category_probabilities, expected, response_draws
@@ -133,6 +134,26 @@ class Predictor:
         return response_draws(
             self.family, location, noise, None if trials is None else trials[part], rng, counts, further
         )
+
+    # --- responses that were observed -----------------------------------------------------------------------------
+    def log_densities(self, part: Any = ALL) -> np.ndarray:
+        """(draws, rows) log density of the responses of the fit's own rows, given every parameter of each draw."""
+        family, y, rng = FAMILIES[self.family], np.asarray(self.design.y, dtype=float)[part], np.random.default_rng(0)
+        if family.ordinal:
+            codes = np.searchsorted(self.design.category_values, y)
+            chosen = np.take_along_axis(self._probabilities(part, rng), codes[None, :, None], axis=-1)[..., 0]
+            with np.errstate(divide="ignore"):
+                return np.log(chosen)
+        if family.logpdf is None:
+            raise UnsupportedError(f"family {self.family!r} has no log density here")
+        eta = self.linear(part, rng)  # nothing is drawn: every level is known
+        trials = None if self.request.trials is None else np.asarray(self.request.trials, dtype=float)[part]
+        n = np.ones(len(y)) if trials is None else trials
+        if family.likelihood is not None and family.generalised(self.link):  # exact where a probability is 0 or 1
+            logs = family.likelihood.rows(self.link, y[:, None], n[:, None], eta.T).T
+            return logs + family.likelihood.constant(y, n)
+        further = self.further(part, rng) | ({} if trials is None else {"trials": trials})
+        return family.logpdf(y, inverse_link(self.link, eta), further)
 
     # --- parameters ---------------------------------------------------------------------------------------------
     def further(self, part: Any, rng: np.random.Generator, chosen: Any = ALL) -> dict[str, np.ndarray]:

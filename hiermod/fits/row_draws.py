@@ -53,6 +53,10 @@ def log_likelihood(fit: BayesianFit) -> xr.DataArray:
         there = versions.group_dataset(fit.idata, predictive.LOGS)
     if there is not None:
         return _labelled(fit, there)
+    if by_numpy(fit) and not is_gaussian(fit):
+        request = read_request(fit.design, None, "conditional", None, "response", "raise")
+        logs = fit._predictor(request).log_densities
+        return _keep(fit, predictive.LOGS, predictive.log_likelihoods(fit.record, fit.design, logs))
     found = predictive.pointwise_log_likelihood(
         fit.record, fit.record.idata, fit.design, is_gaussian(fit), lambda: _bambi(fit)
     )

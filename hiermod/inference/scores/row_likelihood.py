@@ -11,6 +11,8 @@ from hiermod.core import versions
 from hiermod.engines.gaussian_rows import log_likelihood
 from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import is_linear
+from hiermod.fits import row_draws
+from hiermod.fits.targets import read_request
 from hiermod.inference.scores.rows import take_rows
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ GROUP = "log_likelihood"
 
 
 def row_log_likelihood(fit: BayesianFit) -> Callable[[slice], np.ndarray]:
-    """A function of a slice of rows that returns (c, d, rows): computed here for Gaussian models, else by Bambi.
+    """A function of a slice of rows that returns (c, d, rows): by the family's own density,
+    or by Bambi where the left side weighs or censors it.
 
     UnsupportedError where it is neither stored with the fit nor to be had from its model."""
     design = fit.design
@@ -30,6 +33,9 @@ def row_log_likelihood(fit: BayesianFit) -> Callable[[slice], np.ndarray]:
         return lambda rows: log_likelihood(record, take_rows(design, np.arange(design.nobs)[rows]))
     idata = fit.record.idata
     if idata is None or GROUP not in versions.group_names(idata):
+        if row_draws.by_numpy(fit):
+            predictor = fit._predictor(read_request(design, None, "conditional", None, "response", "raise"))
+            return lambda rows: predictor.log_densities(rows).reshape(*fit.record.shape, -1)
         idata = _by_bambi(fit)
     dataset = versions.group_dataset(idata, GROUP)
     array = next(iter(dataset.data_vars.values())).transpose("chain", "draw", ...)
