@@ -50,7 +50,7 @@ def test_integrated_is_the_default_and_says_so(fit):
 
 
 def test_effective_parameters_keep_the_effects_in(fit):
-    """DESIGN.md, section 4: about 35 on sleepstudy; the difference of integrated terms alone would be 7.9."""
+    """docs/architecture.md: about 35 on sleepstudy; the difference of integrated terms alone would be 7.9."""
     score, conditional = fit.loo(), fit.loo(integrated=False)
     assert 34 < score.p < 36.5
     assert score.p == pytest.approx(conditional.p, abs=4.5 * np.hypot(score.mcse, conditional.mcse))

@@ -1,4 +1,4 @@
-"""[Z X y]'W[Z X y] in blocks, computed in one pass over the rows (DESIGN.md section 4).
+"""[Z X y]'W[Z X y] in blocks, computed in one pass over the rows (docs/architecture.md).
 
 After this nothing depends on the number of rows.  The tail is ordered: levels of the crossed factors, columns of X,
 y."""

@@ -1,4 +1,4 @@
-"""[Z X y]'W[Z X y] from rows that come in parts: chunks, files, processes, machines (DESIGN.md, "Streams").
+"""[Z X y]'W[Z X y] from rows that come in parts: chunks, files, processes, machines (docs/architecture.md, "Streams").
 
 Two passes.  ``Survey`` finds the coordinates in which the sums keep their digits: the R of a QR of [X y], the R of each
 block's columns, and which levels lie within which; R's of parts merge to the R of all (Demmel, Grigori, Hoemmen and

@@ -1,4 +1,4 @@
-"""[Z X]'W[Z X] again and again with new weights: what iteratively reweighted least squares needs (DESIGN.md section 4).
+"""[Z X]'W[Z X] again and again with new weights: what iteratively reweighted least squares needs.
 
 Codes, whitened columns, nesting and the places of non-zero entries stay as they are; only the numbers change.  The
 column of y is left out of it (zero, with a one on the diagonal), right-hand sides come to ``weighted_solve.py``."""

@@ -1,4 +1,4 @@
-"""The marginal engine: samples the few variance parameters, draws all effects exactly (DESIGN.md, section 4).
+"""The marginal engine: samples the few variance parameters, draws all effects exactly (docs/architecture.md).
 
 Laplace at every mode, a mixture adapted by its own weights, then independence Metropolis-Hastings in chains that share
 no proposals.  Chains that did not mix are run again with a mixture adapted further; where that does not help, NUTS runs

@@ -1,7 +1,7 @@
 """The mode of p(phi | y) with phi on its natural scale: sds, correlation matrices, sigma, without a Jacobian.
 
 Under flat priors it is the REML estimate: log p(y | phi) with flat beta is -criterion / 2 (Harville 1974, Biometrika
-61, 383-385).  DESIGN.md, section 4."""
+61, 383-385).  docs/architecture.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which scores may be compared: those that estimate the same thing from the same data (DESIGN.md, section 4).
+"""Which scores may be compared: those that estimate the same thing from the same data (docs/architecture.md).
 
 Differences are paired, unit by unit: Vehtari, Gelman and Gabry (2017, Statistics and Computing 27), equation 24."""
 

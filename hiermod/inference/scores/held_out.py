@@ -1,4 +1,4 @@
-"""log p(y_u | y without u, phi) of units u, exact, from one penalised factor of all data (DESIGN.md, section 4).
+"""log p(y_u | y without u, phi) of units u, exact, from one penalised factor of all data (docs/architecture.md).
 
 V^-1 = (I - H) / sigma^2 in rows scaled by sqrt(w), H = C P C' the joint variance of the fit over sigma^2 and e its
 residuals (Woodbury).  So y_u given the rest is normal, mean y_u - (I - H_uu)^-1 e_u, variance sigma^2 (I - H_uu)^-1;

@@ -1,7 +1,7 @@
 """Integrated leave-one-out and leave-one-group-out: all effects integrated out exactly, PSIS over phi only.
 
 log p(y_u | the rest) = -log E[1 / p(y_u | the rest, phi)] over p(phi | y); a unit with Pareto k above 0.7 gets a
-proposal of its own.  DESIGN.md, section 4; the idea: Vehtari, Mononen, Tolvanen et al. (2016, JMLR 17(103))."""
+proposal of its own.  docs/architecture.md; the idea: Vehtari, Mononen, Tolvanen et al. (2016, JMLR 17(103))."""
 
 from __future__ import annotations
 
