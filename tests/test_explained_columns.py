@@ -15,7 +15,6 @@ from scipy import stats
 import hiermod as hm
 from hiermod.core import versions
 from hiermod.engines.marginal.density import MarginalDensity
-from hiermod.engines.marginal.effect_draws import draw_one
 from hiermod.engines.marginal.mode import start_phi
 from hiermod.engines.marginal.natural_mode import coefficients_at
 from hiermod.errors import DesignError
@@ -23,6 +22,7 @@ from hiermod.formula.design import Design
 from hiermod.inference.scores.held_out import _as_batch, held_out
 from hiermod.inference.scores.rows import row_units, take_rows
 from hiermod.kernel.batch import factorise_batch
+from hiermod.kernel.draws import draw
 
 pytestmark = pytest.mark.filterwarnings("ignore::hiermod.errors.RankDeficiencyWarning")
 
@@ -115,7 +115,7 @@ def test_draws_have_the_dense_mean_and_covariance(name: str) -> None:
     factor, rng = density.factorise(phi[0]), np.random.default_rng(3)
     assert factor is not None
     beta = np.stack(
-        [draw_one(density.problem, factor, float(density.sigma(phi[0])), rng)[0][0] for _ in range(4000)]
+        [draw(density.problem, factor, density.sigma(phi[:1]), rng)[0][0] for _ in range(4000)]
     )  # fmt: skip
     V, m0, S0 = dense(design, density, phi[0])
     K = S0 @ design.X.T @ np.linalg.inv(design.X @ S0 @ design.X.T + V)

@@ -7,7 +7,6 @@ import pytest
 from kernel_cases import CASES, frame, points
 
 from hiermod.engines.likelihood.mixed import problem_of
-from hiermod.engines.marginal.effect_draws import spread_of
 from hiermod.formula.build import build_design
 from hiermod.kernel import orthogonal
 from hiermod.kernel.batch import factorise_batch, prepare
@@ -15,6 +14,7 @@ from hiermod.kernel.conditional import coefficients, fixed_covariance, modes_by_
 from hiermod.kernel.conditioning import Conditioned, GroupTerm, condition
 from hiermod.kernel.covariance import triangle
 from hiermod.kernel.criterion import Problem
+from hiermod.kernel.draws import spread_of
 from hiermod.kernel.orthogonal import eliminate_rows
 from hiermod.kernel.weighted_solve import solve
 

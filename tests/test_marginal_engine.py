@@ -21,13 +21,13 @@ from hiermod.core import versions
 from hiermod.datasets import load_dataset
 from hiermod.engines.marginal import engine as marginal
 from hiermod.engines.marginal.density import MarginalDensity, marginal_density
-from hiermod.engines.marginal.effect_draws import Effects
 from hiermod.engines.marginal.engine import draw_effects, sample_marginal, search
 from hiermod.engines.nuts.quiet import collected
 from hiermod.engines.posterior import Posterior
 from hiermod.errors import ArgumentError, ArgumentTypeError, ConvergenceWarning, FitError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
+from hiermod.kernel.draws import Effects
 from hiermod.model import Model
 from hiermod.priors.gaussian import gaussian_priors
 from hiermod.priors.given import resolve_priors

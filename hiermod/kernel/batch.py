@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hiermod.kernel.crossproducts import CrossProducts
+from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.sparse_rows import SparseRows
 from hiermod.kernel.stacks import cholesky_each, rows_times, steady
 
@@ -31,7 +32,7 @@ class BatchLevel:
     distinct: np.ndarray | None  # (J,) which of the G each level is; None: G = J
     parents: tuple[np.ndarray, ...]
     ancestors: tuple[np.ndarray, ...]  # (1 or S, J, K, K_g)
-    tail: np.ndarray  # (1 or S, J, K, m)
+    tail: np.ndarray | SparseRows  # (1 or S, J, K, m), or sparse, of a stack of one
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,31 @@ class Batch:
             else:
                 size += J * K * (4 * K + 2 * m + 2 * sum(a.shape[2] for a in level.ancestors))
         return max(1, NUMBERS // size)
+
+
+def stack_of_one(factor: Factorisation, first: int = 0) -> BatchFactor:
+    """One factor as a stack with S = 1, nothing copied; M of the eliminated factors from ``first`` on."""
+    levels = tuple(
+        BatchLevel(
+            level.Lam[None],
+            level.M[None] if position >= first else level.Q[None, :0],
+            level.Q[None],
+            None,
+            level.parents,
+            tuple(ancestor[None] for ancestor in level.ancestors),
+            level.tail if isinstance(level.tail, SparseRows) else level.tail[None],
+        )
+        for position, level in enumerate(factor.levels)
+    )
+    return BatchFactor(
+        levels,
+        tuple(Lam[None] for Lam in factor.tail_lambdas),
+        factor.L[None],
+        np.array([factor.logdet_random]),
+        np.array([factor.logdet_fixed]),
+        np.array([factor.pwrss]),
+        np.ones(1, dtype=bool),
+    )
 
 
 def prepare(cross: CrossProducts) -> Batch | None:

@@ -28,7 +28,6 @@ from hiermod.core.memory import check_room
 from hiermod.engines.engine import Method, Specification
 from hiermod.engines.marginal.coordinates import correlation_matrix
 from hiermod.engines.marginal.density import MarginalDensity
-from hiermod.engines.marginal.effect_draws import Effects, draw_batch, draw_one
 from hiermod.engines.marginal.metropolis import accepted, choose, step_on
 from hiermod.engines.marginal.mode import find_mode
 from hiermod.engines.marginal.modes import all_modes
@@ -39,6 +38,7 @@ from hiermod.engines.posterior import MAX_R_HAT, MIN_ESS, Draws, Inference, Post
 from hiermod.errors import ArgumentError, FitError, UnsupportedError
 from hiermod.formula.design import Block, Design
 from hiermod.kernel.batch import NUMBERS
+from hiermod.kernel.draws import Effects, draw
 from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.freed_memory import keep_freed_memory
 from hiermod.kernel.threads import suitable_threads
@@ -393,7 +393,7 @@ def draw_effects(density: MarginalDensity, phi: np.ndarray, rng: np.random.Gener
     step = max(1, min(density.batch.chunk() // 2, NUMBERS // (8 * sum(b[0].size for b in out[1]) + 1)))
     for start in range(0, len(phi), step):
         part = phi[start : start + step]
-        beta, b = draw_batch(density.problem, density.factorise_many(part), density.sigma(part), rng, first)
+        beta, b = draw(density.problem, density.factorise_many(part), density.sigma(part), rng, first)
         out[0][start : start + step] = beta
         for target, block in zip(out[1], b, strict=True):
             target[start : start + step] = block
@@ -410,7 +410,8 @@ def _write(
     """One exact draw at one factor, into place ``s`` of ``out``."""
     if factor is None:
         raise FitError("the penalised system could not be factorised at an accepted draw")
-    beta, b = draw_one(density.problem, factor, float(density.sigma(phi)), rng, _first_drawn(density, out))
+    sigma = np.reshape(density.sigma(phi), 1)
+    beta, b = draw(density.problem, factor, sigma, rng, _first_drawn(density, out))
     out[0][s] = beta[0]
     for target, block in zip(out[1], b, strict=True):
         target[s] = block[0]

@@ -15,11 +15,11 @@ import numpy as np
 from scipy import sparse
 
 from hiermod.core.memory import check_room
-from hiermod.engines.marginal.effect_draws import spread_of, times
 from hiermod.errors import ArgumentError, FitError
 from hiermod.formula.design import FrozenArrays
 from hiermod.kernel.batch import NUMBERS, penalised
 from hiermod.kernel.criterion import Problem
+from hiermod.kernel.draws import spread_of, times
 from hiermod.kernel.sparse_rows import SparseRows
 from hiermod.kernel.stacks import steady
 

@@ -13,8 +13,7 @@ from scipy.linalg import solve_triangular
 
 from hiermod.engines.marginal.density import MarginalDensity
 from hiermod.inference.scores.rows import Rows, Units, pick
-from hiermod.kernel.batch import BatchFactor, BatchLevel
-from hiermod.kernel.elimination import Factorisation
+from hiermod.kernel.batch import BatchFactor, stack_of_one
 from hiermod.kernel.sparse_rows import SparseRows
 
 NUMBERS = 1_000_000  # held at once by one array: 8 MB, which stays in the processor's cache
@@ -94,22 +93,7 @@ def _factor(density: MarginalDensity, phi: np.ndarray) -> BatchFactor | None:
     if density.batch is not None:
         return density.factorise_many(phi)
     factor = density.factorise(phi[0])
-    return None if factor is None else _as_batch(factor)
-
-
-def _as_batch(factor: Factorisation) -> BatchFactor:
-    """One factor as a stack of one."""
-    levels = tuple(
-        BatchLevel(
-            level.Lam[None], level.M[None], level.Q[None], None, level.parents, tuple(a[None] for a in level.ancestors),
-            level.tail if isinstance(level.tail, SparseRows) else level.tail[None],  # type: ignore[arg-type]
-        )
-        for level in factor.levels
-    )  # fmt: skip
-    return BatchFactor(
-        levels, tuple(Lam[None] for Lam in factor.tail_lambdas), factor.L[None], np.array([factor.logdet_random]),
-        np.array([factor.logdet_fixed]), np.array([factor.pwrss]), np.ones(1, dtype=bool),
-    )  # fmt: skip
+    return None if factor is None else stack_of_one(factor)
 
 
 @dataclass(frozen=True, eq=False)

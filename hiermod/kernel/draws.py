@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dtrtrs
 
-from hiermod.kernel.batch import BatchFactor
+from hiermod.kernel.batch import BatchFactor, stack_of_one
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.sparse_rows import SparseRows
@@ -17,47 +17,64 @@ from hiermod.kernel.sparse_rows import SparseRows
 Effects = tuple[np.ndarray, tuple[np.ndarray, ...]]  # beta (S, p), and b (S, J, k) per block in formula order
 
 
-def draw_batch(
-    problem: Problem, factor: BatchFactor, sigma: np.ndarray, rng: np.random.Generator, first: int = 0
+def draw(
+    problem: Problem,
+    factor: BatchFactor | Factorisation,
+    sigma: np.ndarray,
+    rng: np.random.Generator,
+    first: int = 0,
 ) -> Effects:
-    """One draw at each of the S factors; sigma (S,).
+    """One draw at each of the S factors (a single one is a stack of one); sigma (S,).
 
     first: of the eliminated factors to draw; those before get no levels (they can be drawn later, given the rest)."""
+    if isinstance(factor, Factorisation):
+        factor = stack_of_one(factor, first)
     cross, S = problem.cross, len(sigma)
     size = cross.n_tail_effects + problem.p
     by_factor = [np.zeros((S, 0, layout.size)) for layout in problem.factors]
-    tail = np.zeros((S, size + 1))
+    # (u, gamma) = mode + sigma L^-T noise: the mode is L^-T times y's row of L, so one solve does both.
+    right = np.zeros((S, size + 1))
+    right[:, :size] = factor.L[:, -1, :size] + sigma[:, None] * rng.standard_normal((S, size))
+    tail = -_backward(factor.L, right)
     tail[:, -1] = 1.0
-    if size:
-        right = factor.L[:, -1, :size] + sigma[:, None] * rng.standard_normal((S, size))
-        drawn = np.linalg.solve(np.swapaxes(factor.L[:, :size, :size], 1, 2), right[..., None])[..., 0]
-        tail[:, :size] = -drawn
     for index, where, Lam in zip(cross.tail_factors, cross.tail_slices, factor.tail_lambdas, strict=True):
         K = problem.factors[index].size
         b = np.einsum("sab,sjb->sja", Lam, -tail[:, where].reshape(S, -1, K))
         by_factor[index] = b
         tail[:, where] = -b.reshape(S, -1)
     for position in reversed(range(first, len(factor.levels))):
+        # b_j ~ N(Q_j r_j, sigma^2 Q_j), r_j what later members and the tail leave of the level's products.
         level = factor.levels[position]
-        J = level.tail.shape[1]
-        rows = level.tail if len(level.tail) > 1 else level.tail[0]
-        total = np.einsum("sjam,sm->sja", rows, tail) if rows.ndim == 4 else _plain(rows, tail)
+        total = _rows_times(level.tail, tail)
         for g, ancestor in enumerate(level.ancestors):
             later = by_factor[cross.chain_factors[position + 1 + g]][:, level.parents[g]]
             total = total - np.einsum("sjab,sjb->sja", np.broadcast_to(ancestor, (S, *ancestor.shape[1:])), later)
         Q, M = level.Q, level.M
-        noise = rng.standard_normal((S, J, Q.shape[-1])) * sigma[:, None, None]
+        noise = rng.standard_normal(total.shape) * sigma[:, None, None]
         spread = spread_of(level.Lam, M)  # (S, G, K, K)
         if level.distinct is not None and Q.shape[1] > 1:
             Q, spread = Q[:, level.distinct], spread[:, level.distinct]
-        b = times(Q, total) + times(spread, noise)
-        by_factor[cross.chain_factors[position]] = b
+        by_factor[cross.chain_factors[position]] = times(Q, total) + times(spread, noise)
     return _beta(problem, -tail[:, cross.n_tail_effects : size]), _blocks(problem, by_factor)
 
 
-def _plain(rows: np.ndarray, tail: np.ndarray) -> np.ndarray:
-    """R_j v for every level and draw, (S, J, K), from rows (J, K, m) shared by the draws."""
-    J, K, m = rows.shape
+def _backward(L: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """L^-T right for lower triangular L (S, m, m), right (S, m) with 0 in y's place."""
+    if len(L) == 1:
+        return dtrtrs(L[0], right[0], lower=1, trans=1)[0][None]  # the whole L, which needs no copy
+    solved = np.zeros_like(right)
+    if right.shape[1] > 1:
+        solved[:, :-1] = np.linalg.solve(np.swapaxes(L[:, :-1, :-1], 1, 2), right[:, :-1, None])[..., 0]
+    return solved
+
+
+def _rows_times(rows: np.ndarray | SparseRows, tail: np.ndarray) -> np.ndarray:
+    """R_j v for every level and draw, (S, J, K); rows (1 or S, J, K, m), v (S, m)."""
+    if isinstance(rows, SparseRows):
+        return np.stack([rows.times(v) for v in tail])
+    if len(rows) > 1:
+        return np.einsum("sjam,sm->sja", rows, tail)
+    _, J, K, m = rows.shape
     return (tail @ rows.reshape(J * K, m).T).reshape(len(tail), J, K)
 
 
@@ -89,35 +106,6 @@ def spread_of(Lam: np.ndarray, M: np.ndarray) -> np.ndarray:
         return out
     C = np.linalg.cholesky(M)
     return np.swapaxes(np.linalg.solve(C, np.broadcast_to(np.swapaxes(Lam, 1, 2)[:, None], M.shape)), 2, 3)
-
-
-def draw_one(
-    problem: Problem, factor: Factorisation, sigma: float, rng: np.random.Generator, first: int = 0
-) -> Effects:
-    """``draw_batch`` at one factor, for problems too large for stacks; arrays with a leading axis of 1."""
-    cross = problem.cross
-    size = cross.n_tail_effects + problem.p
-    by_factor = [np.zeros((0, layout.size)) for layout in problem.factors]
-    right = np.zeros(size + 1)
-    right[:size] = factor.L[-1, :size] + sigma * rng.standard_normal(size)
-    tail = -dtrtrs(factor.L, right, lower=1, trans=1)[0]  # the whole L, which needs no copy: y's part is 0
-    tail[-1] = 1.0
-    for index, where, Lam in zip(cross.tail_factors, cross.tail_slices, factor.tail_lambdas, strict=True):
-        b = -tail[where].reshape(-1, len(Lam)) @ Lam.T
-        by_factor[index] = b
-        tail[where] = -b.ravel()
-    for position in reversed(range(first, len(factor.levels))):
-        level = factor.levels[position]
-        total = level.tail.times(tail) if isinstance(level.tail, SparseRows) else level.tail @ tail
-        for g, ancestor in enumerate(level.ancestors):
-            later = by_factor[cross.chain_factors[position + 1 + g]][level.parents[g]]
-            total = total - np.einsum("jab,jb->ja", ancestor, later)
-        noise = sigma * rng.standard_normal(total.shape)
-        spread = spread_of(level.Lam[None], level.M[None])[0]
-        b = np.einsum("jab,jb->ja", level.Q, total) + np.einsum("jab,jb->ja", spread, noise)
-        by_factor[cross.chain_factors[position]] = b
-    gamma = -tail[None, cross.n_tail_effects : size]
-    return _beta(problem, gamma), _blocks(problem, [b[None] for b in by_factor])
 
 
 def _beta(problem: Problem, gamma: np.ndarray) -> np.ndarray:
