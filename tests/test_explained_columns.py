@@ -19,9 +19,9 @@ from hiermod.engines.marginal.mode import start_phi
 from hiermod.engines.marginal.natural_mode import coefficients_at
 from hiermod.errors import DesignError
 from hiermod.formula.design import Design
-from hiermod.inference.scores.held_out import _as_batch, held_out
+from hiermod.inference.scores.held_out import held_out
 from hiermod.inference.scores.rows import row_units, take_rows
-from hiermod.kernel.batch import factorise_batch
+from hiermod.kernel.batch import factorise_batch, stack_of_one
 from hiermod.kernel.draws import draw
 
 pytestmark = pytest.mark.filterwarnings("ignore::hiermod.errors.RankDeficiencyWarning")
@@ -172,7 +172,7 @@ def test_one_factor_as_a_stack_is_that_of_stacks() -> None:
     one, many = density.factorise(phi), density.factorise_many(phi[None])
     assert one is not None
     assert factorise_batch is not None
-    level, other = _as_batch(one).levels[0], many.levels[0]
+    level, other = stack_of_one(one).levels[0], many.levels[0]
     at = np.zeros(18, dtype=int) if other.distinct is None else other.distinct
     np.testing.assert_allclose(level.M[0], other.M[0][at], rtol=1e-10)
     np.testing.assert_allclose(level.Q[0], other.Q[0][at], rtol=1e-10)

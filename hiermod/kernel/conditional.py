@@ -44,12 +44,18 @@ def modes_by_block(problem: Problem, by_factor: Sequence[np.ndarray]) -> tuple[n
     return _to_blocks(problem, by_factor, lambda b, C: b @ C.T)
 
 
+def fixed_factor(problem: Problem, factor: Factorisation) -> np.ndarray:
+    """(p, p) lower L with L L' the inverse of the conditioned coefficients' covariance over sigma^2."""
+    m_z = factor.cross.n_tail_effects
+    return factor.L[m_z : m_z + problem.p, m_z : m_z + problem.p]
+
+
 def fixed_covariance(problem: Problem, factor: Factorisation) -> np.ndarray:
     """(p, p) covariance of beta over sigma^2: the inverse of R_X'R_X."""
-    m_z, p = factor.cross.n_tail_effects, problem.p
+    p = problem.p
     if p == 0:
         return np.zeros((0, 0))
-    root = solve_triangular(factor.L[m_z : m_z + p, m_z : m_z + p], np.eye(p), lower=True)
+    root = solve_triangular(fixed_factor(problem, factor), np.eye(p), lower=True)
     root = solve_triangular(problem.R, root.T)
     return root @ root.T
 

@@ -19,7 +19,7 @@ from hiermod.engines.likelihood.least_squares import LinearFit
 from hiermod.engines.likelihood.mixed import MixedFit
 from hiermod.errors import FitError, listing
 from hiermod.formula.design import Design, FrozenArrays
-from hiermod.inference.assumptions.leverage import FEW, Record, SeenRows, hat_blocks, seen_rows, working
+from hiermod.inference.assumptions.leverage import FEW, Record, SeenRows, seen_rows, working
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.criterion import build_problem
@@ -65,7 +65,7 @@ def _held(record: Record, design: Design, codes: np.ndarray, labels: tuple[str, 
     change, dfbetas = np.full((2, U, p), np.nan)
     back = solve_triangular(rows.L_X.T @ rows.R, np.eye(q)) if q else np.zeros((0, 0))  # beta = back z_X y
     P = back @ back.T
-    width = q if rows.factor is None else len(rows.factor.U)
+    width = q if rows.factor is None else rows.factor.L.shape[1]
     full = None
     for which, piece, size in _pieces(rows, codes, U, width):
         if size > MANY and rows.factor is not None:
@@ -128,8 +128,8 @@ def residual_variance(record: Record) -> float:
 def _leverages(piece: SeenRows, U: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(2, U) leverage and its common part, (U, size, size) hat blocks, (U, size, q) the rows' part that X decides."""
     seen, q = piece.project(), piece.X.shape[1]
-    H = hat_blocks(seen, U, size)
-    Z = seen.z[:, seen.z.shape[1] - q :]
+    H = seen.hat_blocks(U, size)[0]
+    Z = seen.z[0, seen.z.shape[1] - q :].T
     own = solve_triangular(piece.L_X, piece.X.T, lower=True).T if q else Z
     common = np.einsum("iq,iq->i", own, Z).reshape(U, size).sum(axis=1)
     return np.stack([np.einsum("uii->u", H), common]), H, Z.reshape(U, size, q)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from hiermod.core import versions
 from hiermod.core.jobs import run_jobs
@@ -21,9 +20,8 @@ from hiermod.errors import DesignError
 from hiermod.formula.design import Design
 from hiermod.inference.scores.folds import Fold
 from hiermod.inference.scores.held_out import held_out
-from hiermod.inference.scores.rows import Rows, Units, stack_units, take_rows
-from hiermod.kernel.conditioning import WhitenedTerm
-from hiermod.kernel.structure import merge
+from hiermod.inference.scores.rows import Units, stack_units, take_rows
+from hiermod.kernel.rows import rows_of
 from hiermod.priors.gaussian import GaussianPriors
 
 MAX_R_HAT, MIN_ESS = 1.05, 100.0  # of a refit, before its words are passed on: an elpd needs less than a table does
@@ -98,21 +96,13 @@ def _units_elsewhere(design: Design, density: MarginalDensity, members: Sequence
     problem = density.problem
     index = np.concatenate(members)
     rows = take_rows(design, index)
-    precision = rows.precision
-    y = precision.whiten(rows.y if rows.offset is None else rows.y - rows.offset)
-    X = precision.whiten(rows.X)
-    Q = solve_triangular(problem.R, X.T, trans=1).T if problem.p else X
-    terms = [
-        WhitenedTerm(b.factor, b.codes, len(b.levels), precision.whiten(b.values) @ C, C, rms)
-        for b, C, rms in zip(rows.blocks, problem.whiteners, problem.rms, strict=True)
-    ]
-    factors = merge(terms)
-    there = Rows(
-        tuple(f.codes for f in factors), tuple(f.values for f in factors), Q, y - Q @ problem.gamma_ols
-    )  # fmt: skip
+    blocks = [(block.codes, block.values) for block in rows.blocks]
+    y = rows.y if rows.offset is None else rows.y - rows.offset
+    there = rows_of(problem, rows.X, blocks, rows.precision, y)
+    there = replace(there, y=there.y - there.X @ problem.gamma_ols)
     ends = np.cumsum([len(one) for one in members])
     pieces = [there.take(slice(end - len(one), end)) for end, one in zip(ends, members, strict=True)]
-    half_log_w = np.add.reduceat(precision.half_logdet, ends - [len(one) for one in members])
+    half_log_w = np.add.reduceat(rows.precision.half_logdet, ends - [len(one) for one in members])
     return stack_units(pieces, members, half_log_w)
 
 

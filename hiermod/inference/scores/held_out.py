@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from hiermod.engines.marginal.density import MarginalDensity
-from hiermod.inference.scores.rows import Rows, Units, pick
+from hiermod.inference.scores.rows import Units, pick
 from hiermod.kernel.batch import BatchFactor, stack_of_one
-from hiermod.kernel.sparse_rows import SparseRows
+from hiermod.kernel.rows import project
 
 NUMBERS = 1_000_000  # held at once by one array: 8 MB, which stays in the processor's cache
 LEAST = 1e-14  # of 1 - h: below it rounding decides, and so far out no posterior has weight
@@ -96,103 +95,22 @@ def _factor(density: MarginalDensity, phi: np.ndarray) -> BatchFactor | None:
     return None if factor is None else stack_of_one(factor)
 
 
-@dataclass(frozen=True, eq=False)
-class _Projected:
-    """Rows r = 1..m seen from the factor: H_rs = z_r'z_s, and v_r'Q v_s for each member where r and s share a level."""
-
-    z: np.ndarray  # (S, columns, m)
-    members: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]  # codes (m,), v (1 or S, K, m), Q v (S, K, m)
-    e: np.ndarray  # (S, m) residuals
-
-
-def _project(density: MarginalDensity, factor: BatchFactor, rows: Rows) -> _Projected:
-    """Eliminate the chain's levels from the rows, then solve with the tail's factor; y travels as the last column."""
-    cross, S, m = density.problem.cross, len(factor.L), len(rows.y)
-    size = factor.L.shape[1]
-    m_z = cross.n_tail_effects
-    t = np.zeros((1, size, m))
-    for index, where in zip(cross.tail_factors, cross.tail_slices, strict=True):
-        K = rows.values[index].shape[1]
-        for a in range(K):
-            t[0, where.start + rows.codes[index] * K + a, np.arange(m)] = rows.values[index][:, a]
-    t[0, m_z:-1], t[0, -1] = rows.X.T, rows.y
-    t = np.broadcast_to(t, (S, size, m)).copy()
-    v = {index: rows.values[index].T[None] for index in cross.chain_factors}
-    members = []
-    for position, level in enumerate(factor.levels):
-        index = cross.chain_factors[position]
-        codes = rows.codes[index]
-        own = codes if level.distinct is None else level.distinct[codes]
-        Qv = _times(_by_row(level.Q, own), v[index])
-        members.append((codes, v[index], Qv))
-        tail = level.tail.dense(codes)[None] if isinstance(level.tail, SparseRows) else level.tail[:, codes]
-        rows_last = np.ascontiguousarray(np.moveaxis(tail, 1, 3))  # (1 or S, K, columns, m)
-        for a in range(Qv.shape[1]):
-            t -= rows_last[:, a] * Qv[:, a, None]
-        for g, ancestor in enumerate(level.ancestors):
-            later = cross.chain_factors[position + 1 + g]
-            v[later] = v[later] - _times(_by_row(np.swapaxes(ancestor, 2, 3), codes), Qv)
-    for Lam, where in zip(factor.tail_lambdas, cross.tail_slices, strict=True):
-        K = Lam.shape[-1]
-        part = t[:, where].reshape(S, -1, K, m)
-        t[:, where] = (np.swapaxes(Lam, 1, 2)[:, None] @ part).reshape(S, -1, m)
-    z = solve_triangular(factor.L[0], t[0], lower=True)[None] if S == 1 else _forward(factor.L, t)
-    return _Projected(z[:, :-1], tuple(members), z[:, -1] * factor.L[:, -1, -1][:, None])
-
-
-def _by_row(stack: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """(., a, b, m), or (., a, b, 1) where all levels are alike, from one small matrix per level (., G, a, b)."""
-    if stack.shape[1] > 1:
-        stack = stack[:, codes]
-    return np.ascontiguousarray(np.moveaxis(stack, 1, 3))
-
-
-def _times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """(., a, b, m) times (., b, m): the matrices are tiny and many."""
-    total = matrix[:, :, 0] * vector[:, None, 0]
-    for b in range(1, matrix.shape[2]):
-        total = total + matrix[:, :, b] * vector[:, None, b]
-    return total
-
-
-def _forward(L: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """L^-1 t for stacks of lower triangular L (S, m, m); t (S, m, r) is overwritten."""
-    if L.shape[1] > 12:
-        return np.linalg.solve(L, t)
-    for a in range(L.shape[1]):
-        for b in range(a):
-            t[:, a] -= L[:, a, b, None] * t[:, b]
-        t[:, a] /= L[:, a, a, None]
-    return t
-
-
 def _unit_logs(
     density: MarginalDensity, factor: BatchFactor, units: Units, sigma: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(S, U) log density of each unit given the rest, and of its replicate; units all of one size."""
-    seen = _project(density, factor, units.rows)
+    seen = project(density.problem, factor, units.rows)
     S, U, size = len(sigma), len(units), int(units.sizes[0])
     constant = units.half_log_w - 0.5 * np.log(2 * np.pi) * units.n_rows - units.n_rows * np.log(sigma)[:, None]
     if size == 1:
-        h = np.square(seen.z).sum(axis=1)
-        for _, v, Qv in seen.members:
-            for a in range(v.shape[1]):
-                h += v[:, a] * Qv[:, a]
+        h = seen.hat_diagonal()
         square = np.square(seen.e / sigma[:, None])
         left, more = np.maximum(1 - h, LEAST), 1 + h
         return (
             constant + 0.5 * (np.log(left) - square / left),
             constant - 0.5 * (np.log(more) + square / more),
         )
-    z = np.moveaxis(seen.z.reshape(S, -1, U, size), 1, 3)  # (S, U, rows, columns)
-    H = z @ np.swapaxes(z, 2, 3)
-    for codes, v, Qv in seen.members:
-        by_unit = codes.reshape(U, size)
-        same = by_unit[:, :, None] == by_unit[:, None, :]
-        left_side = np.moveaxis(v.reshape(len(v), -1, U, size), 1, 3)
-        right_side = np.moveaxis(Qv.reshape(S, -1, U, size), 1, 2)
-        H += np.where(same, left_side @ right_side, 0.0)
-    H = (H + np.swapaxes(H, 2, 3)) / 2
+    H = seen.hat_blocks(U, size)
     e = (seen.e / sigma[:, None]).reshape(S, U, size)
     values, vectors = np.linalg.eigh(H)
     turned = np.square((np.swapaxes(vectors, 2, 3) @ e[..., None])[..., 0])

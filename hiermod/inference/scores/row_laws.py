@@ -19,6 +19,7 @@ from hiermod.inference.scores.integrated import AT_ONCE, SLOW_DRAWS
 from hiermod.inference.scores.record import MAX_K
 from hiermod.inference.scores.rows import Units, pick
 from hiermod.inference.scores.smoothing import _smoothed
+from hiermod.kernel.rows import project
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +99,8 @@ def standardised(density: MarginalDensity, units: Units, phi: np.ndarray) -> tup
         logs = prior[at] + density._log_likelihood(factor.logdet_random + factor.logdet_fixed, factor.pwrss, sigma)
         log_joint[at] = np.where(factor.ok & np.isfinite(logs), logs, -np.inf)
         for which, piece in pieces:
-            seen = exact._project(density, factor, piece.rows)
-            h = np.square(seen.z).sum(axis=1)
-            for _, v, Qv in seen.members:
-                h = h + (v * Qv).sum(axis=1)
-            left = np.maximum(1 - h, exact.LEAST)
+            seen = project(density.problem, factor, piece.rows)
+            left = np.maximum(1 - seen.hat_diagonal(), exact.LEAST)
             found = seen.e / (sigma[:, None] * np.sqrt(left))
             constant = piece.half_log_w - 0.5 * np.log(2 * np.pi) - np.log(sigma)[:, None]
             ok = np.isfinite(log_joint[at])

@@ -1,7 +1,7 @@
-"""Rows of the data in the coordinates of the penalised system, and the units (rows, levels) that are left out of it.
+"""The units (rows, levels) that are left out, as rows of the penalised system (kernel/rows.py).
 
-A row is sqrt(w) times (z, x, y), columns whitened as in kernel/conditioning.py.  Rows of a unit that share all their
-levels span few dimensions: a QR of theirs leaves as many pseudo-rows with the same cross-products."""
+Rows of a unit that share all their levels span few dimensions: a QR of theirs leaves as many pseudo-rows with the same
+cross-products."""
 
 from __future__ import annotations
 
@@ -14,26 +14,8 @@ from scipy.linalg import solve_triangular
 from hiermod.engines.marginal.density import MarginalDensity, prior_rows
 from hiermod.formula.design import Design
 from hiermod.kernel.conditioning import GroupTerm, condition
+from hiermod.kernel.rows import Rows, stacked_rows
 from hiermod.kernel.structure import merge
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """m rows.  Per kernel factor: codes (m,) and values (m, K)."""
-
-    codes: tuple[np.ndarray, ...]
-    values: tuple[np.ndarray, ...]
-    X: np.ndarray  # (m, p) conditioned
-    y: np.ndarray  # (m,) what X gamma_ols leaves over
-
-    def take(self, index: np.ndarray | slice) -> Rows:
-        """Some of the rows."""
-        return Rows(
-            tuple(codes[index] for codes in self.codes),
-            tuple(values[index] for values in self.values),
-            self.X[index],
-            self.y[index],
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +91,9 @@ def stack_units(
     pieces: Sequence[Rows], members: Sequence[np.ndarray], half_log_w: np.ndarray, leverage: np.ndarray | None = None
 ) -> Units:
     """Units from the rows of each, compressed; members: where those stand in the Design; half_log_w, leverage (U,)."""
-    pieces = [_compressed(piece) for piece in pieces]
+    pieces = [piece.compressed() for piece in pieces]
     return Units(
-        _stacked(pieces),
+        stacked_rows(pieces),
         np.cumsum([0, *(len(piece.y) for piece in pieces)]),
         tuple(members),
         np.array([len(one) for one in members]),
@@ -131,43 +113,6 @@ def pick(units: Units, which: Sequence[int] | np.ndarray) -> Units:
         units.n_rows[which],
         units.half_log_w[which],
         units.leverage[which],
-    )
-
-
-def _stacked(pieces: Sequence[Rows]) -> Rows:
-    return Rows(
-        tuple(np.concatenate(parts) for parts in zip(*(piece.codes for piece in pieces), strict=True)),
-        tuple(np.concatenate(parts) for parts in zip(*(piece.values for piece in pieces), strict=True)),
-        np.concatenate([piece.X for piece in pieces]),
-        np.concatenate([piece.y for piece in pieces]),
-    )
-
-
-def _compressed(rows: Rows) -> Rows:
-    """Fewer rows with the same products within each combination of levels."""
-    wide = np.column_stack([*rows.values, rows.X, rows.y])
-    width = wide.shape[1]
-    if len(wide) <= width:
-        return rows
-    if rows.codes:
-        _, cell, count = np.unique(np.column_stack(rows.codes), axis=0, return_inverse=True, return_counts=True)
-        order = np.argsort(cell.reshape(-1), kind="stable")
-        cells = np.split(order, np.cumsum(count)[:-1])
-    else:
-        cells = [np.arange(len(wide))]
-    pieces, owners = [], []
-    for cell_rows in cells:
-        part = wide[cell_rows]
-        piece = np.linalg.qr(part, mode="r") if len(part) > width else part
-        pieces.append(piece)
-        owners.append(np.full(len(piece), cell_rows[0]))
-    owner, wide = np.concatenate(owners), np.concatenate(pieces)
-    ends = np.cumsum([values.shape[1] for values in rows.values])
-    return Rows(
-        tuple(codes[owner] for codes in rows.codes),
-        tuple(wide[:, end - v.shape[1] : end] for end, v in zip(ends, rows.values, strict=True)),
-        wide[:, wide.shape[1] - 1 - rows.X.shape[1] : -1],
-        wide[:, -1],
     )
 
 
