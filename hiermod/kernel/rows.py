@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dtrtrs
 
@@ -136,7 +137,7 @@ def project(problem: Problem, factor: BatchFactor, rows: Rows) -> Projected:
     cross, S, m = problem.cross, len(factor.L), len(rows)
     size = factor.L.shape[1]
     m_z = cross.n_tail_effects
-    t = np.zeros((1, size, m))
+    t = np.zeros((m, size)).T[None]  # row by row in memory: what one factor asks for
     for index, where in zip(cross.tail_factors, cross.tail_slices, strict=True):
         K = rows.values[index].shape[1]
         for a in range(K):
@@ -150,33 +151,49 @@ def project(problem: Problem, factor: BatchFactor, rows: Rows) -> Projected:
         index = cross.chain_factors[position]
         codes = rows.codes[index]
         own = codes if level.distinct is None else level.distinct[codes]
-        Qv = _times(_by_row(level.Q, own), v[index])
+        Qv = _by_row(level.Q, own, v[index])
         members.append((codes, v[index], Qv))
-        tail = level.tail.dense(codes)[None] if isinstance(level.tail, SparseRows) else level.tail[:, codes]
-        rows_last = np.ascontiguousarray(np.moveaxis(tail, 1, 3))  # (1 or S, K, columns, m)
-        for a in range(Qv.shape[1]):
-            t -= rows_last[:, a] * Qv[:, a, None]
+        _take_off(t, level.tail, codes, Qv)
         for g, ancestor in enumerate(level.ancestors):
             later = cross.chain_factors[position + 1 + g]
-            v[later] = v[later] - _times(_by_row(np.swapaxes(ancestor, 2, 3), codes), Qv)
+            v[later] = v[later] - _by_row(np.swapaxes(ancestor, 2, 3), codes, Qv)
     for Lam, where in zip(factor.tail_lambdas, cross.tail_slices, strict=True):
         K = Lam.shape[-1]
+        if S == 1:
+            one = t[0].T[:, where]
+            one[:] = (one.reshape(m, -1, K) @ Lam[0]).reshape(m, -1)
+            continue
         part = t[:, where].reshape(S, -1, K, m)
         t[:, where] = (np.swapaxes(Lam, 1, 2)[:, None] @ part).reshape(S, -1, m)
     z = _forward(factor.L, t)
     return Projected(z[:, :-1], tuple(members), z[:, -1] * factor.L[:, -1, -1][:, None])
 
 
-def _by_row(stack: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """(., a, b, m), or (., a, b, 1) where all levels are alike, from one small matrix per level (., G, a, b)."""
+def _take_off(t: np.ndarray, tail: np.ndarray | SparseRows, codes: np.ndarray, Qv: np.ndarray) -> None:
+    """t -= R_j'Q_j v for each row, j its level: t (S, columns, m), R (1 or S, J, K, columns), Qv (S, K, m)."""
+    K, m = Qv.shape[1:]
+    if isinstance(tail, SparseRows):  # a stack of one
+        where = codes[:, None] * K + np.arange(K)
+        picked = sparse.csr_matrix((Qv[0].T.ravel(), where.ravel(), np.arange(0, m * K + 1, K)), (m, tail.shape[0] * K))
+        t[0].T[:] -= (picked @ tail.matrix()).toarray()
+    elif len(t) == 1:
+        for a in range(K):
+            t[0].T[:] -= tail[0, codes, a] * Qv[0, a, :, None]
+    else:
+        rows_last = np.ascontiguousarray(np.moveaxis(tail[:, codes], 1, 3))  # (1 or S, K, columns, m)
+        for a in range(K):
+            t -= rows_last[:, a] * Qv[:, a, None]
+
+
+def _by_row(stack: np.ndarray, codes: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """(., a, m): each row's matrix of (., G, a, b), G the number of levels or 1 where all are alike, times (., b, m)."""
+    if len(stack) == len(vector) == 1:  # row by row in memory, as ``t``
+        matrices = stack[0, codes] if stack.shape[1] > 1 else np.broadcast_to(stack[0], (len(codes), *stack.shape[2:]))
+        return np.einsum("mab,mb->ma", matrices, vector[0].T).T[None]
     if stack.shape[1] > 1:
         stack = stack[:, codes]
-    return np.ascontiguousarray(np.moveaxis(stack, 1, 3))
-
-
-def _times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """(., a, b, m) times (., b, m): the matrices are tiny and many."""
-    total = matrix[:, :, 0] * vector[:, None, 0]
+    matrix = np.ascontiguousarray(np.moveaxis(stack, 1, 3))
+    total = matrix[:, :, 0] * vector[:, None, 0]  # the matrices are tiny and many
     for b in range(1, matrix.shape[2]):
         total = total + matrix[:, :, b] * vector[:, None, b]
     return total
@@ -185,7 +202,7 @@ def _times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
 def _forward(L: np.ndarray, t: np.ndarray) -> np.ndarray:
     """L^-1 t for stacks of lower triangular L (S, m, m); t (S, m, r) may be overwritten."""
     if len(L) == 1:
-        return dtrtrs(L[0], t[0], lower=1)[0][None]
+        return dtrtrs(L[0], t[0], lower=1, overwrite_b=1)[0][None]
     if L.shape[1] > 12:
         return np.linalg.solve(L, t)
     for a in range(L.shape[1]):
