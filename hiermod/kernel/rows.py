@@ -186,7 +186,7 @@ def _take_off(t: np.ndarray, tail: np.ndarray | SparseRows, codes: np.ndarray, Q
 
 
 def _by_row(stack: np.ndarray, codes: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """(., a, m): each row's matrix of (., G, a, b), G the number of levels or 1 where all are alike, times (., b, m)."""
+    """(., a, m): each row's matrix of (., G, a, b), G all levels or 1 where all are alike, times (., b, m)."""
     if len(stack) == len(vector) == 1:  # row by row in memory, as ``t``
         matrices = stack[0, codes] if stack.shape[1] > 1 else np.broadcast_to(stack[0], (len(codes), *stack.shape[2:]))
         return np.einsum("mab,mb->ma", matrices, vector[0].T).T[None]
