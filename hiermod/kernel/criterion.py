@@ -72,6 +72,21 @@ class Problem:
         return len(self.R)
 
     @property
+    def n_dense(self) -> int:
+        """Columns of the dense matrix that is left after the nested factors: crossed effects, X and y."""
+        return len(self.cross.tail)
+
+    @property
+    def residual_square(self) -> float:
+        """r'r, r what least squares on X alone leaves of y, whitened."""
+        return float(self.cross.tail[-1, -1])
+
+    @property
+    def first_factor(self) -> FactorLayout | None:
+        """The grouping factor that is eliminated first, that with most levels."""
+        return self.factors[self.cross.chain_factors[0]] if self.cross.chain_factors else None
+
+    @property
     def logdet_R(self) -> float:
         """log|R'R|, what the conditioned X leaves out of log|R_X|^2."""
         return 2.0 * float(np.log(np.abs(np.diag(self.R))).sum())

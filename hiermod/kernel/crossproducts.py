@@ -6,7 +6,7 @@ y."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -45,6 +45,23 @@ class CrossProducts:
     tail_slices: tuple[slice, ...]  # where each tail factor's levels x columns stand
     n_tail_effects: int  # m_z
     n_fixed: int  # p
+
+    def with_response(self, by_factor: Sequence[np.ndarray], square: float) -> CrossProducts:
+        """The same rows with another response r, orthogonal to X: Z'r as (J, K) for each factor, and r'r."""
+        levels = []
+        for level, index in zip(self.chain, self.chain_factors, strict=True):
+            if isinstance(level.tail, SparseRows):
+                rows: np.ndarray | SparseRows = level.tail.with_last_column(by_factor[index])
+            else:
+                rows = level.tail.copy()
+                rows[:, :, -1] = by_factor[index]
+            levels.append(replace(level, tail=rows))
+        tail = self.tail.copy()
+        tail[-1, :] = tail[:, -1] = 0.0
+        for where, index in zip(self.tail_slices, self.tail_factors, strict=True):
+            tail[-1, where] = tail[where, -1] = by_factor[index].ravel()
+        tail[-1, -1] = square
+        return replace(self, chain=tuple(levels), tail=tail)
 
 
 def cross_products(conditioned: Conditioned, factors: Sequence[Factor]) -> CrossProducts:

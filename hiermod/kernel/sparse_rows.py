@@ -6,7 +6,7 @@ million entries of R and 4 billion multiplications when dense)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -42,6 +42,12 @@ class SparseRows:
         wanted = np.arange(J)[levels]
         picked = self.matrix()[(wanted[:, None] * K + np.arange(K)).ravel()]
         return picked.toarray().reshape(len(wanted), K, m)
+
+    def with_last_column(self, values: np.ndarray) -> SparseRows:
+        """y's column, which every level has, replaced by values (J, K)."""
+        entries = self.values.copy()
+        entries[self.column == self.shape[2] - 1] = values  # levels ascend
+        return replace(self, values=entries, products=pair_products(entries, self.first, self.second))
 
     def times(self, vector: np.ndarray) -> np.ndarray:
         """R_j vector for every level: (J, K)."""

@@ -78,7 +78,7 @@ def fit_rows(
     _check_identifiable(design, likelihood)
     criterion = criterion_of(rows, likelihood, design, nodes)
     offset = criterion.offset
-    with suitable_threads(max(len(rows.problem.cross.tail), SHORT)):
+    with suitable_threads(max(rows.problem.n_dense, SHORT)):
         criterion.start_at(scoring(likelihood, rows.Q, offset, names_of(design, rows.problem.R))[0])
         starts = _first_stage(criterion, start)
         if start is None and likelihood.family == "bernoulli" and _size(rows) <= FEW:

@@ -129,7 +129,7 @@ def spans_everything(design: Design, problem: Problem) -> bool:
     if problem.n <= FEW_ROWS:
         return _rank(np.hstack([design.X, _effect_columns(design)])) == problem.n
     factor = problem.factorise_x(problem.template.diagonal() * 1e4)
-    return factor is None or factor.pwrss < 1e-7 * float(problem.cross.tail[-1, -1])
+    return factor is None or factor.pwrss < 1e-7 * problem.residual_square
 
 
 def _effect_columns(design: Design) -> np.ndarray:

@@ -84,12 +84,12 @@ def fit_mixed(design: Design, reml: bool = True, start: np.ndarray | None = None
     ``convergence`` and ``singular``."""
     check_identifiable(design)
     problem = problem_of(design)
-    if not problem.cross.tail[-1, -1] > 1e-24 * float(design.y @ design.y):
+    if not problem.residual_square > 1e-24 * float(design.y @ design.y):
         raise DesignError(
             f"the fixed part explains {design.response} exactly in every row: "
             "nothing is left to estimate variances from"
         )
-    with suitable_threads(len(problem.cross.tail)):
+    with suitable_threads(problem.n_dense):
         return fit_problem(design, problem, reml, start)
 
 
@@ -125,7 +125,7 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
     found = _solution(design, problem, theta, factor)
     value = problem.value(found, reml)
     lost = believed(abs(value - problem.value(factor, reml)), problem.rounding(found.pwrss, reml))
-    exact = not (best.convergence.converged or undetermined) and found.pwrss < EXACT * float(problem.cross.tail[-1, -1])
+    exact = not (best.convergence.converged or undetermined) and found.pwrss < EXACT * problem.residual_square
     if exact or (best.convergence.status == "unbounded" and np.abs(best.x).max() > OUTSIDE):
         raise DesignError(
             f"common and group effects together explain {design.response} as good as exactly in every row: no residual "

@@ -146,8 +146,8 @@ def stacked_criterion(problem: Problem, reml: bool) -> tuple[Values, int]:
     def one_by_one(x: np.ndarray) -> np.ndarray:
         return np.array([problem.criterion_x(row, reml) for row in x])
 
-    cost = len(problem.cross.tail) ** 3 / 3.0
-    cost += sum(level.diagonal.size * len(problem.cross.tail) for level in problem.cross.chain)
+    cost = problem.n_dense**3 / 3.0
+    cost += sum(level.diagonal.size * problem.n_dense for level in problem.cross.chain)
     return one_by_one, int(min(POINTS, ONE_BY_ONE / cost))
 
 

@@ -18,7 +18,6 @@ from hiermod.formula.data import by_label
 from hiermod.formula.design import Design
 from hiermod.kernel.conditioning import GroupTerm, condition
 from hiermod.kernel.criterion import Problem
-from hiermod.kernel.sparse_rows import SparseRows, pair_products
 from hiermod.kernel.stacks import rows_times
 from hiermod.kernel.structure import merge
 from hiermod.kernel.threads import suitable_threads
@@ -60,30 +59,8 @@ class Responses:
 
     def problem_with(self, products: Products, s: int) -> Problem:
         """The problem with the s-th response in the place of its own."""
-        cross = self.problem.cross
-        levels = []
-        for level, index in zip(cross.chain, cross.chain_factors, strict=True):
-            own = products.by_factor[index][s]
-            if isinstance(level.tail, SparseRows):
-                levels.append(replace(level, tail=_last_column(level.tail, own)))
-            else:
-                rows = level.tail.copy()
-                rows[:, :, -1] = own
-                levels.append(replace(level, tail=rows))
-        tail = cross.tail.copy()
-        tail[-1, :] = tail[:, -1] = 0.0  # r is orthogonal to X
-        for where, index in zip(cross.tail_slices, cross.tail_factors, strict=True):
-            tail[-1, where] = tail[where, -1] = products.by_factor[index][s].ravel()
-        tail[-1, -1] = products.squares[s]
-        changed = replace(cross, chain=tuple(levels), tail=tail)
+        changed = self.problem.cross.with_response([one[s] for one in products.by_factor], products.squares[s])
         return replace(self.problem, cross=changed, gamma_ols=products.gamma[s])
-
-
-def _last_column(rows: SparseRows, values: np.ndarray) -> SparseRows:
-    """y's column, which every level has, replaced by values (J, K)."""
-    entries = rows.values.copy()
-    entries[rows.column == rows.shape[2] - 1] = values  # levels ascend
-    return replace(rows, values=entries, products=pair_products(entries, rows.first, rows.second))
 
 
 def check_response(design: Design, y: object) -> np.ndarray:
@@ -136,7 +113,7 @@ def refit(fit: MixedFit | LinearFit, y: object) -> MixedFit | LinearFit:
             "variances from"
         )
     problem = responses.problem_with(products, 0)
-    with suitable_threads(len(problem.cross.tail)):
+    with suitable_threads(problem.n_dense):
         return fit_problem(design, problem, fit.reml)
 
 

@@ -290,7 +290,7 @@ def _threads(density: MarginalDensity) -> AbstractContextManager[Any]:
     """One BLAS thread for stacks of small matrices, where more only wait for each other (cake: 0.2 s, else 1 s)."""
     if density.batch is None:
         keep_freed_memory()
-        return suitable_threads(len(density.problem.cross.tail))
+        return suitable_threads(density.problem.n_dense)
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=1, user_api="blas")
@@ -419,8 +419,8 @@ def _write(
 
 def _first_drawn(density: MarginalDensity, out: Effects) -> int:
     """1 where ``out`` has no room for the largest factor, whose effects are drawn on demand."""
-    chain = density.problem.cross.chain_factors
-    return int(bool(chain) and out[1][density.problem.factors[chain[0]].blocks[0]].shape[-2] == 0)
+    largest = density.problem.first_factor
+    return int(largest is not None and out[1][largest.blocks[0]].shape[-2] == 0)
 
 
 def _words(block: Block, count: int) -> str:

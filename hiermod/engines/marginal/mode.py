@@ -81,7 +81,7 @@ def start_phi(density: MarginalDensity) -> np.ndarray:
     """Where to start: sds from the spread of the groups' residual sums, correlations 0; inside the priors' support."""
     problem, coordinates = density.problem, density.coordinates
     x = start_x(problem)
-    total = max(float(problem.cross.tail[-1, -1]) / problem.n, np.finfo(float).tiny)
+    total = max(problem.residual_square / problem.n, np.finfo(float).tiny)
     sigma = density.fixed_sigma if not coordinates.has_sigma else float(np.sqrt(total / 2))
     phi = np.zeros(coordinates.d)
     for (where, _), C, L in zip(coordinates.parts(), problem.whiteners, problem.template.unpack(x), strict=True):

@@ -127,10 +127,9 @@ class EffectsOnDemand(FrozenArrays):
 
 def blocks_on_demand(problem: Problem, S: int) -> tuple[int, ...]:
     """The blocks of the largest factor where S draws of its effects are more than is made at once; else none."""
-    chain = problem.cross.chain_factors
-    if not chain:
+    layout = problem.first_factor
+    if layout is None:
         return ()
-    layout = problem.factors[chain[0]]
     return tuple(layout.blocks) if 8.0 * S * layout.n_levels * layout.size > AT_ONCE else ()
 
 

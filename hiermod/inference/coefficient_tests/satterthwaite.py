@@ -83,7 +83,7 @@ def satterthwaite(fit: MixedFit) -> Satterthwaite:
     if np.isnan(fit.criterion):  # rounding left no estimate
         p = fit.problem.p
         return Satterthwaite(np.full((p, p), np.nan), np.zeros((0, p, p)), np.zeros((0, 0)))
-    with suitable_threads(len(fit.problem.cross.tail)):
+    with suitable_threads(fit.problem.n_dense):
         return _differentiate(fit)
 
 

@@ -34,7 +34,7 @@ def scale_errors(fit: MixedFit) -> dict[str, float]:
     at = _Coordinates.of(fit)
     free = at.free
     values = np.array(list(_values(fit, fit.theta, fit.sigma).values()))
-    with suitable_threads(len(fit.problem.cross.tail)), np.errstate(invalid="ignore", divide="ignore"):
+    with suitable_threads(fit.problem.n_dense), np.errstate(invalid="ignore", divide="ignore"):
         cov_theta = 2.0 * np.linalg.pinv(at.hessian[np.ix_(free, free)], hermitian=True)
         log_sigma = [0.0 if fit.sigma_known else 0.5 * _log_pwrss_slope(fit, at, i) for i in free]
         rows = [_slope(fit, at, i, slope) for i, slope in zip(free, log_sigma, strict=True)]

@@ -76,7 +76,7 @@ def profile(
             f"profiles move one standard deviation or correlation by itself, and those of {block.term} depend on one "
             "another. Use confint(method='bootstrap'), or method='wald' for the common effects"
         )
-    columns = SHORT if isinstance(fit, GeneralisedLinearFit) else len(fit.problem.cross.tail)
+    columns = SHORT if isinstance(fit, GeneralisedLinearFit) else fit.problem.n_dense
     with suitable_threads(columns if isinstance(fit, MixedFit) else max(columns, SHORT)):
         ml = _by_ml(fit, fit.theta) if isinstance(fit, MixedFit) and fit.reml else fit
         for _ in range(4):

@@ -74,7 +74,7 @@ def _pieces(density: MarginalDensity, units: Units) -> list[tuple[np.ndarray, Un
 def _width(density: MarginalDensity) -> int:
     """Numbers that one row takes at one phi."""
     sizes = [layout.size for layout in density.problem.factors]
-    m = len(density.problem.cross.tail)
+    m = density.problem.n_dense
     deep = max(sizes) if len(density.problem.cross.chain) > 1 else 0  # then every phi has rows of its own to the tail
     return 2 * m + 3 * sum(sizes) + deep * m
 
