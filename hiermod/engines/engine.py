@@ -60,7 +60,9 @@ class Specification:
     def n_variances(self) -> int:
         """Sds and correlations of the group effects, and the residual sd."""
         designs = (self.design, *parts_of(self.design).values())
-        return sum(b.size * (b.size + 1) // 2 for one in designs for b in one.blocks) + int(not self.design.precision.sigma_known)
+        return sum(b.size * (b.size + 1) // 2 for one in designs for b in one.blocks) + int(
+            not self.design.precision.sigma_known
+        )
 
 
 @dataclass(frozen=True)
