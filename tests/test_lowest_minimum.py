@@ -244,6 +244,25 @@ def test_correlations_of_opposite_signs_are_two_minima():
     assert fit.deviance == pytest.approx(68.9154, abs=1e-4)  # with the correlation 1 instead of -1: 68.9920
 
 
+def test_minima_beyond_a_thousand_residual_sds_are_looked_for():
+    """Known sds of a unit, groups that differ by thousands: which of two nested factors has the larger variance."""
+    a = list("1022010021211001121202111122")
+    c = list("1122121221111112212212111111")
+    w = [1.482, 0.506, 0.804, 0.168, 0.414, 1.449, 1.703, 0.833, 6.184, 2.49, 2.006, 2.092, 1.178, 0.368, 1.219, 2.146]
+    w += [0.91, 2.192, 0.415, 1.045, 0.899, 1.077, 0.901, 0.935, 0.576, 1.275, 0.233, 0.237]
+    y = [-9526.174, 17430.784, -2452.44, -2462.234, 17431.913, 21261.135, 17431.837, 25365.286, -2457.201, -9525.316]
+    y += [-6992.26, -9528.141, -9524.217, 17433.258, 17429.772, 21261.56, 21260.947, -6990.962, 21262.149, -2461.033]
+    y += [17434.05, -2460.628, -9525.371, -9522.81, -9525.787, -9522.923, -6991.289, -6991.464]
+    h = list("2010200220202222022222020222")
+    b = [one == "1" for one in "1010011001100100010101111011"]
+    data = pd.DataFrame({"y": y, "a": a, "c": c, "w": w, "h": pd.Categorical(h, list("201")), "b": b})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a cell of h and b is empty
+        fit = hm.Model("y ~ 0 + h*b + (1 | a/c)", data, se="w").reml()
+    assert fit.converged
+    assert fit.criterion == pytest.approx(179.2745, abs=1e-3)  # with the variances the other way round: 179.5744
+
+
 def test_rows_without_weight_have_a_first_guess_of_the_curvature():
     rng, cases = np.random.default_rng(2), 17
     data = pd.DataFrame({"y": rng.integers(0, 2, cases), "x": rng.normal(size=cases), "g": list("abcde" * 4)[:cases]})

@@ -81,7 +81,7 @@ def fit_rows(
     with suitable_threads(max(rows.problem.n_dense, SHORT)):
         criterion.start_at(scoring(likelihood, rows.Q, offset, names_of(design, rows.problem.R))[0])
         starts = _first_stage(criterion, start)
-        if start is None and likelihood.family == "bernoulli" and _size(rows) <= FEW:
+        if start is None and likelihood.record.kind == "binary" and _size(rows) <= FEW:
             starts.append(rows.problem.template.diagonal() * LARGE)
         found = [_second_stage(criterion, x) for x in starts]
         search, best = found[0]

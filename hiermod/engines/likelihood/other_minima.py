@@ -49,7 +49,7 @@ def other_minima(problem: Problem, reml: bool, known: np.ndarray) -> list[np.nda
     if count < LEAST_POINTS:
         return []
     here = in_z(problem.template, known)
-    graph = topograph(problem.template.sizes, problem.template.order, count, SPAN)
+    graph = topograph(problem.template.sizes, problem.template.order, count, span_about(known))
     everywhere = values(np.concatenate([known[None], graph.points]))
     depth, level = everywhere[0], everywhere[1:]
 
@@ -74,6 +74,12 @@ def other_minima(problem: Problem, reml: bool, known: np.ndarray) -> list[np.nda
             if level[s] > level.min() + 10.0 * ROUGH:
                 break
     return [UNIT * np.sinh(end) for end in found]
+
+
+def span_about(known: np.ndarray) -> tuple[float, float]:
+    """SPAN, or up to ten times the largest known element: sds of a gram within groups that differ by tons."""
+    largest = float(np.abs(known).max(initial=0.0))
+    return SPAN if largest < SPAN[1] else (SPAN[0], 10.0 ** np.ceil(np.log10(largest) + 1.0))
 
 
 def rises(values: Values, ends: np.ndarray, other: np.ndarray, level: np.ndarray) -> np.ndarray:
