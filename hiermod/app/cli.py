@@ -25,7 +25,6 @@ from hiermod.errors import (
     UnknownNameError,
     nearest,
 )
-from hiermod.families.catalogue import FAMILIES, GENERALISED, is_linear
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,6 +141,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     import hiermod
+    from hiermod.families.catalogue import FAMILIES, GENERALISED
 
     parser = _Parser(prog="hiermod", description="One hierarchical model by REML and by Bayes, side by side.")
     parser.add_argument("--version", action="version", version=f"hiermod {hiermod.__version__}")
@@ -214,6 +214,8 @@ def _fit(options: argparse.Namespace) -> None:
 
 def _methods(model: Model, asked: str) -> list[str]:
     """The fits to make, the frequentist one first.  Where REML or ML cannot be beside Bayes, that is said."""
+    from hiermod.families.catalogue import GENERALISED, is_linear
+
     if asked != "both":
         return [{"reml": "REML", "ml": "ML", "bayes": "Bayes"}[asked]]
     if model.spec.special is None and model.family in GENERALISED:
