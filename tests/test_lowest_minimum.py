@@ -14,6 +14,7 @@ from hiermod.engines.likelihood.mixed import fit_mixed, fit_problem, problem_of
 from hiermod.engines.likelihood.optimise import minimise_scaled
 from hiermod.engines.likelihood.other_minima import SPAN, other_minima, rises, spread_points
 from hiermod.engines.likelihood.refit import refit
+from hiermod.engines.likelihood.without_residual import criterion_without_residual
 from hiermod.errors import ConvergenceWarning, DesignError, SingularFitWarning
 from hiermod.kernel.covariance import Template
 from hiermod.kernel.start import curvature_guess, start_x
@@ -153,7 +154,23 @@ def test_where_effects_can_reproduce_y_the_criterion_at_sigma_zero_decides(seed)
         assert record.criterion < min(far) + 0.01
     else:
         assert record.convergence.status == "unbounded"
+        told = float(re.search(r"falls to ([\d.-]+) or below", record.convergence.message)[1])
+        assert told < min(far) + 0.01
         assert "residual standard deviation nears 0" in record.convergence.message
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("options", [{}, {"weights": "w"}])
+def test_the_criterion_without_a_residual_is_the_limit(reml, options):
+    data = saturated(1).assign(w=np.linspace(0.5, 2.0, 24))
+    model = hm.Model("y ~ x + offset(0.3 * x) + (x | g) + (x | h)", data, **options)
+    problem = problem_of(model.spec)
+    x = np.random.default_rng(1).normal(size=(3, problem.template.n_theta))
+    limit = criterion_without_residual(model.spec, problem, reml)(x)
+    far, further = ([problem.criterion_x(size * one, reml) for one in x] for size in (1e3, 1e4))
+    assert limit == pytest.approx(further, abs=2e-3)  # 1e-4 seen, more in the rounding of other processors
+    assert (np.abs(limit - further) < np.abs(limit - far) + 2e-3).all()
+    assert criterion_without_residual(model.spec, problem, reml)(7.0 * x) == pytest.approx(limit, abs=1e-9)
 
 
 @pytest.mark.parametrize("reml", [True, False])

@@ -21,6 +21,7 @@ from hiermod.engines.likelihood.other_minima import (
     stacked_criterion,
 )
 from hiermod.engines.likelihood.structured import LARGEST, SearchSpace
+from hiermod.engines.likelihood.without_residual import MOST_ROWS, lowest_without_residual
 from hiermod.formula.design import Design
 from hiermod.kernel.covariance import positive_columns
 from hiermod.kernel.criterion import Problem
@@ -157,7 +158,8 @@ def _where_sigma_vanishes(
     if not reml and design.nobs <= FEW_ROWS and _rank(_effect_columns(design)) < design.nobs:
         message = f"{cause}: the likelihood grows without limit as the residual standard deviation nears 0"
         return replace(record, status="unbounded", message=message)
-    infimum = far_out(problem, reml)
+    small = design.nobs <= MOST_ROWS
+    infimum = lowest_without_residual(design, problem, reml) if small else far_out(problem, reml)
     on_the_way = not record.converged and np.abs(lowest.x).max() > OUTSIDE
     if not (on_the_way or infimum < lowest.value - 1e-3):
         return record
