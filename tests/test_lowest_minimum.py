@@ -9,9 +9,9 @@ import pytest
 
 import hiermod as hm
 from hiermod.engines.likelihood.generalised import START, fit_rows, rows_of
-from hiermod.engines.likelihood.lowest_minimum import spans_everything
+from hiermod.engines.likelihood.lowest_minimum import best_of, spans_everything
 from hiermod.engines.likelihood.mixed import fit_mixed, fit_problem, problem_of
-from hiermod.engines.likelihood.optimise import minimise_scaled
+from hiermod.engines.likelihood.optimise import Convergence, Minimum, minimise_scaled
 from hiermod.engines.likelihood.other_minima import SPAN, other_minima, rises, spread_points
 from hiermod.engines.likelihood.refit import refit
 from hiermod.engines.likelihood.without_residual import criterion_without_residual
@@ -337,3 +337,14 @@ def test_a_generalised_fit_looks_at_the_edge_where_a_variance_is_zero():
     assert fit.theta.iloc[0] == 0
     assert fit.deviance == pytest.approx(-2 * without.loglik, abs=1e-8)
     assert fit.deviance < stopped.criterion - 0.05
+
+
+def test_a_proved_minimum_is_taken_unless_a_point_is_clearly_lower():
+    def end(value, status):
+        record = Convergence(status, 0.0, 1.0, 1, 0, False, "")
+        return Minimum(np.zeros(1), value, np.zeros(1), np.eye(1), record)
+
+    proved, near, lower = end(10.0, "converged"), end(9.9995, "gradient"), end(9.99, "gradient")
+    assert best_of([near, proved]) is proved
+    assert best_of([proved, lower]) is lower  # and the fit says that it did not converge
+    assert best_of([proved, end(10.0 - 1e-9, "converged")]) is proved  # the first of the same minimum

@@ -31,3 +31,16 @@ def test_linear_models(start: int) -> None:
 @pytest.mark.parametrize("start", range(0, 40, CHUNK))
 def test_generalised_models(start: int) -> None:
     assert told(generalised=True, start=start, most_rows=80) == []
+
+
+@pytest.mark.parametrize(
+    ("seed", "generalised", "method"),
+    [
+        (420, True, "ml"),  # 13 parameters: the lower basin is the seventh of the points
+        (2900, True, "ml"),  # a variance of 0 and another that is not
+        (3727, False, "reml"),  # lowest where sigma is 0, which only the exact limit sees
+        (3688, False, "reml"),  # groups that differ by 10,000 of their rows' known sds
+    ],
+)
+def test_models_that_once_stopped_at_a_worse_optimum(seed: int, generalised: bool, method: str) -> None:
+    assert check(draw(seed, generalised, SMALL), starts=4, methods=(method,)).failures == []

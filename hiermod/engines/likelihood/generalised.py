@@ -151,13 +151,6 @@ def _second_stage(criterion: LaplaceCriterion, x: np.ndarray) -> tuple[_Search, 
     return search, search.best()
 
 
-def _opposed(x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
-    """(0 or 1, n_theta) where a correlation is at its bound: all of them with the other sign."""
-    if diagonal.all() or np.abs(x[diagonal]).min() > 1e-3:
-        return np.empty((0, len(x)))
-    return np.where(diagonal, np.maximum(np.abs(x), AWAY), -x)[None]
-
-
 def _size(rows: WeightedProblem) -> int:
     """Rows and group effects."""
     return rows.problem.n + sum(factor.n_levels * factor.size for factor in rows.problem.factors)
@@ -171,7 +164,7 @@ def _further_starts(criterion: LaplaceCriterion, best: Minimum) -> np.ndarray:
     points, descents = (POINTS_MANY, DESCENTS_MANY) if len(best.x) >= MANY else (POINTS * len(best.x), DESCENTS)
     count = min(points, POINTS_TIMES_SIZE // _size(criterion.rows))
     if count < LEAST_POINTS:
-        return _opposed(best.x, template.diagonal())
+        return np.empty((0, len(best.x)))
     graph = topograph(template.sizes, template.order, count, SPAN)
     here, tiny = in_z(template, best.x), template.diagonal() * TINY
     edges = [tiny]
@@ -190,8 +183,7 @@ def _further_starts(criterion: LaplaceCriterion, best: Minimum) -> np.ndarray:
         for edge, value in zip(edges, level[count:], strict=True)
         if value < best.value + NEARLY and np.abs(in_z(template, edge) - here).max() > CLOSE
     ]
-    opposed = _opposed(best.x, template.diagonal())
-    return np.array([*low, *opposed, *graph.points[graph.minima(level[:count], here, best.value)[:descents]]])
+    return np.array([*low, *graph.points[graph.minima(level[:count], here, best.value)[:descents]]])
 
 
 class _Search:

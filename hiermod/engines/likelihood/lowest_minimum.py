@@ -64,7 +64,7 @@ def lowest_minimum(design: Design, problem: Problem, reml: bool, start: np.ndarr
         further.append(diagonal * 1.0)
     found += [_from_elsewhere(search(x)) for x in further if x is not None]
     if start is not None:
-        return _counted(_lowest(found), found)
+        return _counted(best_of(found), found)
     return _among_all(design, problem, reml, found, search)
 
 
@@ -80,10 +80,10 @@ def _among_all(
     def leaves(x: np.ndarray) -> bool:
         return spanned and bool(np.abs(x).max() > OUTSIDE)
 
-    known = _lowest(found)
+    known = best_of(found)
     found = [*found, *(_from_elsewhere(search(x)) for x in other_minima(problem, reml, known.x) if not leaves(x))]
     near = [one for one in found if not leaves(one.x)]
-    lowest = _counted(_lowest(near) if near else known, found)
+    lowest = _counted(best_of(near) if near else known, found)
     inside = [one for one in near if one.convergence.converged]
     record = lowest.convergence
     if spanned:
@@ -96,7 +96,7 @@ def _among_all(
     return replace(lowest, convergence=record)
 
 
-def _lowest(found: list[Minimum]) -> Minimum:
+def best_of(found: list[Minimum]) -> Minimum:
     """The lowest point, or a minimum that is proved and hardly higher; the first of those as low."""
     lowest = min(one.value for one in found)
     proved = [one for one in found if one.convergence.converged and one.value < lowest + PROVED]
@@ -223,10 +223,10 @@ def lowest_structured(design: Design, problem: Problem, reml: bool, start: np.nd
         starts = _spread_starts(problem, reml, space)
         starts += [natural] if start is not None else []
         found += [_from_elsewhere(search(s, SHORT_SEARCH)) for s in starts]
-        first = _lowest(found)
+        first = best_of(found)
         if not first.convergence.converged and first.convergence.second_start:
             found.append(_from_elsewhere(search(first.x)))
-    lowest = _counted(_lowest(found), found)
+    lowest = _counted(best_of(found), found)
     record = lowest.convergence
     if spans_everything(design, problem):
         record = _where_sigma_vanishes_structured(design, problem, reml, space, lowest, objective)
