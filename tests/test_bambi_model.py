@@ -11,6 +11,7 @@ import pytest
 
 import hiermod as hm
 from hiermod.engines.nuts.graph import build_bambi
+from hiermod.errors import UnsupportedError
 from hiermod.formula.build import build_design
 
 pytestmark = pytest.mark.stack
@@ -101,3 +102,18 @@ def test_bambi_itself_is_left_as_it_was(data: pd.DataFrame) -> None:
     hm.Model("y ~ x + (x | g)", data).bambi  # noqa: B018
     with pytest.raises(ValueError, match="constant"):
         bambi.Model("y ~ one", data[["y"]].assign(one=1.0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("Normal", {"mu": 0.0, "sig": 1.0}), "sig"),
+        (("Nrml", {"mu": 0.0, "sigma": 1.0}), "'Nrml' was not found"),
+        (("Normal", {"mu": [0.0, 1.0], "sigma": 1.0}), "shape|[Ss]hared dimension"),
+    ],
+)
+def test_a_prior_of_bambi_that_pymc_cannot_have_is_refused_in_words(data, arguments, said):
+    name, given = arguments
+    model = hm.Model("y ~ x + (1 | g)", data, priors={"x": bambi.Prior(name, **given)})
+    with pytest.raises(UnsupportedError, match=f"PyMC cannot build the graph of 'y ~ x .*({said})"):
+        _ = model.pymc

@@ -7,6 +7,7 @@ search coordinate where each column has its own, and t itself where one is commo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class OneCorrelation:
+class OneCorrelation(ABC):
     """Base of structures with k standard deviations, or one, and at most one correlation; see CovarianceStructure."""
 
     size: int
@@ -30,17 +31,17 @@ class OneCorrelation:
         """rho's lower bound."""
         return -1.0
 
+    @abstractmethod
     def root(self, angle: np.ndarray) -> np.ndarray:
         """Cholesky factor (..., k, k) of R at angles (...)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def root_slope(self, angle: float) -> np.ndarray:
         """d root / d angle (k, k)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def root_rows(self, share: Any, sqrt: Callable[[Any], Any]) -> list[list[Any]]:
         """See CovarianceStructure."""
-        raise NotImplementedError
 
     def correlation_entry(self, share: Any, i: int, j: int) -> Any:
         """rho itself."""

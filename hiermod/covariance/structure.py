@@ -114,7 +114,9 @@ def structure_of(name: str, size: int, hom: bool) -> CovarianceStructure:
 
     if size == 1 or name == "us" or (size == 2 and name in ("cs", "ar1") and not hom):
         return Unstructured(size)
-    return {"diag": Diagonal, "cs": CompoundSymmetric, "ar1": Autoregressive}[name](size, hom)
+    kinds: dict[str, Callable[[int, bool], CovarianceStructure]]
+    kinds = {"diag": Diagonal, "cs": CompoundSymmetric, "ar1": Autoregressive}
+    return kinds[name](size, hom)
 
 
 HOM_BY_DEFAULT = {"us": False, "diag": False, "cs": False, "ar1": True}  # lme4 2.0's

@@ -26,10 +26,6 @@ class Graph(NamedTuple):
     centring: str
 
 
-def _no_graph() -> Graph:
-    raise NotImplementedError("this specification was made without a graph")
-
-
 @dataclass(frozen=True, eq=False)
 class Specification:
     """A model as engines see it: the data it is about, its law, its priors, and how to build its PyMC graph.
@@ -40,8 +36,8 @@ class Specification:
     family: Any
     link: Any
     priors: PriorSet
-    center_predictors: bool = True
-    graph: Callable[[], Graph] = _no_graph
+    center_predictors: bool
+    graph: Callable[[], Graph]
 
     @cached_property
     def density(self) -> MarginalDensity:

@@ -49,8 +49,10 @@ class HierarchicalModel(bambi.Model):
         with collected():
             try:
                 super().build()
-            except (ValueError, NotImplementedError, TypeError) as error:
-                raise UnsupportedError(f"PyMC cannot build the graph of {self.formula}: {error}") from error
+            # What a person's own bambi.Prior can bring about: an unknown distribution or a shape that does not fit, an
+            # argument that the distribution lacks, a prior of group effects that cannot be sampled non-centred.
+            except (ValueError, TypeError, NotImplementedError) as error:
+                raise UnsupportedError(f"PyMC cannot build the graph of {self.formula.main!r}: {error}") from error
             self.finish(self)
 
     def set_alias(self, aliases: dict[str, Any]) -> None:

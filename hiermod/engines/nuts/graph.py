@@ -177,7 +177,7 @@ def _bambi_model(design: Design, extra_namespace: Mapping[str, Any] | None, **ar
         names |= check_for_bambi(one.bambi_formula, design.frame.columns, extra_namespace)
     try:
         return HierarchicalModel(formula, design.frame, names=names, **arguments)
-    except (ValueError, NotImplementedError, KeyError) as error:
+    except ValueError as error:  # such as poly() with a response whose priors Bambi scales itself
         raise UnsupportedError(f"Bambi cannot build the model {design.formula!r}: {error}") from error
 
 
