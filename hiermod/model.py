@@ -202,24 +202,17 @@ class Model:
         -92.03
         """
         if self.family in GENERALISED:
-            return self._generalised(nodes)
+            return self._by_likelihood(nodes=nodes)
         if nodes != 1:
             raise ArgumentError(
                 f"nodes= is for families {', '.join(GENERALISED)}; this model has family {self.family!r}"
             )
         return self._frequentist(reml=False)
 
-    def _generalised(self, nodes: int) -> FrequentistFit:
-        from hiermod.engines.likelihood.generalised import fit_generalised
-        from hiermod.engines.likelihood.glm import fit_glm
-        from hiermod.fits.generalised import GeneralisedFit
+    def _by_likelihood(self, reml: bool = False, nodes: int = 1) -> FrequentistFit:
+        from hiermod.fits.by_likelihood import by_likelihood
 
-        record: Any
-        if self.spec.blocks:
-            record = fit_generalised(self.spec, self.family, self.link, nodes)
-        else:
-            record = fit_glm(self.spec, self.family, self.link)
-        return _told(GeneralisedFit(self.spec, record, self.family))
+        return _told(by_likelihood(self.spec, self.family, self.link, reml, nodes))
 
     def _frequentist(self, reml: bool) -> FrequentistFit:
         name = "reml" if reml else "ml"
@@ -236,12 +229,7 @@ class Model:
                 f"{self.spec.response!r} weighs or censors the log likelihood of each row, another model than "
                 f"REML's: {name}() cannot fit it, fit() can. lme4's prior weights, var(e) = sigma^2 / w, are weights="
             )
-        from hiermod.engines.likelihood.least_squares import fit_linear
-        from hiermod.engines.likelihood.mixed import fit_mixed
-        from hiermod.fits.frequentist import FrequentistFit
-
-        record = (fit_mixed if self.spec.blocks else fit_linear)(self.spec, reml=reml)
-        return _told(FrequentistFit(self.spec, record, self.family))
+        return self._by_likelihood(reml=reml)
 
     # --- Bayes --------------------------------------------------------------------------------------------------
     @property

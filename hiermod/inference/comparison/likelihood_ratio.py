@@ -17,9 +17,8 @@ from hiermod.core.annotated import noted
 from hiermod.core.arguments import generator
 from hiermod.core.checked import checked
 from hiermod.core.progress import progress
-from hiermod.engines.likelihood.least_squares import LinearFit, fit_linear
-from hiermod.engines.likelihood.mixed import MixedFit, fit_mixed
 from hiermod.errors import ArgumentError, ArgumentTypeError, ConvergenceWarning, UnsupportedError, warn
+from hiermod.fits.by_likelihood import by_likelihood
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.generalised import GeneralisedFit
 from hiermod.fits.targets import choice
@@ -194,13 +193,10 @@ def _named(fits: tuple[Any, ...], names: Sequence[str] | None) -> list[tuple[str
 
 def _by_likelihood(name: str, fit: FrequentistFit) -> _Entry:
     """The fit by maximum likelihood (a linear model's likelihood is that already)."""
-    record: Record = fit.record
-    if isinstance(record, MixedFit) and fit.reml:
-        record = fit_mixed(fit.design, reml=False)
-        return _Entry(name, fit, record, float(record.loglik), int(record.npar), True, record.singular)
-    if isinstance(record, LinearFit) and fit.reml:
-        record = fit_linear(fit.design, reml=False)
-    return _Entry(name, fit, record, float(fit.loglik), int(fit.npar), False, fit.singular)
+    again = by_likelihood(fit.design, fit.family, fit.link) if fit.reml else fit
+    if fit.reml and fit.is_mixed:
+        return _Entry(name, fit, again.record, again.loglik, again.npar, True, again.singular)
+    return _Entry(name, fit, again.record, float(fit.loglik), int(fit.npar), False, fit.singular)
 
 
 def _check_nodes(entries: Sequence[_Entry]) -> None:

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hiermod.engines.likelihood.glm import fit_glm
-from hiermod.engines.likelihood.least_squares import fit_linear
 from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import GENERALISED, is_linear
 from hiermod.families.responses import check_mean
+from hiermod.fits.by_likelihood import by_likelihood
 from hiermod.fits.frequentist import FrequentistFit
-from hiermod.fits.generalised import GeneralisedFit
 from hiermod.fits.tables import LEVEL, check_group, check_level
 from hiermod.fits.targets import choice
 from hiermod.formula.design import Block, Design
@@ -131,10 +129,8 @@ def without_groups(fit: Fit) -> FrequentistFit:
 
     UnsupportedError for families that are not fitted by maximum likelihood here."""
     design, link = replace(fit.design, blocks=()), fit.link
-    if is_linear(fit.family, link):
-        return FrequentistFit(design, fit_linear(design))
-    if fit.family in GENERALISED:
-        return GeneralisedFit(design, fit_glm(design, fit.family, link), fit.family)
+    if is_linear(fit.family, link) or fit.family in GENERALISED:
+        return by_likelihood(design, fit.family, link, reml=True)
     raise UnsupportedError(
         f"complete pooling is fitted by maximum likelihood, which hiermod has for gaussian, bernoulli, binomial and "
         f"poisson models, not for family {fit.family!r}: fit a formula without bars and draw it with hm.plots.effects"

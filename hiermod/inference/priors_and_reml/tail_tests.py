@@ -16,12 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hiermod.engines.likelihood.generalised import fit_generalised
-from hiermod.engines.likelihood.glm import fit_glm
-from hiermod.engines.likelihood.least_squares import fit_linear
-from hiermod.engines.likelihood.mixed import fit_mixed
 from hiermod.errors import HiermodError, UnsupportedError
-from hiermod.families.catalogue import FAMILIES, GENERALISED, is_linear
+from hiermod.families.catalogue import GENERALISED, is_linear
+from hiermod.fits.by_likelihood import by_likelihood
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.generalised import GeneralisedFit
 from hiermod.fits.tables import corr_names, sd_names
@@ -207,17 +204,10 @@ def likelihood_fit(fit: BayesianFit) -> tuple[FrequentistFit | None, str]:
         is_linear(family, fit.link) or family in GENERALISED
     ):  # fmt: skip
         return None, f"there is no fit of {fit.formula!r} (family {family!r}) by REML or maximum likelihood"
-    found: FrequentistFit
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # singular fits are common and no matter here
-            if FAMILIES[family].normal_errors:
-                mixed = bool(design.blocks)
-                found = FrequentistFit(design, fit_mixed(design, True) if mixed else fit_linear(design, True), family)
-            elif design.blocks:
-                found = GeneralisedFit(design, fit_generalised(design, family, fit.link), family)
-            else:
-                found = GeneralisedFit(design, fit_glm(design, family, fit.link), family)
+            found = by_likelihood(design, family, fit.link, reml=True)
     except (HiermodError, np.linalg.LinAlgError) as error:
         return None, f"REML or maximum likelihood gives no estimate: {str(error).split('. ')[0].rstrip('.')}"
     return (found, "") if found.converged else (None, "REML or maximum likelihood did not converge")
