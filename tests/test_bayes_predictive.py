@@ -172,6 +172,26 @@ def test_a_fit_without_its_model_says_what_it_needs(counts):
     np.testing.assert_allclose(alone.log_likelihood(), counts.log_likelihood(), rtol=1e-8)
 
 
+def test_what_is_asked_for_is_kept_beside_the_record(counts):
+    from hiermod.fits.bayesian import BayesianFit
+
+    one = BayesianFit(counts.design, counts.record, counts.family, counts.link, model=counts.model)
+    before, size = versions.group_names(one.record.idata), len(pickle.dumps(one))
+    one.log_likelihood()
+    one.posterior_predictive(draws=8)
+    assert versions.group_names(one.record.idata) == before
+    assert set(versions.group_names(one.idata)) == {*before, "log_likelihood", "posterior_predictive"}
+    assert one.idata is one.idata
+    again = pickle.loads(pickle.dumps(one))
+    assert set(versions.group_names(again.idata)) == set(versions.group_names(one.idata))
+    logs = one.log_likelihood().nbytes
+    assert len(pickle.dumps(one)) - size < 1.5 * logs  # the draws of the posterior are there once
+    posterior = versions.posterior_dataset(one.idata)["Intercept"].to_numpy()
+    assert np.shares_memory(posterior, versions.posterior_dataset(one.record.idata)["Intercept"].to_numpy())
+    other = BayesianFit(counts.design, counts.record, counts.family, counts.link)
+    assert set(versions.group_names(other.idata)) == set(before)  # another fit of the same record has its own
+
+
 # --- which group effects are sampled centred ------------------------------------------------------------------------
 def grouped(levels: int, rows: int, sd: float, seed: int = 1) -> pd.DataFrame:
     rng = np.random.default_rng(seed)

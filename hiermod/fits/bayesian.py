@@ -92,11 +92,11 @@ class BayesianFit(Fit):
 
     @cached_property
     def _idata(self) -> Any:
-        if self.record.idata is not None:
-            return self.record.idata
         from hiermod.engines.idata import build_idata
 
-        found = build_idata(self.record, self.design)
+        # a copy of the engine's own, whose groups share their arrays: what is asked for later is kept beside the record
+        own = self.record.idata
+        found = build_idata(self.record, self.design) if own is None else versions.replace_groups(own)
         for group, dataset in self._added.items():
             versions.set_group(found, group, dataset)
         return found

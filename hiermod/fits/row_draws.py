@@ -30,18 +30,18 @@ def posterior_predictive(
     responses as numbers, 1, 2, ... where their categories are words (``attrs["categories"]``).  ``__obs__`` are
     the labels of the rows.  Also kept in ``fit.idata`` as the group posterior_predictive.  ``simulate`` draws new
     groups too.  ArgumentError where it takes more than 8 GB."""
+    return _keep(fit, predictive.PREDICTIVE, new_responses(fit, draws, random_seed))
+
+
+def new_responses(fit: BayesianFit, draws: int | None, random_seed: int | np.random.Generator | None) -> Any:
+    """``posterior_predictive`` as a group of idata that is kept nowhere."""
     if is_gaussian(fit) or not by_numpy(fit):
-        found = predictive.posterior_predictive(
+        return predictive.posterior_predictive(
             fit.record, fit.record.idata, fit.design, is_gaussian(fit), lambda: _bambi(fit), draws, random_seed
         )
-        return _keep(fit, predictive.PREDICTIVE, found)
     request = read_request(fit.design, None, "conditional", LEVEL, "response", "raise")
     predictor = fit._predictor(request)
-    return _keep(
-        fit,
-        predictive.PREDICTIVE,
-        predictive.drawn(fit.record, fit.design, predictor.responses_at, draws, random_seed),
-    )
+    return predictive.drawn(fit.record, fit.design, predictor.responses_at, draws, random_seed)
 
 
 def log_likelihood(fit: BayesianFit) -> xr.DataArray:

@@ -4,7 +4,6 @@ p(y_rep | y) of Gelman et al. (2013, Bayesian Data Analysis, section 6.3)."""
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -145,20 +144,13 @@ def group_codes(fit: BayesianFit, group: str) -> tuple[np.ndarray, tuple[str, ..
 def _conditional(fit: BayesianFit, draws: int | None, random_seed: int | np.random.Generator | None) -> np.ndarray:
     """(S, n).  A fit without its model (from a file) that numpy cannot simulate has what its idata kept."""
     record, design = fit.record, fit.design
-    if row_draws.is_gaussian(fit):  # by numpy; an idata that is not yet built stays so
-        found = predictive.posterior_predictive(record, None, design, True, lambda: None, draws, random_seed)
-        return _flat(next(iter(found.data_vars.values())), design.nobs)
-    kept_there = record.idata is not None and predictive.PREDICTIVE in versions.group_names(record.idata)
+    kept_there = record.idata is not None and predictive.PREDICTIVE in versions.group_names(fit.idata)
     if fit.model is None and kept_there and not row_draws.by_numpy(fit):
-        kept = next(iter(versions.group_dataset(record.idata, predictive.PREDICTIVE).data_vars.values()))
+        kept = next(iter(versions.group_dataset(fit.idata, predictive.PREDICTIVE).data_vars.values()))
         values = _flat(kept, design.nobs)
         return values if draws is None else values[_spread(len(values), draws)]
-    aside = copy(fit)  # what is simulated here is kept in an idata of its own, not in the person's
-    aside.__dict__["_idata"] = versions.make_idata({})
-    if record.idata is not None:
-        aside.record = replace(record, idata=versions.replace_groups(record.idata))
-        aside.__dict__["_idata"] = aside.record.idata
-    return _flat(row_draws.posterior_predictive(aside, draws, random_seed), design.nobs)
+    found = row_draws.new_responses(fit, draws, random_seed)
+    return _flat(next(iter(found.data_vars.values())), design.nobs)
 
 
 def _spread(there: int, wanted: int) -> np.ndarray:

@@ -31,7 +31,7 @@ def row_log_likelihood(fit: BayesianFit) -> Callable[[slice], np.ndarray]:
     if is_linear(fit.family, fit.link) and design.special is None:
         record = fit.record.drawn()
         return lambda rows: log_likelihood(record, take_rows(design, np.arange(design.nobs)[rows]))
-    idata = fit.record.idata
+    idata = None if fit.record.idata is None else fit.idata  # where a person may have added it
     if idata is None or GROUP not in versions.group_names(idata):
         if row_draws.by_numpy(fit):
             predictor = fit._predictor(read_request(design, None, "conditional", None, "response", "raise"))
