@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import bambi
@@ -11,7 +12,7 @@ import pytest
 
 import hiermod as hm
 from hiermod.engines.nuts.graph import build_bambi
-from hiermod.errors import UnsupportedError
+from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.build import build_design
 
 pytestmark = pytest.mark.stack
@@ -107,7 +108,6 @@ def test_bambi_itself_is_left_as_it_was(data: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("Normal", {"mu": 0.0, "sig": 1.0}), "sig"),
         (("Nrml", {"mu": 0.0, "sigma": 1.0}), "'Nrml' was not found"),
         (("Normal", {"mu": [0.0, 1.0], "sigma": 1.0}), "shape|[Ss]hared dimension"),
     ],
@@ -117,3 +117,20 @@ def test_a_prior_of_bambi_that_pymc_cannot_have_is_refused_in_words(data, argume
     model = hm.Model("y ~ x + (1 | g)", data, priors={"x": bambi.Prior(name, **given)})
     with pytest.raises(UnsupportedError, match=f"PyMC cannot build the graph of 'y ~ x .*({said})"):
         _ = model.pymc
+
+
+@pytest.mark.parametrize(
+    ("prior", "said"),
+    [
+        (("Normal", {"mu": 0.0, "sig": 5.0}), "Normal has no argument 'sig'. Did you mean 'sigma'"),
+        (("Normal", {"mu": 0.0, "sigma": -1.0}), "sigma of Normal must be positive, got -1"),
+        (("HalfNormal", {"mu": 1.0}), "HalfNormal has no argument 'mu'"),
+    ],
+)
+def test_arguments_of_a_prior_of_bambi_are_checked_before_any_engine(data, prior, said):
+    """The marginal engine and PyMC 6 took their default in silence: Normal(0, sig=5) was Normal(0, 1)."""
+    with pytest.raises(ArgumentError, match=re.escape(said)):
+        hm.Model("y ~ x + (1 | g)", data, priors={"x": bambi.Prior(prior[0], **prior[1])})
+    nested = bambi.Prior("Normal", mu=0, sigma=bambi.Prior(prior[0], **prior[1]))
+    with pytest.raises(ArgumentError, match=re.escape(said)):
+        hm.Model("y ~ x + (1 | g)", data, priors={"1|g": nested})

@@ -16,7 +16,7 @@ from hiermod.formula.design import Block, Design
 from hiermod.formula.parts import parts_of
 from hiermod.priors.distributions import Distribution, is_bambi_prior
 from hiermod.priors.lkj import DEFAULT_ETA, parse_lkj
-from hiermod.priors.parse import parse_distribution
+from hiermod.priors.parse import check_bambi_prior, parse_distribution
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,10 @@ def _unknown_key(key: Any, valid: tuple[str, ...], design: Design) -> UnknownNam
 
 
 def _distribution(value: Any, key: str) -> Any:
-    if is_bambi_prior(value) or isinstance(value, Distribution):
+    if isinstance(value, Distribution):
+        return value
+    if is_bambi_prior(value):
+        check_bambi_prior(value, key)
         return value
     if isinstance(value, str):
         return parse_distribution(value, key)

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from hiermod.errors import ArgumentError, listing, nearest
-from hiermod.priors.distributions import CATALOGUE, Distribution, show
+from hiermod.priors.distributions import CATALOGUE, Distribution, is_bambi_prior, show
 
 
 def parse_call(text: str, key: str) -> tuple[str, list[Any], dict[str, Any]]:
@@ -65,17 +68,12 @@ def _build(name: str, positional: list[Any], named: dict[str, Any], *, text: str
             f"{nearest(name, CATALOGUE)} Known: {listing(CATALOGUE, limit=40)}; any other PyMC distribution can be "
             "given as a bambi.Prior"
         )
-    order = CATALOGUE[name].arguments
-    takes = f"{name} takes {', '.join(order)}" if order else f"{name} takes no arguments"
+    order, takes = CATALOGUE[name].arguments, _takes(name)
     if len(positional) > len(order):
         raise ArgumentError(f"the prior of {key!r} is {text!r}, with {len(positional)} arguments for {name}: {takes}")
     values = dict(zip(order, positional, strict=False))
+    _check_names(name, named, text, key)
     for argument, value in named.items():
-        if argument not in order:
-            raise ArgumentError(
-                f"the prior of {key!r} is {text!r}, and {name} has no argument {argument!r}.{nearest(argument, order)} "
-                f"{takes}"
-            )
         if argument in values:
             raise ArgumentError(f"the prior of {key!r} is {text!r}, which gives {argument!r} twice. {takes}")
         values[argument] = value
@@ -92,6 +90,41 @@ def _build(name: str, positional: list[Any], named: dict[str, Any], *, text: str
             f"the prior of {key!r} is {text!r}: lower must be below upper. Swap them or widen the range"
         )
     return prior
+
+
+def check_bambi_prior(prior: Any, key: str) -> None:
+    """ArgumentError for a ``bambi.Prior`` whose distribution has not such an argument, or not with such a value.
+
+    PyMC would say so in its own words, or take the default in silence."""
+    if prior.name not in CATALOGUE or getattr(prior, "dist", None) is not None:
+        return
+    text = str(prior)
+    _check_names(prior.name, prior.args, text, key)
+    for argument, value in prior.args.items():
+        if is_bambi_prior(value):
+            check_bambi_prior(value, key)
+            continue
+        try:
+            numbers = np.asarray(value, dtype=float)
+        except (TypeError, ValueError):  # a variable of PyMC
+            continue
+        for number in numbers.ravel().tolist():
+            _check_sign(prior.name, argument, number, text, key)
+
+
+def _takes(name: str) -> str:
+    order = CATALOGUE[name].arguments
+    return f"{name} takes {', '.join(order)}" if order else f"{name} takes no arguments"
+
+
+def _check_names(name: str, named: Mapping[str, Any], text: str, key: str) -> None:
+    order = CATALOGUE[name].arguments
+    for argument in named:
+        if argument not in order:
+            raise ArgumentError(
+                f"the prior of {key!r} is {text!r}, and {name} has no argument {argument!r}.{nearest(argument, order)} "
+                f"{_takes(name)}"
+            )
 
 
 def _check_sign(name: str, argument: str, value: Any, text: str, key: str) -> None:
