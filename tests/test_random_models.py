@@ -38,6 +38,7 @@ def test_generalised_models(start: int) -> None:
     [
         (420, True, "ml"),  # 13 parameters: the lower basin is the seventh of the points
         (2900, True, "ml"),  # a variance of 0 and another that is not
+        (6640, True, "ml"),  # zeros and ones, of two nested factors: three minima
         (3727, False, "reml"),  # lowest where sigma is 0, which only the exact limit sees
         (3688, False, "reml"),  # groups that differ by 10,000 of their rows' known sds
     ],

@@ -23,7 +23,7 @@ from hiermod.errors import DesignError, FitError, UnsupportedError
 from hiermod.formula.design import Design
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm
-from hiermod.kernel.covariance import null_directions, positive_columns
+from hiermod.kernel.covariance import Template, null_directions, positive_columns
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.start import curvature_guess
 from hiermod.kernel.threads import SHORT, suitable_threads
@@ -82,7 +82,7 @@ def fit_rows(
         criterion.start_at(scoring(likelihood, rows.Q, offset, names_of(design, rows.problem.R))[0])
         starts = _first_stage(criterion, start)
         if start is None and likelihood.record.kind == "binary" and _size(rows) <= FEW:
-            starts.append(rows.problem.template.diagonal() * LARGE)
+            starts += _where_effects_determine(rows.problem.template)
         found = [_second_stage(criterion, x) for x in starts]
         search, best = found[0]
         for other_search, other in found[1:]:
@@ -149,6 +149,17 @@ def _second_stage(criterion: LaplaceCriterion, x: np.ndarray) -> tuple[_Search, 
         raise FitError("the conditional modes could not be found: rescale predictors or drop terms")
     search = _Search(criterion, x, mode)
     return search, search.best()
+
+
+def _where_effects_determine(template: Template) -> list[np.ndarray]:
+    """x with large standard deviations of all group effects, and of one term's after the other."""
+    diagonal = template.diagonal()
+    starts = [diagonal * LARGE]
+    for part in template.slices if len(template.slices) > 1 else ():
+        one = np.zeros(len(diagonal), dtype=bool)
+        one[part] = True
+        starts.append(diagonal * np.where(one, LARGE / 2.0, AWAY))
+    return starts
 
 
 def _size(rows: WeightedProblem) -> int:
