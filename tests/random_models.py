@@ -993,6 +993,9 @@ class DenseGeneralised:
             if np.abs(step).max() < 1e-11 * (1 + np.abs(u).max()):
                 found = True
                 break
+            step *= min(
+                1.0, 30.0 / max(float(np.abs(ZL @ step).max()), 1e-300)
+            )  # cloglog far out: weight 0, score e^eta
             for shrink in 0.5 ** np.arange(30):
                 new = u + shrink * step
                 moved = self.logs(fixed + ZL @ new).sum() - 0.5 * new @ new

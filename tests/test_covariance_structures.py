@@ -442,3 +442,75 @@ def test_data_are_simulated_from_a_structure(grid):
         hm.simulate("y ~ x + cs(0 + t | g)", grid, varcorr={**sd, "g_corr": full}, random_seed=1, **common)
     with pytest.raises(ArgumentError, match="lies between"):
         hm.simulate("y ~ x + cs(0 + t | g)", grid, varcorr={**sd, "g_corr": -0.5}, random_seed=1, **common)
+
+
+def occasions_in_disorder(seed: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """60 people, four occasions of which some are missing, one row each in any order, and a level that never occurs."""
+    rng, occasions = np.random.default_rng(seed), ["pre", "week 2", "week 10", "post"]
+    data = pd.DataFrame([(f"ID {j}", o) for j in range(60) for o in occasions if rng.random() > 0.25])
+    data = data.set_axis(["person", "when"], axis=1).sample(frac=1.0, random_state=1).reset_index(drop=True)
+    data["when"] = pd.Categorical(data["when"], [*occasions, "never"])
+    person, column = pd.factorize(data["person"])[0], data["when"].cat.codes.to_numpy()
+    root = np.linalg.cholesky(0.6 ** np.abs(np.subtract.outer(range(4), range(4))))
+    data["x"] = rng.normal(size=len(data))
+    effects = 1.5 * rng.normal(size=(60, 4)) @ root.T
+    data["y"] = 1 + 0.5 * data["x"] + effects[person, column] + rng.normal(size=len(data))
+    return data, person, column
+
+
+def test_a_residual_sd_of_zero_is_said() -> None:
+    """A dense search ends at sigma = 0 and rho = 0.459."""
+    data = occasions_in_disorder(3)[0]
+    with pytest.raises(DesignError, match=r"estimated as 0.*ar1\(0 \+ when \| person\).*se="):
+        hm.Model("y ~ x + ar1(0 + when | person)", data).reml()
+    fit = hm.Model("y ~ x + ar1(0 + when | person)", data.assign(error=0.05), se="error").reml()
+    assert fit.converged
+    assert fit.criterion == pytest.approx(705.79, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("seed", "formula"),
+    [
+        (4, "y ~ x + ar1(0 + when | person)"),
+        (5, "y ~ x + ar1(0 + when | person)"),
+        (6, "y ~ x + ar1(0 + when | person, hom=False)"),
+        (6, "y ~ x + cs(0 + when | person, hom=True)"),
+    ],
+)
+@pytest.mark.parametrize("reml", [True, False])
+def test_one_row_for_each_occasion_and_some_missing(seed, formula, reml):
+    """V by hand.  Rounding far out once let the criterion fall towards sigma = 0, and such fits were not believed."""
+    data, person, column = occasions_in_disorder(seed)
+    model = hm.Model(formula, data)
+    fit = model.reml() if reml else model.ml()
+    assert fit.converged
+    sds = fit.varcorr().query("term2.isna() and group == 'person'")["sdcor"].to_numpy()
+    rho = fit.varcorr().query("term1 == 'when[pre]' and term2 == 'when[week 2]'")["sdcor"].iloc[0]
+    distance = np.abs(np.subtract.outer(range(4), range(4)))
+    R = rho**distance if "ar1" in formula else np.where(distance == 0, 1.0, rho)
+    Sigma = sds[:, None] * R * sds
+    same = np.equal.outer(person, person)
+    X, y = np.column_stack([np.ones(len(data)), data["x"]]), data["y"].to_numpy()
+
+    def criterion(Sigma: np.ndarray, sigma: float) -> float:
+        L = np.linalg.cholesky(same * Sigma[np.ix_(column, column)] + sigma**2 * np.eye(len(y)))
+        Xi, yi = np.linalg.solve(L, X), np.linalg.solve(L, y)
+        A = Xi.T @ Xi
+        r = yi - Xi @ np.linalg.solve(A, Xi.T @ yi)
+        free = len(y) - (2 if reml else 0)
+        total = 2 * np.log(np.diag(L)).sum() + r @ r + free * np.log(2 * np.pi)
+        return float(total + (np.linalg.slogdet(A)[1] if reml else 0.0))
+
+    here = criterion(Sigma, fit.sigma)
+    assert (fit.criterion if reml else fit.deviance) == pytest.approx(here, abs=1e-6)
+    total = Sigma + fit.sigma**2 * np.eye(4)
+    for small in (1e-2, 1e-4):  # what sigma = 0 would cost
+        assert criterion(total - small**2 * np.eye(4), small) > here - 1e-6
+    P = np.linalg.inv(same * Sigma[np.ix_(column, column)] + fit.sigma**2 * np.eye(len(y)))
+    beta = np.linalg.solve(X.T @ P @ X, X.T @ P @ y)
+    blup = np.array([(Sigma[:, column] * (person == j)) @ P @ (y - X @ beta) for j in range(3)])
+    effects = fit.ranef("person").pivot(index="level", columns="term", values="estimate")
+    names = pd.unique(data["person"])[:3]
+    assert effects.loc[names, [f"when[{o}]" for o in data["when"].cat.categories[:4]]].to_numpy() == pytest.approx(
+        blup, abs=1e-5
+    )

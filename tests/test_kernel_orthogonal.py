@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from kernel_cases import CASES, frame, points
 
@@ -132,3 +133,22 @@ def test_a_batch_of_large_lambdas_and_a_solve_know_the_same(case: str) -> None:
         solved = solve(factor, right)
         for u, b, Lam in zip(solved.u, solved.b, problem.factor_lambdas(one), strict=True):
             assert u @ Lam.T == pytest.approx(b, abs=1e-9 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("columns", [2, 4])
+def test_levels_without_rows_of_a_column_keep_their_digits(columns: int) -> None:
+    """Where a level has no row of a column that effect is as wide as Lambda.  Q by way of M^-1 cost 23 units here."""
+    rng = np.random.default_rng(5)
+    g, f = np.repeat(np.arange(40), columns), np.tile(np.arange(columns), 40)
+    kept = rng.random(len(g)) > 0.3
+    data = pd.DataFrame({"g": g, "f": f.astype(str), "x": rng.normal(size=len(g)), "y": rng.normal(size=len(g))})[kept]
+    design = build_design("y ~ x + (0 + f | g)", data)
+    terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
+    rows, problem = condition(design.y, design.X, terms, design.precision, design.offset), problem_of(design)
+    for size in (1e3, 1e4):
+        Lam = size * np.linalg.cholesky(0.7 ** np.abs(np.subtract.outer(range(columns), range(columns))))
+        x = problem.template.pack([Lam])
+        found, factor = eliminate_rows(rows, [Lam]), problem.factorise_x(x)
+        assert found is not None
+        assert factor is not None
+        assert problem.value(factor, True) == pytest.approx(problem.value(found, True), abs=1e-4)

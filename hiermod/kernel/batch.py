@@ -14,7 +14,7 @@ import numpy as np
 from hiermod.kernel.crossproducts import CrossProducts
 from hiermod.kernel.elimination import Factorisation
 from hiermod.kernel.sparse_rows import SparseRows
-from hiermod.kernel.stacks import cholesky_each, rows_times, steady
+from hiermod.kernel.stacks import FAR, cholesky_each, rows_times, steady
 
 SMALL_TAIL = 80  # columns of the tail up to which a stack of dense factors beats one factor after the other
 NUMBERS = 6_000_000  # held at once by one chunk: about 50 MB
@@ -189,6 +189,17 @@ def penalised(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
     A (1 or S, G, K, K), Lam (S, K, K).  Proposals can be wild: an M without digits left is put to I
     and reported.  For K = 1 and 2 the entries are written out: products of tiny matrices take ten times as long."""
+    M, Q, logs, good = _penalised(A, Lam)
+    far = good & (np.abs(Lam).max(axis=(1, 2), initial=0.0) > FAR)
+    if Lam.shape[-1] > 1 and far.any():
+        root = np.empty_like(M[far])
+        for s, (Ms, L) in enumerate(zip(M[far], Lam[far], strict=True)):
+            root[s] = np.linalg.solve(cholesky_each(Ms)[0], np.broadcast_to(L.T, Ms.shape))
+        Q[far] = np.swapaxes(root, 2, 3) @ root  # as in ``penalised_inverse``
+    return M, Q, logs, good
+
+
+def _penalised(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     K = Lam.shape[-1]
     with np.errstate(all="ignore"):
         if K == 1:

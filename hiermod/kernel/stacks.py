@@ -55,7 +55,9 @@ def steady(Lam: np.ndarray) -> np.ndarray:
 def penalised_inverse(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """With M_j = Lam'A_j Lam + I: (Lam M_j^-1, Lam M_j^-1 Lam', sum of log|M_j|).  A (J, K, K), Lam (K, K).
 
-    Nothing is divided by Lam, so a singular Lam is as good as any.  LinAlgError where rounding, of entries beyond 1e7,
+    Nothing is divided by Lam, so a singular Lam is as good as any.  A level without rows of a column has an effect as
+    wide as Lam: for a large one Q = R'R with R = C^-1 Lam', M = C C', loses eps Lam^2 of what the rows say, and as a
+    product with M^-1 it would lose eps Lam^4.  LinAlgError where rounding, of entries beyond 1e7,
     has left no digit of an M_j's last pivot: by a margin that it cannot cross itself."""
     with np.errstate(over="ignore", invalid="ignore"):
         return _penalised_inverse(A, Lam)
@@ -69,7 +71,8 @@ def _penalised_inverse(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.n
         half = lam / (1.0 + scaled)
         return half, lam * half, float(np.log1p(scaled).sum())
     M = Lam.T @ (A @ Lam)
-    if K == 2:
+    far = np.abs(Lam).max() > FAR
+    if K == 2 and not far:
         a, b, c = M[:, 0, 0] + 1.0, M[:, 0, 1], M[:, 1, 1] + 1.0
         determinant = a * c - b * b
         if not (determinant > NO_DIGIT * (a * c)).all():
@@ -85,6 +88,9 @@ def _penalised_inverse(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.n
         if not (pivots > NO_DIGIT * np.diagonal(M, axis1=1, axis2=2)).all():
             raise np.linalg.LinAlgError("rounding has taken a penalised block's last pivot")
         logdet = 2.0 * float(np.log(np.diagonal(L, axis1=1, axis2=2)).sum())
+        if far:
+            root = np.linalg.solve(L, np.broadcast_to(Lam.T, L.shape))
+            return transpose(np.linalg.solve(transpose(L), root)), transpose(root) @ root, logdet
         inverse = np.linalg.inv(M)
     half = Lam @ inverse
     return half, half @ Lam.T, logdet

@@ -16,12 +16,13 @@ from hiermod.engines.likelihood.other_minima import (
     LEAST_POINTS,
     NEARLY,
     NEIGHBOURS,
+    descend,
     far_out,
     other_minima,
     stacked_criterion,
 )
 from hiermod.engines.likelihood.structured import LARGEST, SearchSpace
-from hiermod.engines.likelihood.without_residual import MOST_ROWS, lowest_without_residual
+from hiermod.engines.likelihood.without_residual import MOST_ROWS, criterion_without_residual, lowest_without_residual
 from hiermod.formula.design import Design
 from hiermod.kernel.covariance import positive_columns
 from hiermod.kernel.criterion import Problem
@@ -33,6 +34,7 @@ OUTSIDE = 100.0  # an element of the whitened Lambda above this, where sigma may
 SAME = 0.01  # relative difference of covariances that are the same
 EQUAL = 1e-7  # the same minimum, found twice
 PROVED = 1e-3  # a minimum that is proved may lie this far above a lower point that is not
+FAR_OUT = 0.05  # the criterion at Lambdas of a thousand is this far from where sigma is 0
 FEW_ROWS = 600  # up to which ranks are found from the columns
 
 
@@ -300,18 +302,46 @@ def _where_sigma_vanishes_structured(
 ) -> Convergence:
     """The verdict where X and Z can reproduce any y: is the criterion lower still as sigma nears 0?
 
-    With an autoregressive structure and a row for each occasion it often is: no part of the variance is then that of
+    With an autoregressive structure and a row for each occasion it may be: no part of the variance is then that of
     single rows."""
-    further = min(float(objective(_outwards(space, lowest.x, scale))[0]) for scale in (LARGEST, 10.0 * LARGEST))
+    infimum = _without_residual_structured(design, problem, reml, space, lowest, objective)
     largest = float(np.abs(space.x(lowest.x)).max())
-    if not (further < lowest.value - 1e-3 or (largest > OUTSIDE and further < lowest.value + 1e-3)):
+    on_the_way = largest > OUTSIDE and infimum < lowest.value + 1e-3
+    if not (on_the_way or infimum < lowest.value - (1e-3 if design.nobs <= MOST_ROWS else FAR_OUT)):
         return lowest.convergence
     message = (
         f"common and group effects together can reproduce {design.response} in every row: the "
-        f"{'REML criterion' if reml else 'deviance'} falls to {min(further, lowest.value):.2f} as the residual "
+        f"{'REML criterion' if reml else 'deviance'} falls to {min(infimum, lowest.value):.2f} as the residual "
         "standard deviation nears 0"
     )
     return replace(lowest.convergence, status="unbounded", message=message)
+
+
+def _without_residual_structured(
+    design: Design,
+    problem: Problem,
+    reml: bool,
+    space: SearchSpace,
+    lowest: Minimum,
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
+) -> float:
+    """The lowest criterion seen with sigma = 0: exactly for few rows, else where Lambda is LARGEST."""
+    if design.nobs <= MOST_ROWS:
+        limit, points, starts = criterion_without_residual(design, problem, reml), 128, 8
+
+        def values(s: np.ndarray) -> np.ndarray:
+            x = space.x(s)
+            return limit(x / np.abs(x).max(axis=1, keepdims=True))
+    else:
+        points, starts = 16, 2
+
+        def values(s: np.ndarray) -> np.ndarray:
+            return np.array([objective(_outwards(space, one, LARGEST))[0] for one in s])
+
+    s = np.concatenate([lowest.x[None], space.spread(points)])
+    level = values(s)
+    best = np.unique(np.append(0, np.argsort(level, kind="stable")[:starts]))
+    return float(descend(values, s[best], level[best], np.full(space.d, np.inf), np.arange(space.d))[1].min())
 
 
 def _outwards(space: SearchSpace, s: np.ndarray, scale: float) -> np.ndarray:

@@ -127,6 +127,13 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
     lost = believed(abs(value - problem.value(factor, reml)), problem.rounding(found.pwrss, reml))
     exact = not (best.convergence.converged or undetermined) and found.pwrss < EXACT * problem.residual_square
     if exact or (best.convergence.status == "unbounded" and np.abs(best.x).max() > OUTSIDE):
+        if structured:
+            raise DesignError(
+                "the residual standard deviation is estimated as 0, which leaves all variance to "
+                f"{design.structured_blocks[0].term}; relative to it no estimate is finite. With one row for each "
+                "column of a level this happens by chance. Give a small known residual standard deviation with se=, "
+                "such as a measurement error, take another structure, or use Model.fit()"
+            )
         raise DesignError(
             f"common and group effects together explain {design.response} as good as exactly in every row: no residual "
             "variance is left. Are the responses computed from the groups, or is there one row per group and "
