@@ -6,7 +6,7 @@ import numpy as np
 from scipy import special
 
 from hiermod.errors import listing
-from hiermod.families.binomial import LATENT_VARIANCES, BinomialLikelihood
+from hiermod.families.binomial import LATENT_VARIANCES, ROWS, BinomialLikelihood
 from hiermod.families.family import Family, Notation, Support, inside
 
 
@@ -41,4 +41,5 @@ BERNOULLI = Family(
     likelihood=BernoulliLikelihood(),
     link_variance=LATENT_VARIANCES,
     default_scale="latent",
+    rows=ROWS,
 )

@@ -7,10 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy import exp, expm1, logaddexp, where
 from scipy import special, stats
+from scipy.special import expit, gammaln
 
+from hiermod.families.elementary import log1mexp, log_ndtr, mills
 from hiermod.families.family import Derivatives, Family, Further, LinkVariance, Notation, PredictorLikelihood
 from hiermod.families.links import FAR, LATENT
+from hiermod.families.row_function import RowFunction
 
 HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
 
@@ -130,6 +134,107 @@ def _logpmf(y: np.ndarray, p: np.ndarray, further: Further) -> np.ndarray:
     return np.where(outside_trials(y, n), -np.inf, logs)
 
 
+def log_ways(y: Any, n: Any) -> Any:
+    """Log of the binomial coefficient, 0 for a single trial."""
+    return gammaln(n + 1.0) - gammaln(y + 1.0) - gammaln(n - y + 1.0)
+
+
+def logit_density(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """y eta - n log(1 + e^eta)."""
+    return log_ways(y, n) - y * logaddexp(0.0, -eta) - (n - y) * logaddexp(0.0, eta)
+
+
+def logit_first(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """y - n p, where p is near 1 as n - y failures."""
+    return logit_density(y, n, eta, a), y * expit(-eta) - (n - y) * expit(eta), ()
+
+
+def logit_weights(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """n p (1 - p), twice."""
+    w = n * expit(eta) * expit(-eta)
+    return w, w
+
+
+def logit_third(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """-n p (1 - p) (1 - 2 p)."""
+    return n * expit(eta) * expit(-eta) * (expit(eta) - expit(-eta)), (), ()
+
+
+def probit_density(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """y log Phi(eta) + (n - y) log Phi(-eta)."""
+    return log_ways(y, n) + y * log_ndtr(eta) + (n - y) * log_ndtr(-eta)
+
+
+def probit_first(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """By phi / Phi on both sides."""
+    return probit_density(y, n, eta, a), y * mills(eta) - (n - y) * mills(-eta), ()
+
+
+def probit_weights(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """d mills(eta) / d eta = -mills (mills + eta)."""
+    up, down = mills(eta), mills(-eta)
+    return y * up * (up + eta) + (n - y) * down * (down - eta), n * up * down
+
+
+def probit_third(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """The same once more."""
+    up, down = mills(eta), mills(-eta)
+    over, under = up + eta, down - eta
+    return y * up * (over * over + up * over - 1.0) - (n - y) * down * (under * under + down * under - 1.0), (), ()
+
+
+def cloglog_density(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """y log(1 - e^-t) - (n - y) t, t = e^eta."""
+    t = exp(eta)
+    success = where(t < 1e-8, eta - 0.5 * t, log1mexp(where(t < 1e-8, 1.0, t)))
+    return log_ways(y, n) + where(y > 0, y * success, 0.0) - where(y < n, (n - y) * t, 0.0)
+
+
+def cloglog_first(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """y r - (n - y) t, r = t / (e^t - 1)."""
+    t = exp(eta)
+    return cloglog_density(y, n, eta, a), y * _over_expm1(t) - where(y < n, (n - y) * t, 0.0), ()
+
+
+def cloglog_weights(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """By dr/deta = r (1 - t - r)."""
+    t = exp(eta)
+    r = _over_expm1(t)
+    down = where(y < n, (n - y) * t, 0.0)
+    return down - where(y > 0, y * r * _cloglog_slope(t), 0.0), n * r * where(t < 700.0, t, 0.0)
+
+
+def cloglog_third(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """The same once more; dt/deta = t."""
+    t = where(exp(eta) < 700.0, exp(eta), 700.0)
+    r, slope = _over_expm1(t), _cloglog_slope(t)
+    down = where(y < n, (n - y) * exp(eta), 0.0)
+    return y * r * (slope * slope - t - r * slope) - down, (), ()
+
+
+def _over_expm1(t: Any) -> Any:
+    """t / (e^t - 1)."""
+    inside = where(t < 700.0, where(t > 1e-300, t, 1.0), 1.0)
+    return where(t < 700.0, where(t > 1e-300, inside / expm1(inside), 1.0), 0.0)
+
+
+def _cloglog_slope(t: Any) -> Any:
+    """1 - t - t / (e^t - 1), -t/2 where t is small."""
+    near = where(t < 0.1, t, 0.0)
+    u = near * near
+    series = -near * (0.5 + near * (1 / 12 - u * (1 / 720 - u * (1 / 30240 - u / 1209600))))
+    return where(t < 0.1, series, 1.0 - t - _over_expm1(where(t < 0.1, 1.0, t)))
+
+
+ROWS = {
+    "logit": RowFunction(
+        logit_density, logit_first, logit_weights, logit_third, concave=True, expected_is_observed=True
+    ),
+    "probit": RowFunction(probit_density, probit_first, probit_weights, probit_third, concave=True),
+    "cloglog": RowFunction(cloglog_density, cloglog_first, cloglog_weights, cloglog_third, concave=True),
+}
+
+
 LIKELIHOOD: PredictorLikelihood = BinomialLikelihood()
 BINOMIAL = Family(
     name="binomial",
@@ -142,4 +247,5 @@ BINOMIAL = Family(
     likelihood=LIKELIHOOD,
     link_variance=LATENT_VARIANCES,
     default_scale="latent",
+    rows=ROWS,
 )

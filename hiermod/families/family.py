@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from hiermod.families.row_function import RowFunction
+
 Kind = Literal["continuous", "count", "binary", "proportion", "ordinal"]
 Further = Mapping[str, np.ndarray]
 Density = Callable[[np.ndarray, np.ndarray, Further], np.ndarray]  # of y, location and further parameters
@@ -161,6 +163,8 @@ class Family:
     around: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
     likelihood: PredictorLikelihood | None = None  # what maximum likelihood needs
+    # By link: the log density of a row in the linear predictor and unconstrained parameters, with its derivatives.
+    rows: Mapping[str, RowFunction] = field(default_factory=dict)
     # y = mean + e, e ~ Normal(0, sigma^2 / w): residuals with one sd, prior weights and known sds have a meaning
     normal_errors: bool = False
     own_zeros: bool = False  # zeros have a parameter of their own

@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy import log
 
 from hiermod.families.family import POSITIVE, Family, Further, LinkVariance, Notation, Parameter, inside
+from hiermod.families.gaussian import density as gaussian_density
+from hiermod.families.gaussian import first as gaussian_first
+from hiermod.families.gaussian import third as gaussian_third
+from hiermod.families.gaussian import weights as gaussian_weights
+from hiermod.families.row_function import RowFunction
 
 HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
 
@@ -36,6 +42,30 @@ def _bambi() -> Any:
     return family
 
 
+def density(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """That of log y, less log y."""
+    return gaussian_density(log(y), n, eta, a) - log(y)
+
+
+def first(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """The Normal's, of log y."""
+    logs, score, by_a = gaussian_first(log(y), n, eta, a)
+    return logs - log(y), score, by_a
+
+
+def weights(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """The Normal's."""
+    return gaussian_weights(y, n, eta, a)
+
+
+def third(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """The Normal's, of log y."""
+    return gaussian_third(log(y), n, eta, a)
+
+
+ROWS = RowFunction(density, first, weights, third, (("sigma", "log"),), concave=True, expected_is_observed=True)
+
+
 LOGNORMAL = Family(
     name="lognormal",
     kind="continuous",
@@ -53,4 +83,5 @@ LOGNORMAL = Family(
         "identity": LinkVariance(lambda _, p: np.square(p["sigma"]), "residual variance: sigma squared, of log y")
     },
     bambi=_bambi,
+    rows={"identity": ROWS},
 )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy import exp
 from scipy import special
+from scipy.special import gammaln
 
 from hiermod.families import poisson
+from hiermod.families.elementary import digamma_less_log, log_ratio, log_ratio_less, stirling
 from hiermod.families.family import INTEGERS, Family, Further, LinkVariance, Notation, Parameter, inside
+from hiermod.families.row_function import RowFunction
 
 
 def logpmf(y: np.ndarray, mu: np.ndarray, p: Further) -> np.ndarray:
@@ -32,6 +38,41 @@ def variance(mu: np.ndarray, p: Further) -> np.ndarray:
     return mu + np.square(mu) / p["alpha"]
 
 
+def density(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """log Gamma(y + alpha) / (Gamma(alpha) y!) and what mu has to do with it, as one ratio that may be near 1."""
+    mu, alpha = exp(eta), exp(a[0])
+    ratio = (alpha + y) * log_ratio(y - mu, alpha + mu)
+    return (
+        ratio - 0.5 * log_ratio(y, alpha) + y * (eta - 1.0) + stirling(alpha + y) - stirling(alpha) - gammaln(y + 1.0)
+    )
+
+
+def first(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """With r = alpha / (alpha + mu): (y - mu) r."""
+    mu, alpha = exp(eta), exp(a[0])
+    t = (y - mu) / (alpha + mu)
+    by_a = alpha * (log_ratio_less(y - mu, alpha + mu) + digamma_less_log(alpha + y) - digamma_less_log(alpha))
+    return density(y, n, eta, a), alpha * t, (by_a,)
+
+
+def weights(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """(y + alpha) q r with q = 1 - r, and alpha q."""
+    mu, alpha = exp(eta), exp(a[0])
+    q, r = mu / (alpha + mu), alpha / (alpha + mu)
+    return (y + alpha) * q * r, alpha * q
+
+
+def third(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """By dq/deta = dr/dlog alpha = q r."""
+    mu, alpha = exp(eta), exp(a[0])
+    q, r = mu / (alpha + mu), alpha / (alpha + mu)
+    w = (y + alpha) * q * r
+    return w * (q - r), ((y - mu) * q * r,), (w * (r - q) - alpha * q * r,)
+
+
+ROWS = RowFunction(density, first, weights, third, (("alpha", "log"),), concave=True)
+
+
 NEGATIVEBINOMIAL = Family(
     name="negativebinomial",
     kind="count",
@@ -51,4 +92,5 @@ NEGATIVEBINOMIAL = Family(
             count="rows",
         )
     },
+    rows={"log": ROWS},
 )

@@ -7,9 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy import exp
 from scipy import special, stats
+from scipy.special import gammaln
 
 from hiermod.families.family import INTEGERS, Derivatives, Family, Further, LinkVariance, Notation, inside, the_location
+from hiermod.families.row_function import RowFunction
 
 LARGEST_MEAN = 9e18  # numpy draws no larger counts
 
@@ -76,6 +79,31 @@ def log_zero(mu: np.ndarray, _: Further) -> np.ndarray:
     return -mu
 
 
+def density(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """y log mu - mu - log y!"""
+    return y * eta - exp(eta) - gammaln(y + 1.0)
+
+
+def first(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """Score y - mu."""
+    mu = exp(eta)
+    return y * eta - mu - gammaln(y + 1.0), y - mu, ()
+
+
+def weights(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """mu, twice."""
+    mu = exp(eta)
+    return mu, mu
+
+
+def third(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """-mu."""
+    return -exp(eta), (), ()
+
+
+ROWS = RowFunction(density, first, weights, third, concave=True, expected_is_observed=True)
+
+
 POISSON = Family(
     name="poisson",
     kind="count",
@@ -95,4 +123,5 @@ POISSON = Family(
             count="null",
         )
     },
+    rows={"log": ROWS},
 )
