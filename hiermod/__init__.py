@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hiermod import plots as plots
     from hiermod import stories as stories
     from hiermod.app.stored import load as load
+    from hiermod.csv_files import read_csv as read_csv
     from hiermod.datasets import list_datasets as list_datasets
     from hiermod.datasets import load_dataset as load_dataset
     from hiermod.errors import ConvergenceWarning as ConvergenceWarning
@@ -61,6 +62,7 @@ _HOMES = {
     "lrt": "hiermod.inference.comparison.likelihood_ratio",
     "power": "hiermod.study.power_study",
     "prior_from": "hiermod.priors.elicit",
+    "read_csv": "hiermod.csv_files",
     "recovery": "hiermod.study.recovery_study",
     "simulate": "hiermod.study.simulation",
 }
@@ -90,6 +92,7 @@ __all__ = [
     "plots",
     "power",
     "prior_from",
+    "read_csv",
     "recovery",
     "simulate",
     "stories",

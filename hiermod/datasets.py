@@ -105,7 +105,7 @@ def load_dataset(name: str) -> pd.DataFrame:
     if name not in entries:
         raise UnknownNameError(
             f"no data set is called {name!r}.{nearest(name, entries)} Available: {', '.join(entries)}. "
-            "For a file of your own use pandas.read_csv."
+            "For a file of your own use hiermod.read_csv."
         )
     entry = entries[name]
     return _frame(_content(folder / entry["file"], entry["sha256"]), entry)

@@ -209,6 +209,7 @@ FUNCTIONS: dict[str, list[tuple[Any, ...]]] = {  # the wrong objects, by positio
     "load_dataset": [(3,), (None,), ("nope",), ([],), (THING,)],
     "prior_from": [(None, None), ("a", "b"), (2, 1), (float("nan"), 1), ([], []), (THING, 1)],
     "power": [(None,), (3, 3), ("nope", 3), (THING, THING)],
+    "read_csv": [(3,), (None,), (THING,), ([],), ("nope.csv",)],
     "recovery": [(None,), (3, 3), ("nope", 3), (THING,)],
     "simulate": [(None, None), (3, 3), ("y ~ x", 3), ("y ~", []), (THING, THING)],
     "Model": [(None, None), (3, 3), ("y ~ x", 3), ("y ~ x", "x"), ("y ~ x", []), (THING, THING), ("", None)],

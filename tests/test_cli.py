@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 from hand_made import hand_made
 
-from hiermod.app.cli import main, read_table
+from hiermod.app.cli import main
+from hiermod.csv_files import read_table
 from hiermod.datasets import load_dataset
 from hiermod.model import Model
 
@@ -160,10 +161,13 @@ def test_files_factors_and_missing_values(pupils: pd.DataFrame, capsys: pytest.C
         (["fit", SLOPE, "sleep.csv", "--out", "sleep.csv"], "not a folder that can be written to"),
         (["fit", "Reaction ~ Days + (Days | Subject", "sleep.csv"], "Subject"),
         (["fit", SLOPE, "sleep.csv", "--family", "normal"], "It is called 'gaussian' here"),
-        (["fit", SLOPE, "latin.csv"], "Save the file as UTF-8, or give --encoding latin-1"),
+        (["fit", SLOPE, "mac.csv"], "written neither in UTF-8 nor in cp1252"),
         (["fit", SLOPE, "latin.csv", "--encoding", "latn-1"], "no such encoding"),
-        (["fit", SLOPE, "wide.csv"], "give --encoding utf-16"),
-        (["fit", "score ~ hours", "mixed.csv"], "decimal commas in column 'hours' and points in column 'score'"),
+        (["fit", SLOPE, "nul.csv"], "give --encoding 'utf-16'"),
+        (["fit", "score ~ hours", "mixed.csv"], "'1.234' in column 'score' may have three decimals"),
+        (["fit", "score ~ hours", "mixed.csv"], "(decimal commas in column 'hours')"),
+        (["fit", "score ~ hours", "mixed.csv"], "--decimal '.' or ',' is for all columns"),
+        (["fit", SLOPE, "sleep.csv", "--number", "days"], "--number 'days': the file has no such column"),
     ],
 )
 def test_bad_input_is_said_in_a_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +177,8 @@ def test_bad_input_is_said_in_a_sentence(arguments: list[str], words: str, capsy
     pd.DataFrame({"x": range(1000)}).to_csv("whole.csv.gz")
     Path("half.csv.gz").write_bytes(Path("whole.csv.gz").read_bytes()[:500])
     Path("latin.csv").write_text("Reaction,Days,Élève\n1,2,3\n", encoding="latin-1")
-    Path("wide.csv").write_text("Reaction,Days\n1,2\n", encoding="utf-16")
+    Path("mac.csv").write_text("Reaction,Days,Prüfung\n1,2,3\n", encoding="mac_roman")
+    Path("nul.csv").write_text("Reaction,Days\0\n1,2\n")
     Path("mixed.csv").write_text("score;hours\n1.234;2,5\n2.345;1,5\n")
     assert main(arguments) == 2
     out, err = capsys.readouterr()
@@ -293,7 +298,10 @@ def test_tables_of_other_countries(
     pupils.to_csv("else.csv", sep=separator, decimal=decimal, index=False)
     pd.testing.assert_frame_equal(read_table(Path("else.csv")), read_table(Path("sleep.csv")).assign(Note="a, b"))
     err = capsys.readouterr().err
-    assert err.startswith("hiermod: note: 'else.csv' is read with")
+    assert err == ""  # read_table says nothing
+    assert main(["fit", "Reaction ~ Days + (1 | Subject)", "else.csv", "--method", "reml"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("hiermod: note: 'else.csv': read with")
     assert ("decimal commas ('Reaction')" in err) == (decimal == ",")
 
 
@@ -304,7 +312,35 @@ def test_ordinary_tables_are_read_as_before(capsys: pytest.CaptureFixture[str]) 
     assert read_table(Path("text.csv")).to_dict("list") == {"a;b": ["1;2", "1,5"], "y": [3, 4]}
     assert capsys.readouterr().err == ""
     Path("latin.csv").write_text("Élève\n1\n", encoding="latin-1")
-    assert list(read_table(Path("latin.csv"), "latin-1").columns) == ["Élève"]
+    assert list(read_table(Path("latin.csv"), encoding="latin-1").columns) == ["Élève"]
+
+
+def test_every_guess_about_a_file_has_its_option(pupils: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    pupils.to_csv("plain.csv", index=False)
+    numbers = [f"{value:.3f}".replace(".", ",") for value in pupils["Reaction"]]
+    odd = pupils.assign(Reaction=numbers, Days=pupils["Days"].astype(str).replace("9", "-1")).iloc[:170]
+    Path("odd.txt").write_text("a title\n" + odd.to_csv(index=False, sep="|") + "the end;||\n", encoding="cp1252")
+    model = ["fit", "Reaction ~ Days + (1 | Subject)"]
+    how = [
+        "--separator",
+        "|",
+        "--decimal",
+        ",",
+        "--missing",
+        "-1",
+        "--skip",
+        "1",
+        "--footer",
+        "1",
+        "--encoding",
+        "cp1252",
+    ]
+    assert main([*model, "odd.txt", *how, "--dropna", "--method", "reml"]) == 0
+    given = capsys.readouterr().out
+    pupils.iloc[:170].query("Days != 9").to_csv("same.csv", index=False)
+    assert main([*model, "same.csv", "--method", "reml"]) == 0
+    fixed = "Fixed effects"
+    assert given[given.index(fixed) :] == (same := capsys.readouterr().out)[same.index(fixed) :]
 
 
 IMPORTING = """

@@ -24,6 +24,7 @@ LAYERS = [
     {"kernel"},
     {"formula"},
     {"datasets"},
+    {"csv_files"},
     {"designs"},
     {"priors"},
     {"engines"},

@@ -16,14 +16,11 @@ from hiermod.core.escaping import csv_table, terminal
 
 # Whatever takes long to import is imported in functions: Ctrl-C in its course is answered by main().
 from hiermod.errors import (
-    ArgumentError,
     ConvergenceWarning,
     FileError,
     HiermodError,
     HiermodWarning,
     SingularFitWarning,
-    UnknownNameError,
-    nearest,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +35,12 @@ WRITTEN_HERE = (
     (r"\bdropna=True\b", "--dropna"),
     (r"\b(family|weights|se)='([^']*)'", r"--\1 \2"),
     (r"\b(weights|se)=(?!\w)", r"--\1"),
+    (r"\btypes=\{(?:'([^']*)'|\"([^\"]*)\"): 'category'\}", r"--factor '\1\2'"),
+    (r"\btypes=\{(?:'([^']*)'|\"([^\"]*)\"): 'number'\}", r"--number '\1\2'"),
+    (r"\bmissing=(?:\{[^}]*: )?\[\"([^\"]*)\"\]\}?", r"--missing '\1'"),
+    (r"\b(encoding|decimal|separator|thousands)='([^']*)'", r"--\1 '\2'"),
+    (r"\bdecimal=\{[^}]*: ('.')\}", r"--decimal \1"),
+    (r"\b(skip|footer)=(\d+)", r"--\1 \2"),
     (r"\brandom_seed\b", "--seed"),
     (r"\bdraws=", "--draws"),
     (r"(?<![\w.])(reml|ml)\(\)", r"--method \1"),
@@ -155,8 +158,16 @@ def _parser() -> argparse.ArgumentParser:
 
     fit = commands.add_parser("fit", help="fit a formula to a CSV file")
     fit.add_argument("formula", metavar="FORMULA", help="for example 'Reaction ~ Days + (Days | Subject)'")
-    fit.add_argument("data", metavar="DATA", type=Path, help="a CSV file, .csv.gz, or .tsv, with a header")
-    fit.add_argument("--encoding", help="of the file's letters, such as latin-1 (default: UTF-8)")
+    fit.add_argument("data", metavar="DATA", type=Path, help="a CSV file (or .csv.gz, .tsv, ...) with names of columns")
+    fit.add_argument("--encoding", help="of the file's letters, such as cp1252 (default: found)")
+    fit.add_argument("--separator", metavar="MARK", help="between columns: , ; | tab or space (default: found)")
+    fit.add_argument("--decimal", metavar="MARK", help="before decimals: . or , (default: found by columns)")
+    fit.add_argument("--thousands", metavar="MARK", help="between thousands (default: found by columns)")
+    fit.add_argument(
+        "--missing", metavar="TEXT", action="append", default=[], help="a mark of missing values; may be repeated"
+    )
+    fit.add_argument("--skip", metavar="N", type=int, default=0, help="lines above the names of the columns")
+    fit.add_argument("--footer", metavar="N", type=int, help="rows at the end to leave out (default: a row of totals)")
     fit.add_argument("--family", default="gaussian", help=f"one of {', '.join(FAMILIES)} (default: %(default)s)")
     fit.add_argument("--weights", metavar="COLUMN", help="prior weights, as in lme4")
     fit.add_argument("--se", metavar="COLUMN", help="known residual standard deviation of each row")
@@ -167,6 +178,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="treat a column of numbers as a factor; may be repeated",
+    )
+    fit.add_argument(
+        "--number", metavar="COLUMN", action="append", default=[], help="treat a column as numbers; may be repeated"
     )
     fit.add_argument(
         "--method",
@@ -198,18 +212,32 @@ def _demo(options: argparse.Namespace) -> None:
 def _fit(options: argparse.Namespace) -> None:
     from hiermod.model import Model
 
-    data = read_table(options.data, options.encoding)
-    for column in options.factor:
-        if column not in data.columns:
-            raise UnknownNameError(
-                f"--factor {column}: the file has no such column.{nearest(column, data.columns)} "
-                f"Its columns are: {', '.join(map(str, data.columns))}."
-            )
-        data[column] = data[column].astype("category")
+    data = _data(options)
     model = Model(
         options.formula, data, family=options.family, weights=options.weights, se=options.se, dropna=options.dropna
     )
     _run(model, _methods(model, options.method), options, options.out, f"hiermod: {model.formula}")
+
+
+def _data(options: argparse.Namespace) -> pd.DataFrame:
+    from hiermod.csv_files import read_table
+
+    types = dict.fromkeys(options.number, "number") | dict.fromkeys(options.factor, "category")
+    data = read_table(
+        options.data,
+        separator={"tab": "\t", "space": " "}.get(options.separator, options.separator),
+        decimal=options.decimal,
+        thousands=options.thousands,
+        encoding=options.encoding,
+        missing=options.missing,
+        types=types,
+        skip=options.skip,
+        footer=options.footer,
+    )
+    report = data.attrs["read_csv"]
+    for note in report["notes"]:
+        _tell(f"hiermod: note: {report['file']}: {_as_options(note)}")
+    return data
 
 
 def _methods(model: Model, asked: str) -> list[str]:
@@ -225,65 +253,6 @@ def _methods(model: Model, asked: str) -> list[str]:
         return ["REML", "Bayes"]
     _say("REML is for Gaussian models with identity link: this one is fitted by Bayes alone.\n")
     return ["Bayes"]
-
-
-def read_table(path: Path, encoding: str | None = None) -> pd.DataFrame:
-    """A table from a text file; FileError when it is not there or not a table.
-
-    A file whose header has no comma but semicolons (or tabs) is separated by those, with decimal commas where columns
-    become numbers by them: what spreadsheets write in countries with decimal commas."""
-    import pandas as pd
-
-    if not path.is_file():
-        what = "a folder, not a file" if path.is_dir() else "not there"
-        raise FileError(f"{str(path)!r} is {what}: DATA must be a CSV file with a header")
-    if encoding is not None:
-        try:
-            "".encode(encoding)
-        except LookupError as error:
-            raise ArgumentError(f"--encoding {encoding}: no such encoding; try utf-8, latin-1 or cp1252") from error
-    separator = "\t" if ".tsv" in path.suffixes or ".tab" in path.suffixes else ","
-    try:
-        header = pd.read_csv(path, sep=separator, encoding=encoding, nrows=0).columns
-        others = [other for other in (";", "\t") if len(header) == 1 and other in header[0]]
-        if others:
-            return _other_table(path, others[0], encoding)
-        return pd.read_csv(path, sep=separator, encoding=encoding)
-    except UnicodeError as error:
-        raise FileError(_not_text(path, encoding, error)) from error
-    except (ValueError, OSError, EOFError) as error:  # pandas' own errors are ValueErrors
-        reason = str(error).strip().rstrip(".")
-        raise FileError(f"{str(path)!r} cannot be read as a table with commas (or tabs, for .tsv): {reason}") from error
-
-
-def _other_table(path: Path, separator: str, encoding: str | None) -> pd.DataFrame:
-    """A table with ``separator`` between columns; a column's numbers have decimal points, or else decimal commas."""
-    import pandas as pd
-
-    table = pd.read_csv(path, sep=separator, encoding=encoding)
-    commas = pd.read_csv(path, sep=separator, encoding=encoding, decimal=",")
-    numeric = pd.api.types.is_numeric_dtype
-    by_comma = [name for name in table if numeric(commas[name].dtype) and not numeric(table[name].dtype)]
-    by_point = [name for name in table if numeric(table[name].dtype) and not numeric(commas[name].dtype)]
-    if by_comma and by_point:
-        raise FileError(
-            f"{str(path)!r} has decimal commas in column {by_comma[0]!r} and points in column {by_point[0]!r}, so "
-            "1.234 may be a bit more than one or a thousand: write all numbers one way, without signs for thousands"
-        )
-    table[by_comma] = commas[by_comma]
-    shown = "tabs" if separator == "\t" else f"{separator!r}"
-    decimal = f" and decimal commas ({', '.join(map(repr, by_comma))})" if by_comma else ""
-    _tell(f"hiermod: note: {str(path)!r} is read with {shown} between its columns{decimal}")
-    return table
-
-
-def _not_text(path: Path, encoding: str | None, error: UnicodeError) -> str:
-    """What to say of a file in another encoding."""
-    what = f"its letters are not written in {encoding or 'UTF-8'} ({error})"
-    if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return f"{str(path)!r} cannot be read as a table: {what}. It looks like UTF-16: give --encoding utf-16"
-    other = "latin-1" if encoding is None else "the right one"
-    return f"{str(path)!r} cannot be read as a table: {what}. Save the file as UTF-8, or give --encoding {other}"
 
 
 def _run(model: Model, methods: Sequence[str], options: argparse.Namespace, out: Path | None, title: str) -> None:

@@ -23,7 +23,7 @@ def check_frame(data: Any) -> pd.DataFrame:
     if not isinstance(data, pd.DataFrame):
         raise ArgumentTypeError(
             f"data must be a pandas DataFrame with one row per observation, got {type(data).__name__}: "
-            "pandas.DataFrame(...) makes one from a dict or a list of records, pandas.read_csv(...) from a file"
+            "pandas.DataFrame(...) makes one from a dict or a list of records, hiermod.read_csv(...) from a file"
         )
     if data.columns.nlevels > 1:
         raise DataError(

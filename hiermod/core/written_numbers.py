@@ -1,0 +1,175 @@
+"""Numbers as people write them: decimal point or comma, marks between thousands, percent signs and currencies.
+
+"1,234" is a bit more than one in one country and more than a thousand in another, and the cell alone does not say.
+What a whole column allows does: "1,5" or "1.234,5" in it leaves one reading, "1,234" and "2,345" alone leave two."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DECIMALS = (".", ",")
+SPACES = " \u00a0\u202f\u2009"  # ordinary, no-break, narrow no-break, thin
+THOUSANDS = ("", ".", ",", " ", "'")
+_ONE_KIND = str.maketrans({**dict.fromkeys(SPACES, " "), "\u2019": "'", "\u2212": "-"})
+_CURRENCY = (
+    r"[€$£¥₹₽₩₺]|R\$|kr\.?|zł|Fr\.|"
+    r"(?:EUR|USD|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|HUF|BRL|CAD|AUD|NZD|MXN|ZAR)\b"
+)
+_UNIT = rf"%|{_CURRENCY}"
+_WRITTEN = re.compile(
+    rf"(?P<sign>[+-]?)(?P<before>(?:{_CURRENCY})?) ?(?P<second>[+-]?)"
+    rf"(?P<body>[0-9.,](?:[0-9., ']*[0-9.,])?(?:[eE][+-]?[0-9]+)?|(?i:inf|infinity)) ?(?P<after>(?:{_UNIT})?)"
+)
+_PLAIN = {mark: re.compile(rf"(?:[0-9]+(?:[{mark}][0-9]*)?|[{mark}][0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:inf|infinity)")
+          for mark in DECIMALS}  # fmt: skip
+_GROUPED = {
+    mark: re.compile(rf"[1-9][0-9]{{0,2}}(?P<mark>[{other} '])[0-9]{{3}}(?:(?P=mark)[0-9]{{3}})*(?:[{mark}][0-9]+)?")
+    for mark, other in ((".", ","), (",", "."))
+}
+DIGITS = 18  # that an integer of 64 bits holds whatever they are
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the numbers of a column are written.  unit: "%", a currency, or empty."""
+
+    decimal: str
+    thousands: str
+    unit: str
+
+    @property
+    def words(self) -> str:
+        """What is out of the ordinary in it: "decimal comma, '.' between thousands, '%' taken off"."""
+        told = ["decimal comma"] if self.decimal == "," else []
+        told += [f"{self.thousands!r} between thousands"] if self.thousands else []
+        told += [f"{self.unit!r} taken off"] if self.unit else []
+        return ", ".join(told)
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column of texts allows.  readings: none where it is not numbers, two where it does not decide."""
+
+    readings: tuple[Reading, ...]
+    whole: bool = False  # digits and signs only: the reading does not matter
+    codes: bool = False  # whole numbers with leading zeros: 007 is a name
+
+    @property
+    def decided(self) -> bool:
+        """Numbers, of which one reading is left."""
+        return len(self.readings) == 1
+
+    @property
+    def marks(self) -> bool:
+        """A decimal mark was seen, or a thousands mark that excludes one reading."""
+        return self.decided and not self.whole and self.readings[0].thousands not in (" ", "'")
+
+
+def _parts(text: str) -> tuple[str, str, str] | None:
+    """Sign, digits with their marks, and unit; None where the text is no number."""
+    found = _WRITTEN.fullmatch(text.translate(_ONE_KIND))
+    if found is None or (found["sign"] and found["second"]) or (found["before"] and found["after"]):
+        return None
+    return found["sign"] or found["second"], found["body"], found["before"] or found["after"]
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is a number by some reading.
+
+    >>> [is_number(text) for text in ("1.234,5", "45 %", "1,2,3", "12a")]
+    [True, True, False, False]
+    """
+    parts = _parts(text)
+    return parts is not None and any(_mark(parts[1], decimal) is not None for decimal in DECIMALS)
+
+
+def _mark(body: str, decimal: str) -> str | None:
+    """The thousands mark of a body read with this decimal mark, empty for none; None where it cannot be read so."""
+    if _PLAIN[decimal].fullmatch(body):
+        return ""
+    found = _GROUPED[decimal].fullmatch(body)
+    return None if found is None else found["mark"]
+
+
+def column_of(texts: Collection[str], decimal: str | None = None, thousands: str | None = None) -> Column:
+    """What the texts of a column, none of them missing, allow together; ``decimal`` and ``thousands`` where known.
+
+    >>> column_of(["1,234", "1,5"]).readings
+    (Reading(decimal=',', thousands='', unit=''),)
+    >>> [reading.thousands for reading in column_of(["1,234", "2,345"]).readings]  # not decided
+    [',', '']
+    """
+    bodies: list[str] = []
+    units: set[str] = set()
+    bare = False
+    for text in texts:
+        parts = _parts(text)
+        if parts is None:
+            return Column(())
+        bodies.append(parts[1])
+        if parts[2]:
+            units.add(parts[2])
+        elif bodies[-1].strip("0.,") != "":  # nothing is nothing in every unit
+            bare = True
+    if not bodies or len(units) > 1 or (units and bare):
+        return Column(())
+    unit = next(iter(units), "")
+    whole = all(body.isdecimal() for body in bodies)
+    if whole:
+        codes = not unit and any(len(body) > 1 and body[0] == "0" for body in bodies)
+        return Column((Reading(decimal or ".", "", unit),), True, codes)
+    found = []
+    for one in (one for one in DECIMALS if decimal in (None, one) and thousands != one):
+        marks = {_mark(body, one) for body in bodies}
+        seen = {mark for mark in marks if mark}
+        if None not in marks and len(seen) <= 1 and (thousands is None or seen <= {thousands}):
+            found.append(Reading(one, next(iter(seen), ""), unit))
+    if len(found) == 2 and not any(mark in body for body in bodies for mark in DECIMALS):
+        return Column((found[0],))  # spaces between thousands and nothing else
+    return Column(tuple(found))
+
+
+def values_of(texts: Sequence[str], reading: Reading) -> np.ndarray:
+    """The numbers (n,), int64 where all are whole, else the nearest doubles.
+
+    >>> values_of(["1.234,5", "-2"], Reading(",", ".", ""))
+    array([1234.5,   -2. ])
+    """
+    plain = []
+    for text in texts:
+        parts = _parts(text)
+        if parts is None:
+            raise ValueError(f"{text!r} is no number")
+        body = parts[1].replace(reading.thousands, "") if reading.thousands else parts[1]
+        plain.append(parts[0] + body.replace(",", "."))
+    try:
+        return np.array([int(text) for text in plain], dtype=np.int64)
+    except (ValueError, OverflowError):
+        return np.array([float(text) for text in plain], dtype=float)
+
+
+def too_long(texts: Iterable[str]) -> bool:
+    """Whether a whole number among them has more digits than an integer of 64 bits and a float hold."""
+    digits = [text.lstrip("+-").lstrip("0") for text in texts if len(text) > DIGITS]
+    return any(
+        one.isdecimal() and (len(one) > DIGITS + 1 or one > str(2**63 - 1)) for one in digits if len(one) > DIGITS
+    )
+
+
+def numbers_as_text(texts: Collection[str]) -> str:
+    """What a person may do about a column of texts that all are numbers, for a message; empty where some are none.
+
+    >>> numbers_as_text(["45%", "7%"])
+    "they are numbers with '%'"
+    """
+    found = column_of(texts)
+    if not found.readings:
+        return "they are numbers written in several ways" if texts and all(map(is_number, texts)) else ""
+    reading = found.readings[-1]
+    if reading.unit:
+        return f"they are numbers with {reading.unit!r}"
+    return "they are numbers with decimal commas" if reading.decimal == "," else "they are numbers"
