@@ -11,6 +11,7 @@ Names are loaded when first used: importing hiermod loads neither PyMC, Bambi, A
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module 'hiermod' has no attribute {name!r}")
+    from hiermod.core.synonyms import PACKAGE, no_attribute
+
+    raise no_attribute(sys.modules[__name__], name, PACKAGE)
 
 
 def __dir__() -> list[str]:

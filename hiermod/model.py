@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
 from hiermod.core.answers import answers
 from hiermod.core.checked import checked
+from hiermod.core.synonyms import FIT, no_attribute
+from hiermod.core.synonyms import MODEL as MODEL_NAMES
 from hiermod.errors import (
     ArgumentError,
+    ArgumentTypeError,
     ConvergenceWarning,
     DataError,
     DesignError,
@@ -98,6 +101,8 @@ class Model:
         extra_namespace: Mapping[str, Any] | None = None,
         parameters: Mapping[str, str] | None = None,
     ) -> None:
+        if isinstance(formula, pd.DataFrame) and isinstance(data, str):
+            raise ArgumentTypeError(f"the formula comes first, then the data: hm.Model({data!r}, d)")
         self.family = check_family(family)
         self.link = check_link(self.family, link)
         if weights is not None and se is not None:
@@ -378,6 +383,18 @@ class Model:
     # --- as a value ---------------------------------------------------------------------------------------------
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_bambi": None, "_named": None}  # a PyMC graph is rebuilt, never shipped
+
+    if not TYPE_CHECKING:  # for a checker of types every name would exist
+
+        def __getattr__(self, name: str) -> NoReturn:
+            from hiermod.fits.bayesian import BayesianFit
+            from hiermod.fits.frequentist import FrequentistFit
+
+            kinds = {"m.reml()": FrequentistFit, "m.fit()": BayesianFit}
+            have = [f"{how}.{name}" for how, kind in kinds.items() if name in dir(kind) and not name.startswith("_")]
+            named = None if have else next((FIT[one] for one in FIT if one == name), None)
+            otherwise = f"it belongs to fits: {' or '.join(have)}" if have else named.told(False) if named else ""
+            raise no_attribute(self, name, MODEL_NAMES, otherwise=otherwise)
 
     def __repr__(self) -> str:
         groups = "".join(f"; {name}: {count} levels" for name, count in self.spec.ngroups.items())

@@ -606,8 +606,8 @@ def assert_predicts(model: Model, fit: Any, response: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"seed": 3}, "called 'random_seed' here"),
-        ({"warmup": 5}, "called 'tune'"),
+        ({"seed": 3}, "here it is m.fit.random_seed=1"),
+        ({"warmup": 5}, "here it is m.fit.tune=1000"),
         ({"max_depth": 3}, "no argument 'max_"),
     ],
 )

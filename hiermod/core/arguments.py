@@ -6,20 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from hiermod.core.synonyms import refuse_setting
 from hiermod.errors import ArgumentError, ArgumentTypeError
 
-SAME = {  # arguments of fit() by the names they have in brms, Stan, Bambi, scikit-learn and nutpie
-    "seed": "random_seed",
-    "random_state": "random_seed",
-    "rng": "random_seed",
-    "iter": "draws",
-    "samples": "draws",
-    "num_samples": "draws",
-    "warmup": "tune",
-    "num_warmup": "tune",
-    "progress_bar": "progressbar",
-    "adapt_delta": "target_accept",
-}
 LARGEST_SEED = 2**32 - 1  # what every sampler takes
 
 
@@ -48,14 +37,12 @@ def check_target_accept(value: float | None) -> None:
 
 def check_settings(settings: Iterable[str], known: Iterable[str] = (), engine: str = "marginal") -> None:
     """Raise ArgumentError for a setting of fit() that goes by another name there, or is not among ``known``."""
+    otherwise = (
+        f"the {engine} engine, which fits this model, has no further settings. Leave it out; settings of NUTS samplers "
+        "go with inference_method='nutpie' or 'pymc'"
+    )
     for name in settings:
-        if name in SAME:
-            raise ArgumentError(f"fit() has no argument {name!r}: it is called {SAME[name]!r} here")
-        if name not in known:
-            raise ArgumentError(
-                f"fit() has no argument {name!r}, and the {engine} engine, which fits this model, has no further "
-                "settings. Leave it out; settings of a NUTS sampler go with inference_method='nutpie' or 'pymc'"
-            )
+        refuse_setting(name, tuple(known), otherwise)
 
 
 def generator(random_seed: int | np.random.Generator | None) -> np.random.Generator:

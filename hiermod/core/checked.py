@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hiermod.core.arguments import LARGEST_CORES, check_count, resolve_seed
+from hiermod.core.synonyms import refuse_argument
 from hiermod.errors import ArgumentError, ArgumentTypeError
 
 Thing = TypeVar("Thing", bound=Callable[..., Any])
@@ -164,33 +165,53 @@ def _rule(name: str, annotation: Any) -> Callable[[str, Any], None] | None:
     return lambda name, value: _refuse_unless(name, value, wanted)
 
 
+def _own_arguments(signature: inspect.Signature, name: str, given: Mapping[str, Any]) -> None:
+    """ArgumentTypeError for an argument that there is not, with the one that was meant."""
+    kinds = [one.kind for one in signature.parameters.values()]
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return
+    own = [one for i, one in enumerate(signature.parameters) if not (i == 0 and one in ("self", "fit", "model"))]
+    for one in given:
+        if one not in signature.parameters:
+            refuse_argument(name, one, own)
+
+
 def checked(thing: Thing) -> Thing:
-    """A function whose arguments are checked, or a class with every public method of its own so."""
+    """A function whose arguments are checked, or a class with every public method of its own so.
+
+    An argument that a function has not is refused with the one that it is here; of a class's ``__init__`` only that is
+    checked."""
     if inspect.isclass(thing):
         for name, method in vars(thing).copy().items():
             if inspect.isfunction(method) and not name.startswith("_"):
                 setattr(thing, name, checked(method))
+        if inspect.isfunction(vars(thing).get("__init__")):
+            setattr(thing, "__init__", _bordered(vars(thing)["__init__"], {}, thing.__name__))  # noqa: B010
         return thing
-    signature = inspect.signature(thing)
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     found = {
         name: _rule(name, one.annotation)
-        for name, one in signature.parameters.items()
+        for name, one in inspect.signature(thing).parameters.items()
         if name != "self" and one.kind not in kinds
     }
-    rules = {name: rule for name, rule in found.items() if rule is not None}
-    if not rules:
-        return thing
+    return _bordered(thing, {name: rule for name, rule in found.items() if rule is not None}, thing.__name__)
+
+
+def _bordered(thing: Thing, rules: Mapping[str, Callable[[str, Any], None]], name: str) -> Thing:
+    signature = inspect.signature(thing)
 
     @functools.wraps(thing)
     def border(*args: Any, **kwargs: Any) -> Any:
-        try:
-            given = signature.bind_partial(*args, **kwargs).arguments
-        except TypeError:
-            given = {}  # Python says which argument there is not, when it is called
-        for name, value in given.items():
-            if name in rules and value is not signature.parameters[name].default:
-                rules[name](name, value)
+        if not kwargs.keys() <= signature.parameters.keys():
+            _own_arguments(signature, name, kwargs)
+        if rules:
+            try:
+                given = signature.bind_partial(*args, **kwargs).arguments
+            except TypeError:
+                given = {}  # Python says which argument there is not, when it is called
+            for one, value in given.items():
+                if one in rules and value is not signature.parameters[one].default:
+                    rules[one](one, value)
         return thing(*args, **kwargs)
 
     return border  # type: ignore[return-value]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hiermod.core.synonyms import VALUES
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.glm import GeneralisedLinearFit
 from hiermod.engines.posterior import Posterior
@@ -43,6 +44,7 @@ def check_ddf(ddf: str | None) -> str | None:
         raise ArgumentTypeError(f"ddf must be 'satterthwaite', 'kenward-roger' or None, got {type(ddf).__name__}")
     name = ddf.lower().replace("_", "-")
     if name not in DDF:
-        hint = nearest(name, DDF)
+        here = VALUES.get(("ddf", name))
+        hint = f" It is called {here!r} here." if here else nearest(name, DDF)
         raise ArgumentError(f"ddf must be 'satterthwaite', 'kenward-roger' or None, got {ddf!r}.{hint}")
     return name

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.core.annotated import noted
+from hiermod.core.synonyms import refuse_value
 from hiermod.errors import ArgumentError, UnknownNameError, listing, nearest
 from hiermod.fits.tables import check_level
 from hiermod.formula.data import check_positive, row_vector
@@ -60,9 +61,7 @@ class Request:
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """``value`` when it is one of ``allowed``, else ArgumentError with the nearest."""
     if value not in allowed:
-        raise ArgumentError(
-            f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.{nearest(str(value), allowed)}"
-        )
+        refuse_value(name, value, allowed)
     return str(value)
 
 

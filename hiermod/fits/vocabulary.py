@@ -13,6 +13,7 @@ import pandas as pd
 
 from hiermod.core.answers import answers
 from hiermod.core.checked import checked
+from hiermod.core.synonyms import FIT, no_attribute
 from hiermod.formula.design import Design
 
 if TYPE_CHECKING:
@@ -202,9 +203,8 @@ class Fit:
     else:  # for a checker of types every name would exist
 
         def __getattr__(self, name: str) -> NoReturn:
-            told = f": it {ELSEWHERE[name]}" if name in ELSEWHERE else ""
-            message = f"{type(self).__name__!r} object has no attribute {name!r}{told}"
-            raise AttributeError(message, name=name, obj=self)
+            bayesian = "inference" in dir(type(self))
+            raise no_attribute(self, name, FIT, bayesian, f"it {ELSEWHERE[name]}" if name in ELSEWHERE else "")
 
     @property
     def formula(self) -> str:

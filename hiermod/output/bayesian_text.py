@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hiermod.fits.vocabulary import Fit
 
 
+@checked
 @remembered
 def summary(fit: BayesianFit) -> Summary:
     """The sections of a mixed model's summary with posterior means, and how the sampling went."""

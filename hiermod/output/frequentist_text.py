@@ -25,6 +25,7 @@ FINE = "The optimiser converged and no variance or correlation is at its boundar
 FAR = 60.0  # |mean| / sd of a slope's predictor from which (x || g) loses digits
 
 
+@checked
 @remembered
 def summary(fit: FrequentistFit) -> Summary:
     """lme4's summary: criterion, scaled residuals, random effects, fixed effects, their correlations."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RUNAWAY = 10.0  # an sd on the scale of the linear predictor beyond which outcomes hardly vary within a level
 
 
+@checked
 @remembered
 def summary(fit: GeneralisedFit) -> Summary:
     """lme4's summary of a glmer fit, R's of a glm."""
