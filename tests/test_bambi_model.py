@@ -105,17 +105,9 @@ def test_bambi_itself_is_left_as_it_was(data: pd.DataFrame) -> None:
         bambi.Model("y ~ one", data[["y"]].assign(one=1.0))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("Nrml", {"mu": 0.0, "sigma": 1.0}), "'Nrml' was not found"),
-        (("Normal", {"mu": [0.0, 1.0], "sigma": 1.0}), "shape|[Ss]hared dimension"),
-    ],
-)
-def test_a_prior_of_bambi_that_pymc_cannot_have_is_refused_in_words(data, arguments, said):
-    name, given = arguments
-    model = hm.Model("y ~ x + (1 | g)", data, priors={"x": bambi.Prior(name, **given)})
-    with pytest.raises(UnsupportedError, match=f"PyMC cannot build the graph of 'y ~ x .*({said})"):
+def test_a_prior_of_bambi_that_pymc_cannot_have_is_refused_in_words(data):
+    model = hm.Model("y ~ x + (1 | g)", data, priors={"x": bambi.Prior("Nrml", mu=0.0, sigma=1.0)})
+    with pytest.raises(UnsupportedError, match=r"PyMC cannot build the graph of 'y ~ x .*'Nrml' was not found"):
         _ = model.pymc
 
 

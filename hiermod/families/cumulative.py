@@ -18,7 +18,9 @@ CUMULATIVE = Family(
     kind="ordinal",
     links=("logit", "probit", "cloglog"),
     notation=Notation("P(y ≤ k)"),
-    parameters=(Parameter("threshold", link="identity", support="ascending", formula=False),),
+    parameters=(
+        Parameter("threshold", link="identity", support="ascending", formula=False, prior="Normal(mu=0, sigma=1)"),
+    ),
     also_called=("ordinal",),
     categories=_categories,
     mean=None,

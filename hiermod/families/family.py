@@ -28,13 +28,16 @@ class Parameter:
     """A parameter of the response besides the location.
 
     link: of a formula of its own (parameters=), Bambi's default.  formula: whether it may have one.  support: the
-    values it can have; "cuts" are a list of numbers, "ascending" ones each above the one before."""
+    values it can have; "cuts" are a list of numbers, "ascending" ones each above the one before.  prior: Bambi's
+    default as ``priors=`` understands it; that of sigma is in units of sd(y) where the family's default_scale is
+    "response", and the locations of thresholds are priors/model_priors.py's."""
 
     name: str  # Bambi's
     link: str = "log"
     support: Literal["positive", "share", "cuts", "ascending"] = "positive"
     symbol: str = ""  # in equations, where it is not the name
     formula: bool = True
+    prior: str = "HalfCauchy(beta=1)"
 
     @property
     def written(self) -> str:
@@ -172,7 +175,7 @@ class Family:
 
     # The family for Bambi, where it has none of the name: a function, so that Bambi is imported only when it is needed.
     bambi: Callable[[], Any] | None = None
-    # What Bambi's default priors are scaled by: sd(y), the logit or probit scale, or neither.
+    # What Bambi's default priors are scaled by: sd(y), the latent scale of a logit or probit link, or neither.
     default_scale: Literal["response", "latent"] | None = None
 
     @property

@@ -48,7 +48,7 @@ GAUSSIAN = Family(
     kind="continuous",
     links=("identity", "log", "inverse"),
     notation=Notation("Normal", arguments=("sigma",)),
-    parameters=(Parameter("sigma"),),
+    parameters=(Parameter("sigma", prior="HalfStudentT(nu=4, sigma=1)"),),
     also_called=("normal", "norm", "gauss", "linear"),
     logpdf=_logpdf,
     draw=lambda mu, p, rng: mu + p["sigma"] * rng.standard_normal(mu.shape),

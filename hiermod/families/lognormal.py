@@ -71,7 +71,7 @@ LOGNORMAL = Family(
     kind="continuous",
     links=("identity", "log", "inverse"),
     notation=Notation("LogNormal", arguments=("sigma",)),
-    parameters=(Parameter("sigma"),),
+    parameters=(Parameter("sigma", prior="HalfNormal(sigma=1)"),),
     also_called=("log_normal", "log.normal", "lnorm"),
     support=POSITIVE,
     example=(1.0, 2.0),

@@ -19,7 +19,7 @@ SRATIO = Family(
     kind="ordinal",
     links=("logit", "probit", "cloglog"),
     notation=Notation("P(y = k | y ≥ k)"),
-    parameters=(Parameter("threshold", link="identity", support="cuts", formula=False),),
+    parameters=(Parameter("threshold", link="identity", support="cuts", formula=False, prior="Normal(mu=0, sigma=1)"),),
     categories=_categories,
     mean=None,
     link_variance=LATENT_VARIANCES,

@@ -71,7 +71,10 @@ T = Family(
     kind="continuous",
     links=("identity", "log", "inverse"),
     notation=Notation("StudentT", arguments=("nu", "sigma")),
-    parameters=(Parameter("sigma"), Parameter("nu")),
+    parameters=(
+        Parameter("sigma", prior="HalfStudentT(nu=4, sigma=1)"),
+        Parameter("nu", prior="Gamma(alpha=2, beta=0.1)"),
+    ),
     also_called=("student", "student_t", "studentt"),
     logpdf=_logpdf,
     draw=lambda mu, p, rng: mu + p["sigma"] * rng.standard_t(np.broadcast_to(p["nu"], mu.shape)),

@@ -41,7 +41,7 @@ VONMISES = Family(
     kind="continuous",
     links=("identity",),
     notation=Notation("VonMises", arguments=("kappa",)),
-    parameters=(Parameter("kappa"),),
+    parameters=(Parameter("kappa", prior="HalfStudentT(nu=4, sigma=1)"),),
     also_called=("von_mises", "von mises", "circular"),
     support=_SUPPORT,
     logpdf=inside(_SUPPORT, _logpdf),

@@ -11,7 +11,7 @@ import numpy as np
 
 from hiermod.families.family import Density, Draw, Further, Moment, Parameter, Support
 
-PSI = Parameter("psi", link="logit", support="share")
+PSI = Parameter("psi", link="logit", support="share", prior="Beta(alpha=2, beta=2)")
 LogZero = Callable[[np.ndarray, Further], np.ndarray]
 
 

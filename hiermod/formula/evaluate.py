@@ -32,7 +32,8 @@ class Term:
     name: str
     labels: tuple[str, ...]
     levels: tuple[str, ...] | None  # Bambi's coordinates when the term has several columns, else None
-    degree: int
+    degree: int  # of its components ...
+    factors: int  # ... and of those among them that are categories
     values: np.ndarray
     is_offset: bool
 
@@ -375,11 +376,12 @@ def _terms(model: Evaluated, n: int) -> list[Term]:
         values = model.kept(term, _as_rows(name, np.asarray(term.data, dtype=float), n))
         is_offset = getattr(term, "kind", None) == "offset"
         if isinstance(term, Intercept):
-            found.append(Term("Intercept", ("Intercept",), None, 0, values, False))
+            found.append(Term("Intercept", ("Intercept",), None, 0, 0, values, False))
             continue
         labels, levels = ((name,), ()) if is_offset else model.names(term)
         coordinates = _coordinates(term, levels, values)
-        found.append(Term(name, labels, coordinates, len(term.components), values, is_offset))
+        factors = sum(one.kind == "categoric" for one in term.components)
+        found.append(Term(name, labels, coordinates, len(term.components), factors, values, is_offset))
     return found
 
 

@@ -752,8 +752,13 @@ class Distribution:
 
     def column(self, position: int) -> Distribution:
         """The prior of one coefficient of a term, where arguments were given per coefficient."""
-        args = tuple((name, value[position] if isinstance(value, tuple) else value) for name, value in self.args)
-        return Distribution(self.name, args)
+
+        def own(value: float | tuple[float, ...] | Distribution) -> float | Distribution:
+            if isinstance(value, tuple):
+                return value[position]
+            return value.column(position) if isinstance(value, Distribution) else value
+
+        return Distribution(self.name, tuple((name, own(value)) for name, value in self.args))
 
     def text(self, digits: int = 10) -> str:
         """``HalfStudentT(nu=4, sigma=60)``, what ``priors=`` understands, with so many digits."""
@@ -836,7 +841,7 @@ class Distribution:
 
     @staticmethod
     def from_bambi(prior: Any, key: str) -> Distribution:
-        """A ``bambi.Prior``, or a record, as a record.  UnsupportedError for one made by a function."""
+        """A ``bambi.Prior``, or a record, as a record.  UnsupportedError for one made by a function or of variables."""
         if isinstance(prior, Distribution):
             return prior
         if not is_bambi_prior(prior) or getattr(prior, "dist", None) is not None:
@@ -846,8 +851,11 @@ class Distribution:
             if is_bambi_prior(value):
                 args.append((name, Distribution.from_bambi(value, key)))
                 continue
-            number = np.asarray(value, dtype=float)
-            args.append((name, float(number) if number.ndim == 0 else tuple(number.tolist())))
+            try:
+                number = np.asarray(value, dtype=float)
+            except (TypeError, ValueError):  # a variable of PyMC
+                raise UnsupportedError(f"the prior of {key!r} is {prior}, which only the graph can evaluate") from None
+            args.append((name, number.item() if number.size == 1 else tuple(number.ravel().tolist())))
         return Distribution(prior.name, tuple(args))
 
 

@@ -12,8 +12,8 @@ from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Column, Design
 from hiermod.priors.distributions import CATALOGUE, Distribution, is_bambi_prior
-from hiermod.priors.gaussian import SPREAD, column_scale, common_law, is_constant
 from hiermod.priors.given import PriorSet
+from hiermod.priors.model_priors import SPREAD, column_scale, common_law, is_constant
 from hiermod.priors.table import (
     BAMBI,
     CENTRED,

@@ -82,7 +82,8 @@ def resolve_priors(priors: Mapping[str, Any] | None, design: Design, family: Any
         if key in eta:
             eta[key] = parse_lkj(value, key)
         elif key in groups or key == "group_specific":
-            given[key] = _group_prior(value, key, groups.get(key))
+            width = sum(c.variable == key for one in designs for block in one.blocks for c in block.columns)
+            given[key] = _group_prior(value, key, groups.get(key), width)
         elif key in auxiliary:
             given[key] = _auxiliary_prior(value, key)
         else:
@@ -130,16 +131,23 @@ def _common_prior(value: Any, key: str, design: Design) -> Any:
             f"the prior of {key!r} is {prior}: coefficients common to all groups cannot have a prior inside their "
             "prior. Give its arguments as numbers"
         )
-    if isinstance(prior, Distribution):
-        _check_lists(prior, prior, key, sum(term == key for term in design.common_terms))
+    _check_lists(prior, key, sum(term == key for term in design.common_terms))
     return prior
 
 
-def _check_lists(whole: Distribution, prior: Distribution, key: str, width: int) -> None:
+def _check_lists(given: Any, key: str, width: int) -> None:
     """Lists are one number per coefficient; a key for several terms (width 0) has none."""
+    try:
+        whole = Distribution.from_bambi(given, key)
+    except UnsupportedError:  # PyMC itself evaluates its arguments
+        return
+    _check_list(whole, whole, key, width)
+
+
+def _check_list(whole: Distribution, prior: Distribution, key: str, width: int) -> None:
     for name, number in prior.args:
         if isinstance(number, Distribution):
-            _check_lists(whole, number, key, width)
+            _check_list(whole, number, key, width)
         if isinstance(number, tuple) and len(number) != width:
             raise ArgumentError(
                 f"the prior of {key!r} is {whole}: {name} has {len(number)} values and {key!r} has {width} "
@@ -160,12 +168,12 @@ def _auxiliary_prior(value: Any, key: str) -> Any:
             f"the prior of {key!r} is {prior}, which allows negative values, and {key} is positive. "
             'Use a distribution on positive numbers, such as "HalfNormal(50)" or "HalfStudentT(nu=4, sigma=60)"'
         )
-    if isinstance(prior, Distribution) and key != "threshold":  # one number for all rows; thresholds are several
-        _check_lists(prior, prior, key, 1)
+    if key != "threshold":  # one number for all rows; thresholds are several
+        _check_lists(prior, key, 1)
     return prior
 
 
-def _group_prior(value: Any, key: str, block: Block | None) -> Any:
+def _group_prior(value: Any, key: str, block: Block | None, width: int) -> Any:
     """A Normal whose sigma has a prior; a prior of positive numbers alone is that sigma's."""
     prior = _distribution(value, key)
     if isinstance(prior, Distribution):
@@ -182,13 +190,12 @@ def _group_prior(value: Any, key: str, block: Block | None) -> Any:
                 f"the prior of {key!r} is {prior}: its sigma is a standard deviation and {sigma} allows negative "
                 'values. Use a distribution on positive numbers, such as "HalfNormal(50)"'
             )
-        columns = block.columns if block is not None else ()
-        _check_lists(prior, prior, key, sum(column.variable == key for column in columns))
     elif not _is_nested(prior):
         raise ArgumentError(
             f"the prior of {key!r} is {prior}: group effects need a prior for their standard deviation. "
             "Give sigma a bambi.Prior of its own"
         )
+    _check_lists(prior, key, width)
     if block is not None and block.size > 1 and prior.name != "Normal":
         raise UnsupportedError(
             f"the prior of {key!r} is {prior}: correlated group effects ({block.text!r}) are multivariate Normal. "

@@ -15,9 +15,10 @@ from hiermod.core.annotated import NotedFrame, noted
 from hiermod.errors import UnsupportedError
 from hiermod.formula.design import Block, Design
 from hiermod.priors.distributions import Distribution
-from hiermod.priors.gaussian import SPREAD, GaussianPriors, column_scale, gaussian_priors, is_constant
+from hiermod.priors.gaussian import GaussianPriors, gaussian_priors
 from hiermod.priors.given import PriorSet
 from hiermod.priors.lkj import DEFAULT_ETA
+from hiermod.priors.model_priors import SPREAD, column_scale, is_constant
 
 PLACEHOLDER = Distribution("Normal", (("mu", 0.0), ("sigma", 1.0)))
 BAMBI = "Bambi's"

@@ -16,7 +16,7 @@ from hiermod.core import versions
 from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import FAMILIES
-from hiermod.priors.gaussian import SPREAD, column_scale, is_constant
+from hiermod.priors.model_priors import SPREAD, column_scale, is_constant
 
 ROUNDING = 1e6  # times what it should be: a default prior this wide comes from a column's rounding errors
 

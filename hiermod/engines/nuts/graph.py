@@ -21,8 +21,8 @@ from hiermod.formula.bambi_text import check_for_bambi
 from hiermod.formula.design import Block, Column, Design
 from hiermod.formula.parts import parts_of
 from hiermod.priors.distributions import Distribution
-from hiermod.priors.gaussian import common_law
 from hiermod.priors.given import PriorSet, resolve_priors
+from hiermod.priors.model_priors import common_law
 
 MULTIVARIATE = ("categorical", "multinomial", "dirichlet_multinomial")  # one coefficient per response category
 
