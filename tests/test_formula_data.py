@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hiermod.errors import DataError
+import hiermod as hm
+from hiermod.errors import DataError, HiermodWarning
 from hiermod.formula.build import build_design
 from hiermod.formula.newdata import new_rows
 
@@ -201,3 +204,47 @@ def test_a_design_pickles_and_its_copy_predicts_the_same(data):
         assert not twin.blocks[i].values.flags.writeable
         np.testing.assert_array_equal(theirs.values[i], mine.values[i])
         np.testing.assert_array_equal(theirs.codes[i], mine.codes[i])
+
+
+WRITTEN = {  # how numbers stand in a column of text -> (texts, the numbers)
+    "percent": (["45%", "7 %", "12.5%", "0"], [45, 7, 12.5, 0]),
+    "commas": (["1,5", "-2,25", "3", "4,0"], [1.5, -2.25, 3, 4]),
+    "both": (["45,5 %", "7 %", "1.012,5 %", "0"], [45.5, 7, 1012.5, 0]),
+    "currency": (["$1,234.50", "-$3", "$7.25", "$0"], [1234.5, -3, 7.25, 0]),
+    "spaces": (["1 234,5", "12\u00a0345", "\u22127", "2,5"], [1234.5, 12345, -7, 2.5]),
+    "apostrophes": (["1\u2019234.5", "1'000", "2", "3.5"], [1234.5, 1000, 2, 3.5]),
+}
+
+
+@pytest.mark.parametrize("style", WRITTEN)
+def test_numbers_that_came_as_text_get_a_line_that_makes_numbers_of_them(style: str) -> None:
+    texts, numbers = WRITTEN[style]
+    d = pd.DataFrame({"v": texts * 3, "y": np.random.default_rng(1).normal(size=12), "g": [*"aabb"] * 3})
+    told = []
+    with pytest.warns(HiermodWarning, match="column 'v' is text and so a factor") as caught:
+        hm.Model("y ~ v + (1 | g)", d)
+    told.append(str(caught[0].message))
+    for formula in ("v ~ y", "y ~ log(v)"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(DataError) as error:
+                hm.Model(formula, d)
+        told.append(str(error.value))
+    for text in told:
+        line = re.search(r"d\['v'\] = (d\['v'\].*?\.astype\(float\))", text)
+        assert line is not None, text
+        assert eval(line[1], {"d": d}).tolist() == numbers * 3
+    for kept in (d.assign(v=d["v"].astype("category")), d.assign(v=["0.5", "1.5"] * 6), d.assign(v=[*"1212"] * 3)):
+        hm.Model("y ~ v + (1 | g)", kept)  # a factor that was meant: no warning
+    hm.Model("y ~ 1 + (1 | v)", d)  # groups have names of any kind
+
+
+def test_numbers_as_text_that_could_be_two_get_both_lines() -> None:
+    d = pd.DataFrame({"v": ["1,234", "2,345", "3,456"], "y": [1.0, 2, 4]})
+    with pytest.raises(DataError, match="mark may stand before decimals or between thousands") as error:
+        hm.Model("v ~ y", d)
+    lines = re.findall(r"d\['v'\] = (d\['v'\].*?\.astype\(float\))", str(error.value))
+    assert sorted(eval(line, {"d": d}).iloc[0] for line in lines) == [1.234, 1234.0]
+    mixed = d.assign(v=["1,5", "2.5", "3"])
+    with pytest.raises(DataError, match=r"needs numbers: convert the column with pandas.to_numeric$"):
+        hm.Model("v ~ y", mixed)

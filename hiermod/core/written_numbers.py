@@ -160,16 +160,36 @@ def too_long(texts: Iterable[str]) -> bool:
     )
 
 
-def numbers_as_text(texts: Collection[str]) -> str:
-    """What a person may do about a column of texts that all are numbers, for a message; empty where some are none.
+def conversion(name: str, texts: Collection[str], reading: Reading) -> str:
+    """The line that makes numbers of the texts of a column ``d[name]``.
 
-    >>> numbers_as_text(["45%", "7%"])
-    "they are numbers with '%'"
+    >>> print(conversion("share", ["45,5 %"], Reading(",", "", "%")))
+    d['share'] = d['share'].str.replace('%', '').str.replace(',', '.').astype(float)
     """
-    found = column_of(texts)
-    if not found.readings:
-        return "they are numbers written in several ways" if texts and all(map(is_number, texts)) else ""
-    reading = found.readings[-1]
-    if reading.unit:
-        return f"they are numbers with {reading.unit!r}"
-    return "they are numbers with decimal commas" if reading.decimal == "," else "they are numbers"
+    written = set("".join(texts))
+    marks = {"'": "'\u2019", " ": SPACES}.get(reading.thousands, reading.thousands)
+    gone = [reading.unit] * bool(reading.unit) + [one for one in marks if one in written]
+    steps = [(one, "") for one in gone] + [(",", ".")] * (reading.decimal == ",") + [("\u2212", "-")]
+    calls = "".join(f".str.replace({old!r}, {new!r})" for old, new in steps if old in written or old == reading.unit)
+    return f"d[{name!r}] = d[{name!r}]{calls}.astype(float)"
+
+
+def numbers_as_text(name: str, texts: Collection[str]) -> str:
+    """What to do about a column of texts that all are numbers with signs, commas or units; empty for any other.
+
+    >>> print(numbers_as_text("share", ["45%", "7%"]))
+    its values are numbers with '%': d['share'] = d['share'].str.replace('%', '').astype(float) makes numbers of them
+    """
+    if all(text.strip("+-").isdecimal() for text in texts):
+        return ""
+    readings = column_of(texts).readings
+    if len(readings) == 1 and not readings[0].words:
+        return ""  # 0.5 as text was meant as text: no file writes it so
+    if len(readings) == 1:
+        what = f"its values are numbers with {readings[0].unit!r}" if readings[0].unit else "its values are numbers"
+        what += " with decimal commas" * (readings[0].decimal == "," and not readings[0].unit)
+        return f"{what}: {conversion(name, texts, readings[0])} makes numbers of them"
+    if readings:
+        first, second = (conversion(name, texts, reading) for reading in readings)
+        return f"its values are numbers whose mark may stand before decimals or between thousands: {first}, or {second}"
+    return ""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermod.errors import ArgumentTypeError, DesignError, FormulaError
+from hiermod.errors import ArgumentTypeError, DesignError, FormulaError, HiermodWarning, warn
 from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.bambi_text import check_for_bambi, terms_for_bambi
 from hiermod.formula.data import (
@@ -22,6 +22,7 @@ from hiermod.formula.data import (
     plain_column,
     row_vector,
     used_columns,
+    written_as_text,
 )
 from hiermod.formula.design import Block, Column, Design
 from hiermod.formula.evaluate import Evaluator, Term
@@ -161,6 +162,14 @@ def _plain_frame(
     columns = {}
     for name in used:
         values = data[name] if keep.all() else data.loc[keep, name]
+        if name in right and mentions[name] > as_group[name] and not isinstance(values.dtype, pd.CategoricalDtype):
+            advice = written_as_text(name, values)
+            if advice:
+                warn(
+                    f"column {name!r} is text and so a factor with a coefficient for every value but one; {advice}. "
+                    f"Where a factor is meant, d[{name!r}].astype('category') says so",
+                    HiermodWarning,
+                )
         columns[name] = plain_column(
             name,
             values,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.core.escaping import label_text
+from hiermod.core.written_numbers import is_number, numbers_as_text
 from hiermod.errors import ArgumentTypeError, DataError, HiermodError, UnknownNameError, listing, nearest
 from hiermod.formula.functions import VALUES, find_function, no_such_function
 from hiermod.formula.parse import ParsedFormula
@@ -239,6 +240,19 @@ def plain_column(
     return _from_text(name, values)
 
 
+def written_as_text(name: str, values: pd.Series) -> str:
+    """What to do about a column of text, or of a text's levels, that are numbers as people write them; else empty."""
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        levels = list(values.cat.categories)
+    elif pd.api.types.infer_dtype(values, skipna=True) == "string":
+        levels = list(values.dropna().unique())
+    else:
+        return ""
+    texts = [level.strip() for level in levels if isinstance(level, str)]
+    return numbers_as_text(name, texts) if levels and len(texts) == len(levels) and is_number(texts[0]) else ""
+
+
 def level_labels(values: pd.Series) -> np.ndarray:
     """Each row's level as text, the way ``plain_column`` writes the levels of a grouping column."""
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -288,7 +302,11 @@ def check_finite(what: str, array: np.ndarray) -> None:
         )
 
 
-def as_hiermod_error(what: str, error: Exception) -> HiermodError:
-    """An error met while a part of the formula was evaluated, told with that part's text."""
+def as_hiermod_error(what: str, error: Exception, frame: pd.DataFrame | None = None) -> HiermodError:
+    """An error met while a part of the formula was evaluated, told with that part's text.
+
+    frame: the columns it is made of, of which one that is text but numbers is named."""
     detail = f"{error.args[0]!r} is not known" if isinstance(error, KeyError) and error.args else str(error)
-    return DataError(f"{what} could not be evaluated: {detail}")
+    told = {name: written_as_text(str(name), frame[name]) for name in frame} if frame is not None else {}
+    advice = next((f". Column {name!r} is text, and {words}" for name, words in told.items() if words), "")
+    return DataError(f"{what} could not be evaluated: {detail}{advice}")

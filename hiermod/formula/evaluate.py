@@ -197,7 +197,7 @@ def evaluated(
     except HiermodError:
         raise
     except Exception as error:  # formulae evaluates the person's own functions, which can raise anything
-        raise as_hiermod_error(what, error) from error
+        raise as_hiermod_error(what, error, frame) from error
 
 
 def _without_repeats(terms: list[Any]) -> list[Any]:

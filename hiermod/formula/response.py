@@ -15,7 +15,7 @@ import pandas as pd
 from hiermod.errors import ArgumentError, DataError, HiermodError, listing
 from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.bambi_text import computed_otherwise
-from hiermod.formula.data import check_finite
+from hiermod.formula.data import check_finite, written_as_text
 from hiermod.formula.evaluate import evaluate_arguments, evaluate_number, evaluate_response
 from hiermod.formula.functions import COUNT_CALLS, SPECIAL_RESPONSES
 from hiermod.formula.parse import ParsedFormula, parse_formula
@@ -130,10 +130,11 @@ def _single(
 def _factor(text: str, frame: pd.DataFrame, family: str, component: Any, ordered: bool) -> Response:
     levels = [str(level) for level in component.levels]
     if FAMILIES[family].kind not in CATEGORIES:
+        advice = written_as_text(text, frame[text]) if text in frame else ""
+        two = ", or choose family='bernoulli' for two categories" if len(levels) < 3 else ""
         raise DataError(
             f"the response {text!r} is not numeric (its values: {listing(map(repr, levels), 5)}), and family "
-            f"{family!r} needs numbers: convert the column with pandas.to_numeric, or choose family='bernoulli' for "
-            "two categories"
+            f"{family!r} needs numbers: {advice or f'convert the column with pandas.to_numeric{two}'}"
         )
     if len(levels) < 2:
         raise DataError(f"the response {text!r} is constant (always {levels[0]!r}): there is no variation to explain")
