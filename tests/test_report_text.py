@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hand_made import hand_made
 import hiermod as hm
 from hiermod.core.escaping import markdown, markdown_code
 from hiermod.output.writing.methods_report import Report
-from hiermod.output.writing.report_sample import counted, joined
+from hiermod.output.writing.report_sample import CODE, counted, joined
 
 
 def flat(report: Any) -> str:
@@ -96,8 +97,42 @@ def test_one_chain_has_no_r_hat(sleep: hm.Model) -> None:
     text = flat(fit.report())
     assert "1 chain of 500 draws" in text
     assert "nan" not in text
-    assert "Caution: With one chain, nothing is sure." in text
+    assert "With one chain, R-hat cannot see chains that disagree." in text
+    assert "nothing is sure" not in text
     assert "The priors are not known" in text
+
+
+def test_a_methods_text_tells_faults_and_gives_no_advice_on_code(sleep: hm.Model) -> None:
+    told = (
+        "1 of 2 transitions diverged. Raise target_accept (0.95), or fit(tune=2000).",
+        "Run longer (tune=, draws=).",
+    )
+    ill = hand_made(sleep, method="pymc", divergences=3, chains=1, max_r_hat=1.19, min_ess_bulk=120.0, messages=told)
+    text = flat(ill.report())
+    for part in (
+        "The largest R-hat was 1.190",
+        "may be unexplored, so estimates may be biased.",
+        "An R-hat above 1.01 means that the chains had not reached one distribution.",
+        "With one chain, R-hat cannot see chains that disagree.",
+        "An effective sample size below 400 leaves means and interval ends noisy.",
+    ):
+        assert part in text
+    well = flat(hand_made(sleep, method="pymc", divergences=0, chains=4).report())
+    for part in ("unexplored", "above", "below", "With one chain"):
+        assert part not in well
+    rng = np.random.default_rng(1)
+    d = pd.DataFrame({"y": rng.normal(size=60), "x": rng.normal(size=60), "g": np.repeat([*"abcdef"], 10)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        singular = hm.Model("y ~ x + (x | g)", d).reml()
+        assert singular.singular
+    for fit in (ill, singular, sleep.reml()):
+        for _, paragraphs in fit.report().sections:
+            for plain in (part for one in paragraphs for part in re.split(f"[{CODE}]", one)[::2]):
+                found = re.search(
+                    r"[a-z_]{2,}\(|\w=|=\w|\|\||target_accept|tune\b|(?i:\b(raise|rescale|simplify|try|write)\b)", plain
+                )
+                assert found is None, (found, plain)
 
 
 def test_counts_factors_and_odds() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hiermod.engines.catalogue import method_named
+from hiermod.engines.posterior import MAX_R_HAT, MIN_ESS, Inference
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.generalised import GeneralisedFit
@@ -88,11 +89,26 @@ def _sampling(fit: BayesianFit) -> str:
         kept = how.chains * how.draws
         many = "no transition" if how.divergences == 0 else f"{how.divergences:,} of {kept:,} transitions"
         told[-1] += f"; {many} diverged."
-    if how.messages:
-        told.append(f"Caution: {' '.join(how.messages)}")
+    told += _doubts(how)
     told.append("Estimates are posterior means with posterior standard deviations and 95 % equal-tailed credible "
                 "intervals.")  # fmt: skip
     return " ".join(told)
+
+
+def _doubts(how: Inference) -> list[str]:
+    """What a reader must know of a run that its own numbers call into doubt; what to do about it fit.check() says."""
+    told = []
+    if how.divergences:
+        told.append(
+            "Parts of the posterior in which transitions diverge may be unexplored, so estimates may be biased."
+        )
+    if how.max_r_hat > MAX_R_HAT:
+        told.append(f"An R-hat above {MAX_R_HAT} means that the chains had not reached one distribution.")
+    if how.chains < 2:
+        told.append("With one chain, R-hat cannot see chains that disagree.")
+    if min(how.min_ess_bulk, how.min_ess_tail) < MIN_ESS:
+        told.append(f"An effective sample size below {MIN_ESS:.0f} leaves means and interval ends noisy.")
+    return told
 
 
 def _chains(chains: int, draws: int) -> str:
