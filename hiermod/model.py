@@ -29,8 +29,7 @@ from hiermod.errors import (
 from hiermod.families.catalogue import FAMILIES, GENERALISED, check_family, check_link, is_linear
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
-from hiermod.priors.entries import prior_entries
-from hiermod.priors.table import Entry, priors_frame
+from hiermod.priors.table import Entry, prior_entries, priors_frame
 
 if TYPE_CHECKING:
     from hiermod.engines.engine import Specification
@@ -176,9 +175,7 @@ class Model:
         return priors_frame(self._prior_entries())
 
     def _prior_entries(self) -> tuple[Entry, ...]:
-        return prior_entries(
-            self.spec, self._priors, self.family, self.link, self.center_predictors, lambda: self._graph
-        )
+        return prior_entries(self.spec, self._priors, self.family, self.link, self.center_predictors)
 
     # --- frequentist --------------------------------------------------------------------------------------------
     def reml(self) -> FrequentistFit:

@@ -19,6 +19,7 @@ from hiermod.priors.distributions import Distribution
 from hiermod.priors.gaussian import gaussian_priors
 from hiermod.priors.given import resolve_priors
 from hiermod.priors.model_priors import ModelPriors, OnGraph, model_priors
+from hiermod.priors.table import prior_entries, priors_frame
 
 pytestmark = pytest.mark.stack  # what Bambi does by default may change with its version
 
@@ -237,3 +238,68 @@ def test_arrays_of_a_bambi_prior_are_as_many_as_the_coefficients() -> None:
     assert [str(law) for law in mine.common[2:]] == ["Normal(mu=1, sigma=3)", "Normal(mu=2, sigma=3)"]
     with pytest.raises(ArgumentError, match="mu has 3 values and 'f' has 2"):
         resolve_priors({"f": bambi.Prior("Normal", mu=np.zeros(3), sigma=1)}, design, "poisson")
+
+
+# --- the table, with its reasons -------------------------------------------------------------------------------------
+
+
+def reasons(right: str, family: str, priors: Any = None, **more: Any) -> pd.DataFrame:
+    design = design_of(right, family, **more)
+    found = prior_entries(design, resolve_priors(priors, design, family), family, None, True)
+    return priors_frame(found).set_index("parameter")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameter_has_a_reason_that_fits_a_cell(family: str) -> None:
+    for right in FORMULAS:
+        table = reasons(right, family)
+        assert table["why"].str.len().between(5, 52).all()  # 52: of the longest name of a family
+        assert not table["distribution"].str.contains("inf|nan").any()
+        assert {*FAMILIES[family].parameter_names} <= set(table.index)
+
+
+def test_the_columns_of_an_interaction_are_scaled_together_with_a_logit_link() -> None:
+    table = reasons("x * f + z", "bernoulli")
+    rest = DATA["x"].where(DATA["f"] != "a", 0.0)  # x:f has a column for b and one for c
+    assert table.loc["x:f[b]", "distribution"] == f"Normal(mu=0, sigma={1 / rest.std(ddof=0):.6g})"
+    assert table.loc["x:f[b]", "why"] == f"Bambi's: 1 / sd(sum) = 1 / {rest.std(ddof=0):.3g}"
+    assert table.loc["z", "why"].startswith("Bambi's: 1 / sd(x) = ")
+    assert table.loc["f[b]", "why"] == "Bambi's: 1 for a factor, scale of the link"
+    assert table.loc["Intercept", "why"] == "Bambi's: 1.5 on the scale of the link"
+
+
+def test_thresholds_and_further_formulas_are_told() -> None:
+    table = reasons("x + (1 | g)", "cumulative")
+    assert table.loc["threshold", "distribution"] == "Normal(mu=[-2, -0.67, 0.67, 2], sigma=1)"
+    assert "ascending" in "".join(table.attrs["notes"])
+    priors = {"alpha_x": "Normal(0, 3)"}
+    table = reasons("x + (1 | g)", "negativebinomial", priors, parameters={"alpha": "x + (f | g)"})
+    assert table.index.tolist()[3:] == [
+        *("alpha_Intercept", "alpha_x", "alpha_1|g_sigma", "alpha_f|g_sigma[b]", "alpha_f|g_sigma[c]", "alpha_g_corr"),
+    ]
+    assert table.loc["alpha_x", ["distribution", "why", "key"]].tolist() == [
+        "Normal(mu=0, sigma=3)",
+        "given",
+        "alpha_x",
+    ]
+    assert table.loc["alpha_Intercept", "why"] == "Bambi's default in the formula for alpha"
+
+
+def test_what_a_person_gave_is_told_though_only_the_graph_can_evaluate_it() -> None:
+    import bambi
+
+    made = bambi.Prior("Own", dist=lambda *args, **named: None)
+    effects = "StudentT(4, 0, HalfNormal(2))"
+    table = reasons("x + (1 | g)", "poisson", {"x": made, "1|g": effects})
+    assert table.loc["x", ["distribution", "why"]].tolist() == ["Own()", "given"]
+    assert table.loc["1|g_sigma", ["distribution", "why"]].tolist() == ["HalfNormal(sigma=2)", "given"]
+
+
+def test_a_common_sd_has_one_prior_and_says_so() -> None:
+    table = reasons("f + cs(0 + f | g, hom=True)", "poisson")
+    rows = [name for name in table.index if name.startswith("f|g_sigma")]
+    assert table.loc[rows, "distribution"].nunique() == 1
+    shares = [np.mean(DATA["f"] == level) for level in "abc"]
+    scale = np.sqrt(np.mean([2.5**2 / (p * (1 - p)) for p in shares]))
+    assert table.loc[rows[0], "distribution"] == f"HalfNormal(sigma={scale:.6g})"
+    assert "root mean square" in "".join(table.attrs["notes"])

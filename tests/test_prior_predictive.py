@@ -293,3 +293,15 @@ def test_lines(model, sleep):
     assert across["x"].tolist() == list("ABCDEF") * 4
     with pytest.raises(UnsupportedError, match="neither a numeric predictor nor groups"):
         Model("Yield ~ 1", hm.load_dataset("dyestuff")).prior_predictive(20, 1).lines()
+
+
+def test_tables_of_priors_need_no_pymc():
+    code = (
+        "import hiermod as hm, pandas as pd, sys\n"
+        "d = pd.DataFrame({'y': [0, 3, 1, 5, 2, 8], 'x': [1.0, 2, 3, 4, 5, 7], 'g': list('aabbcc')})\n"
+        "for family in ('negativebinomial', 'poisson', 'cumulative'):\n"
+        "    hm.Model('y ~ x + (x | g)', d, family=family).priors()\n"
+        "print([n for n in ('pymc', 'bambi', 'pytensor', 'arviz', 'matplotlib') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

@@ -85,8 +85,7 @@ def test_the_table_is_what_bambi_was_built_with(sleep, formula, family, priors):
             assert mine.get(argument) == pytest.approx(float(np.squeeze(value)), rel=1e-5), (name, argument)
 
 
-@pytest.mark.stack
-def test_other_families_are_read_from_bambi():
+def test_other_families_have_bambis_rules():
     """Bambi's rules for a logit link: 1.5 for the intercept, 1 for a factor (bambi.priors.scaler)."""
     found = table(Model("p(incidence, size) ~ period + (1 | herd)", hm.load_dataset("cbpp"), family="binomial"))
     assert found.loc["Intercept", "distribution"] == "Normal(mu=0, sigma=1.5)"

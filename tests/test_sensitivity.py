@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from hand_made import hand_made
 from kernel_cases import dense_parts
@@ -18,7 +19,9 @@ import hiermod as hm
 from hiermod.core import versions
 from hiermod.engines.marginal.integrated_likelihood import integrated_log_likelihood
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
+from hiermod.fits.bayesian import BayesianFit
 from hiermod.inference.priors_and_reml.power_curves import power_curves
+from hiermod.inference.priors_and_reml.prior_density import log_priors, prior_behind, stated_laws
 from hiermod.inference.priors_and_reml.sensitivity import Scaled, scaled_likelihood, scaled_prior
 from hiermod.model import Model
 
@@ -322,3 +325,37 @@ def test_plot_draws_one_panel_per_parameter():
     assert peaks[0] < peaks[1] < peaks[2]  # a stronger Normal(30, 3) pulls up
     with pytest.raises(ArgumentTypeError, match="Bayesian fit"):
         hm.plots.power_scaling("fit")
+
+
+# --- every prior of a model counts once -------------------------------------------------------------------------------
+
+
+def of_the_prior(model: hm.Model, draws: int = 40) -> BayesianFit:
+    """A fit whose draws are those of the prior: what is evaluated at them does not depend on where they come from."""
+    record = model.prior_predictive(draws, random_seed=1).record
+    return BayesianFit(model.spec, record, model.family, model.link, None, model)
+
+
+def test_priors_of_further_formulas_are_evaluated_at_the_means_of_the_predictors() -> None:
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"x": rng.normal(4.0, 1.0, 30), "g": np.repeat(list("abc"), 10), "y": rng.normal(size=30)})
+    fit = of_the_prior(hm.Model("y ~ x + (1 | g)", data, parameters={"sigma": "x + (x | g)"}))
+    found, unknown = log_priors(fit)
+    assert unknown == ()
+    beta = fit.record.parts["sigma"]["beta"]
+    centred = beta[..., 0] + beta[..., 1] * data["x"].mean()
+    np.testing.assert_allclose(found["sigma_Intercept"], stats.norm(0, 1).logpdf(centred), rtol=1e-10)
+    np.testing.assert_allclose(found["sigma_x"], stats.norm(0, 1).logpdf(beta[..., 1]), rtol=1e-10)
+    corr = fit.record.parts["sigma"]["corr"][0][..., 0, 1]
+    np.testing.assert_allclose(found["sigma_g_corr"], np.log1p(-(corr**2)), rtol=1e-8)  # LKJ(2): det(R)
+
+
+def test_a_common_sd_has_one_prior() -> None:
+    data = pd.DataFrame({"f": list("pqr") * 12, "g": np.repeat(list("abcd"), 9), "y": np.arange(36) % 7 / 3.0})
+    fit = of_the_prior(hm.Model("y ~ 1 + cs(0 + f | g, hom=True)", data))
+    found, unknown = log_priors(fit)
+    assert unknown == ()
+    sds = [name for name in prior_behind(fit) if name.startswith("f|g_sigma")]
+    assert [name for name in found if name in sds] == sds[:1]
+    assert {prior_behind(fit)[name] for name in sds} == {sds[0]}
+    assert set(sds) <= set(stated_laws(fit))

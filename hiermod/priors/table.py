@@ -1,28 +1,38 @@
-"""Every prior of a model with the reason for its scale in words: as given, or Bambi's default and the numbers in it.
-
-Gaussian models need no Bambi (gaussian.py has its rules, after rstanarm: 2.5 sd(y) / sd(x)); for other families
-the priors are read from the built Bambi model, and a reason is told only where its numbers agree with it."""
+"""Every prior of a model with the reason for its scale in words: as given, or a default and the numbers in it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hiermod.core.annotated import NotedFrame, noted
 from hiermod.errors import UnsupportedError
+from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.design import Block, Design
-from hiermod.priors.distributions import Distribution
-from hiermod.priors.gaussian import GaussianPriors, gaussian_priors
+from hiermod.formula.parts import parts_of
+from hiermod.priors.distributions import Distribution, is_bambi_prior
 from hiermod.priors.given import PriorSet
 from hiermod.priors.lkj import DEFAULT_ETA
-from hiermod.priors.model_priors import SPREAD, column_scale, is_constant
+from hiermod.priors.model_priors import (
+    LATENT_INTERCEPT,
+    SPREAD,
+    Defaults,
+    Law,
+    ModelPriors,
+    OnGraph,
+    column_scale,
+    defaults_of,
+    is_constant,
+    model_priors,
+)
 
-PLACEHOLDER = Distribution("Normal", (("mu", 0.0), ("sigma", 1.0)))
 BAMBI = "Bambi's"
+DEFAULT = f"{BAMBI} default"
 CENTRED = "Its prior is that of the intercept where every predictor is at its mean."
+ON_THE_LINK = "on the scale of the link"
 
 
 @dataclass(frozen=True)
@@ -55,75 +65,141 @@ def priors_frame(entries: tuple[Entry, ...]) -> NotedFrame:
     return noted(table, [f"{one.parameter}: {one.note}" for one in entries if one.note])
 
 
-def numbers_of(design: Design, priors: PriorSet, center_predictors: bool) -> GaussianPriors | None:
-    """GaussianPriors where a common or residual prior may be of any kind; None where group effects are not Normal."""
-    given = dict(priors.given)
-    for key in (*dict.fromkeys(design.common_terms), "common"):
-        if key in given:
-            given[key] = PLACEHOLDER  # given, so that it widens no default
-    if "sigma" in given:
-        given["sigma"] = 1.0
-    try:
-        return gaussian_priors(design, PriorSet(given, priors.eta), center_predictors)
-    except UnsupportedError:
-        return None
+def prior_entries(
+    design: Design, priors: PriorSet, family: str, link: str | None, center_predictors: bool
+) -> tuple[Entry, ...]:
+    """One entry per coefficient, group sd, correlation matrix and further parameter of the response.
 
-
-def given_law(value: Any, key: str, position: int) -> Distribution | None:
-    """One column's prior as given; None for a prior that only the graph can evaluate."""
-    try:
-        return Distribution.from_bambi(value, key).column(position)
-    except (UnsupportedError, TypeError, ValueError):
-        return None
-
-
-def gaussian_entries(design: Design, priors: PriorSet, numbers: GaussianPriors) -> tuple[Entry, ...]:
-    """One entry per parameter of a Gaussian model, the reasons with the numbers in them."""
-    y_sd = float(np.std(design.y))
-    out = [_common_entry(design, priors, numbers, i, y_sd) for i in range(len(design.common))]
-    for block, sds in zip(design.blocks, numbers.sds, strict=True):
-        for i, column in enumerate(block.columns):
-            why = source(priors, column.variable, "group_specific", "group effects")
-            if not why and column.variable.startswith("1|"):
-                why = f"{BAMBI}: the scale of the intercept's prior"
-            out.append(
-                Entry(
-                    column.sd_name,
-                    column.variable,
-                    sds[i],
-                    why or slope_reason(y_sd, block.values[:, i]),
-                    note="" if why else constant_note(block.values[:, i]),
-                )
-            )
-        if block.pairs:
-            out.append(correlation_entry(block, priors))
-    if not design.precision.sigma_known:
-        value = priors.given.get("sigma")
-        if isinstance(value, float):
-            out.append(Entry("sigma", "sigma", None, "given as a number", fixed=value))
-        elif value is not None:
-            out.append(Entry("sigma", "sigma", given_law(value, "sigma", 0), "given", other=str(value)))
-        else:
-            law = Distribution("HalfStudentT", (("nu", 4.0), ("sigma", y_sd)))
-            out.append(Entry("sigma", "sigma", law, f"{BAMBI}: sd(y) = {y_sd:.4g}"))
+    Those of further formulas (parameters=) follow, with the parameter's name before theirs."""
+    found = model_priors(design, priors, family, link, center_predictors)
+    defaults = defaults_of(design, family, link)
+    scaled = FAMILIES[family].default_scale == "response"
+    reasons = _Reasons(design, priors, found, defaults, float(np.std(design.y)) if scaled else None)
+    out = [*reasons.common(), *reasons.groups()]
+    parts = parts_of(design)
+    for parameter in FAMILIES[family].parameters:
+        name = parameter.name
+        if name in parts:
+            out += _further(name, parts[name], priors, found.further[name])
+        elif name in found.auxiliary:
+            out.append(_auxiliary(name, found.auxiliary[name], priors, family, reasons.y_sd))
     return tuple(out)
 
 
-def _common_entry(design: Design, priors: PriorSet, numbers: GaussianPriors, i: int, y_sd: float) -> Entry:
-    label, term = design.common[i], design.common_terms[i]
-    note = CENTRED if label == "Intercept" and numbers.centred else ""
-    why = source(priors, term, "common", "common terms")
-    if why:
-        value = priors.given.get(term, priors.given.get("common"))
-        position = [j for j, one in enumerate(design.common_terms) if one == term].index(i)
-        return Entry(label, term, given_law(value, term, position), why, other=str(value), note=note)
-    sd = float(numbers.sd[i])
-    law = Distribution("Normal", (("mu", float(numbers.mean[i])), ("sigma", sd)))
-    if term != "Intercept":
-        x = design.X[:, i]
-        return Entry(label, term, law, slope_reason(y_sd, x), note=constant_note(x))
-    why, more = intercept_reason(sd, SPREAD * y_sd, f"mean(y); {SPREAD:g} sd(y) = {SPREAD * y_sd:.4g}")
-    return Entry(label, term, law, why, note=" ".join(part for part in (note, more) if part))
+@dataclass(frozen=True, eq=False)
+class _Reasons:
+    """Entries of the formula's own coefficients and group effects.  y_sd: sd(y) where defaults go by it."""
+
+    design: Design
+    priors: PriorSet
+    found: ModelPriors
+    defaults: Defaults
+    y_sd: float | None
+
+    def common(self) -> Iterator[Entry]:
+        """One entry per column of X."""
+        for i, (label, term, law) in enumerate(
+            zip(self.design.common, self.design.common_terms, self.found.common, strict=True)
+        ):
+            why, more = source(self.priors, term, "common", "common terms"), ""
+            if not why:
+                why, more = self._intercept(law) if term == "Intercept" else self._slope(term, self.design.X[:, i])
+            if term == "Intercept" and self.found.centred:
+                more = f"{CENTRED} {more}".strip()
+            yield _entry(label, term, law, why, more)
+
+    def _intercept(self, law: Law) -> tuple[str, str]:
+        if self.defaults.latent:
+            return f"{BAMBI}: {LATENT_INTERCEPT:g} {ON_THE_LINK}", ""
+        own = float(self.defaults.spread or 1.0)
+        base = f"{SPREAD:g} {ON_THE_LINK}" if self.y_sd is None else f"mean(y); {SPREAD:g} sd(y) = {own:.4g}"
+        sd = law.get("sigma") if isinstance(law, Distribution) else None
+        return intercept_reason(sd if isinstance(sd, float) else own, own, base)
+
+    def _slope(self, term: str, x: np.ndarray) -> tuple[str, str]:
+        if not self.defaults.latent:
+            return slope_reason(self.y_sd, x), constant_note(x)
+        columns = self.defaults.predictor(term)
+        if columns is None:
+            return f"{BAMBI}: 1 for a factor, scale of the link", "" if x.any() else constant_note(x)
+        together = columns.shape[1] == 1 and self.design.common_terms.count(term) > 1
+        return latent_reason(columns[:, 0] if together else x, together), constant_note(x)
+
+    def groups(self) -> Iterator[Entry]:
+        """The sds of group effects (or what stands for them), and correlations."""
+        seen: dict[str, int] = {}
+        for block, sds in zip(self.design.blocks, self.found.sds, strict=True):
+            for i, (column, law) in enumerate(zip(block.columns, sds, strict=True)):
+                position = seen[column.variable] = seen.get(column.variable, -1) + 1
+                why = source(self.priors, column.variable, "group_specific", "group effects")
+                if isinstance(law, OnGraph):
+                    yield from _nested(law, column.sd_name, column.variable, position, why)
+                    continue
+                x, note = block.values[:, i], ""
+                if not why and column.variable.startswith("1|"):
+                    whose = "an" if self.y_sd is None else "the"
+                    why = f"{BAMBI}: the scale of {whose} intercept's prior"
+                elif not why:
+                    why, note = slope_reason(self.y_sd, x), constant_note(x)
+                    if block.structure.hom:
+                        note = f"One sd for all columns of {block.term}: the root mean square of their scales."
+                yield _entry(column.sd_name, column.variable, law, why, note)
+            if block.pairs:
+                yield correlation_entry(block, self.priors)
+
+
+def _entry(parameter: str, key: str, law: Law, why: str, note: str = "") -> Entry:
+    if isinstance(law, OnGraph):
+        return Entry(parameter, key, None, why, other=str(law), note=note)
+    return Entry(parameter, key, law, why, note=note)
+
+
+def _nested(given: OnGraph, sd_name: str, key: str, position: int, why: str) -> Iterator[Entry]:
+    """The priors inside a prior of group effects that is no Normal around 0: of its sd, mean or degrees of freedom."""
+    arguments = dict(given.prior.args)
+    for name, value in arguments.items():
+        if not (isinstance(value, Distribution) or is_bambi_prior(value)):
+            continue
+        law: Law
+        try:
+            law = Distribution.from_bambi(value, key).column(position)
+        except UnsupportedError:
+            law = OnGraph(key, value)
+        yield _entry(sd_name if name == "sigma" else sd_name.replace("_sigma", f"_{name}"), key, law, why)
+
+
+def _auxiliary(name: str, law: Law | float, priors: PriorSet, family: str, y_sd: float | None) -> Entry:
+    """A parameter with one value for all rows, such as alpha of a negative binomial; thresholds."""
+    given = name in priors.given
+    if isinstance(law, float):
+        return Entry(name, name, None, "given as a number", fixed=law)
+    why = "given" if given else f"{DEFAULT} for {family!r}"
+    if not given and name == "sigma" and y_sd is not None:
+        why = f"{BAMBI}: sd(y) = {y_sd:.4g}"
+    ascending = FAMILIES[family].parameter(name).support == "ascending"
+    return _entry(name, name, law, why, "Its values are ascending." if ascending else "")
+
+
+def _further(parameter: str, part: Design, priors: PriorSet, found: ModelPriors) -> Iterator[Entry]:
+    """Entries of a formula of its own: nothing is scaled there, and the wide keys are not for it."""
+    for label, term, law in zip(part.common, part.common_terms, found.common, strict=True):
+        note = CENTRED if term == f"{parameter}_Intercept" and found.centred else ""
+        yield _entry(label, term, law, _of_formula(parameter, term, priors), note)
+    seen: dict[str, int] = {}
+    for block, sds in zip(part.blocks, found.sds, strict=True):
+        for column, law in zip(block.columns, sds, strict=True):
+            position = seen[column.variable] = seen.get(column.variable, -1) + 1
+            why = _of_formula(parameter, column.variable, priors)
+            if isinstance(law, OnGraph):
+                yield from _nested(law, column.sd_name, column.variable, position, why)
+            else:
+                yield _entry(column.sd_name, column.variable, law, why)
+        if block.pairs:
+            yield correlation_entry(block, priors)
+
+
+def _of_formula(parameter: str, key: str, priors: PriorSet) -> str:
+    return "given" if key in priors.given else f"{DEFAULT} in the formula for {parameter}"
 
 
 def intercept_reason(sd: float, own: float, base: str) -> tuple[str, str]:
@@ -152,6 +228,15 @@ def slope_reason(y_sd: float | None, x: np.ndarray) -> str:
             else f"hiermod's: {SPREAD:g}, x is 0"
         )
     return f"hiermod's: {SPREAD:g}{y}/|x| = {numbers}"
+
+
+def latent_reason(x: np.ndarray, together: bool) -> str:
+    """``Bambi's: 1 / sd(x) = 1 / 2.87, scale of the link``; together: x is the sum of an interaction's columns."""
+    scale, what = float(column_scale(x)), "sum" if together else "x"
+    where = "" if together else ", scale of the link"
+    if not is_constant(x):
+        return f"{BAMBI}: 1 / sd({what}) = 1 / {scale:.3g}{where}"
+    return f"hiermod's: {f'1 / |{what}| = 1 / {scale:.3g}' if x.any() else f'1, {what} is 0'}{where}"
 
 
 def constant_note(x: np.ndarray) -> str:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from hiermod.engines.posterior import labelled
+from hiermod.engines.posterior import Draws, Posterior, labelled, part_of
 from hiermod.errors import UnsupportedError
-from hiermod.fits.tables import corr_names
+from hiermod.fits.tables import corr_names, sd_names
+from hiermod.formula.design import Design
+from hiermod.formula.parts import parts_of
 from hiermod.priors.distributions import Distribution, scipy_or_none
 from hiermod.priors.gaussian import GaussianPriors
 from hiermod.priors.lkj import correlation_law
@@ -44,13 +46,22 @@ def priors_of(fit: BayesianFit) -> tuple[Prior, ...]:
         raise UnsupportedError(
             "this fit does not know its priors: its model is not stored with it. Fit the model with Model(...).fit()"
         )
-    found = []
+    found, shared = [], set(shared_sds(fit))
     for entry in fit.model._prior_entries():
+        if entry.parameter in shared:  # the one sd of a block has one prior
+            continue
         law = scipy_or_none(entry.law)
         flat = entry.fixed is not None or (entry.law is not None and entry.law.kind.improper)
         why = "" if law is not None or entry.eta is not None or flat else f"{entry.parameter} ({entry.text})"
         found.append(Prior(entry.parameter, law, entry.eta, why))
     return tuple(found)
+
+
+def shared_sds(fit: BayesianFit) -> dict[str, str]:
+    """Sds that are those of another column, in blocks whose columns have one in common -> that one's name."""
+    designs = (fit.design, *parts_of(fit.design).values())
+    names = [sd_names(block) for one in designs for block in one.blocks if block.structure.hom]
+    return {other: first for first, *others in names for other in others}
 
 
 def _from_numbers(fit: BayesianFit, numbers: GaussianPriors) -> tuple[Prior, ...]:
@@ -74,11 +85,14 @@ def _of_law(name: str, prior: Distribution) -> Prior:
 
 def centred_at(fit: BayesianFit) -> np.ndarray | None:
     """The predictors' means (p,) at which the intercept's prior is about; None: it is about the intercept as typed."""
-    design = fit.design
     if fit.priors is not None:
         return fit.priors.centre if fit.priors.centred else None
-    centred = bool(getattr(fit.model, "center_predictors", False)) and design.has_intercept and len(design.common) > 1
-    return design.X.mean(axis=0) if centred else None
+    return _centre(fit, fit.design, "Intercept")
+
+
+def _centre(fit: BayesianFit, design: Design, intercept: str) -> np.ndarray | None:
+    centred = bool(getattr(fit.model, "center_predictors", False)) and len(design.common) > 1
+    return design.X.mean(axis=0) if centred and intercept in design.common else None
 
 
 def log_priors(fit: BayesianFit) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
@@ -86,15 +100,19 @@ def log_priors(fit: BayesianFit) -> tuple[dict[str, np.ndarray], tuple[str, ...]
 
     A flat prior and a fixed number have none: there is nothing to scale."""
     draws = dict(labelled(fit.record, fit.design, effects=False))
-    centre = centred_at(fit)
-    if centre is not None:
-        others = [i for i, name in enumerate(fit.design.common) if name != "Intercept"]
-        draws["Intercept"] = draws["Intercept"] + fit.record.beta[..., others] @ centre[others]
-    matrices = {
-        block.corr_name: corr
-        for block, corr in zip(fit.design.blocks, fit.record.corr, strict=True)
-        if corr is not None
-    }
+    predictors: list[tuple[str, Design, Posterior | Draws, np.ndarray | None]] = [
+        ("Intercept", fit.design, fit.record, centred_at(fit))
+    ]
+    for name, part in parts_of(fit.design).items():
+        intercept = f"{name}_Intercept"
+        predictors.append((intercept, part, part_of(fit.record, name), _centre(fit, part, intercept)))
+    matrices: dict[str, np.ndarray] = {}
+    for intercept, design, record, centre in predictors:
+        if centre is not None:
+            others = [i for i, name in enumerate(design.common) if name != intercept]
+            draws[intercept] = draws[intercept] + record.beta[..., others] @ centre[others]
+        blocks = zip(design.blocks, record.corr, strict=True)
+        matrices |= {block.corr_name: corr for block, corr in blocks if corr is not None}
     found: dict[str, np.ndarray] = {}
     unknown = []
     for prior in priors_of(fit):
@@ -121,7 +139,7 @@ def stated_laws(fit: BayesianFit) -> dict[str, Any]:
                 n: correlation_law(block, eta, pair) for n, pair in zip(corr_names(block), block.pairs, strict=True)
             }
             found |= {name: law for name, law in laws.items() if law is not None}
-    return found
+    return found | {name: found[first] for name, first in shared_sds(fit).items() if first in found}
 
 
 def marginal_laws(fit: BayesianFit) -> dict[str, Any]:
@@ -142,7 +160,8 @@ def marginal_laws(fit: BayesianFit) -> dict[str, Any]:
 
 def prior_behind(fit: BayesianFit) -> dict[str, str]:
     """The name of the prior of each parameter: its own, but for correlations, whose matrix has one."""
-    names = {name: name for name in (prior.name for prior in priors_of(fit))}
-    for block in fit.design.correlated_blocks:
-        names |= dict.fromkeys(corr_names(block), block.corr_name)
+    names = {name: name for name in (prior.name for prior in priors_of(fit))} | shared_sds(fit)
+    for design in (fit.design, *parts_of(fit.design).values()):
+        for block in design.correlated_blocks:
+            names |= dict.fromkeys(corr_names(block), block.corr_name)
     return names
