@@ -572,7 +572,9 @@ def _stripped(cells: pd.DataFrame) -> pd.DataFrame:
     found = {}
     for at in cells:
         codes, uniques = pd.factorize(cells[at].to_numpy(dtype=object))
-        plain = [re.sub(r'^="([^"]*)"$', r"\1", str(one).strip()) for one in uniques]
+        plain = list(map(str.strip, uniques))
+        if any(map(re.compile('="').match, plain)):
+            plain = [re.sub(r'^="([^"]*)"$', r"\1", one) for one in plain]
         found[at] = np.array([*plain, None], dtype=object)[codes]
     return pd.DataFrame(found, index=cells.index, dtype=object)
 
@@ -834,9 +836,10 @@ def _values(
 
 
 def _absent(column: str, texts: _Texts, notes: list[str]) -> str:
-    counts = {one: int(n) for one, n, out in zip(texts.uniques, texts.counts(), texts.absent, strict=True) if out}
-    if not counts:
+    if not texts.absent.any():
         return ""
+    many = texts.counts()
+    counts = {texts.uniques[i]: int(many[i]) for i in np.flatnonzero(texts.absent)}
     marks = [f"{one!r} {count}" if one else f"empty {count}" for one, count in counts.items()]
     odd = [one for one in counts if one and one.lower() not in ("na", "nan", "n/a")]
     codes = [one for one in texts.present if re.fullmatch("[A-Z]{2}", one)]
@@ -859,7 +862,7 @@ def _number_column(
     if too_long(present):
         notes.append(f"column {column!r} has whole numbers too long for a computer's, so they are kept as labels.")
         return _category(texts), f"category of {len(present)} labels (long numbers){absent}"
-    values = values_of(present, reading)
+    values = values_of(present, reading) if found.values is None else found.values
     whole = values.dtype.kind == "i"
     if kind != "number" and whole and not reading.words and is_identifier(column) and (values >= 0).all():
         return _category(

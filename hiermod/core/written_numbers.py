@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,6 +30,7 @@ _GROUPED = {
     mark: re.compile(rf"[1-9][0-9]{{0,2}}(?P<mark>[{other} '])[0-9]{{3}}(?:(?P=mark)[0-9]{{3}})*(?:[{mark}][0-9]+)?")
     for mark, other in ((".", ","), (",", "."))
 }
+_DIGITS = dict.fromkeys(map(ord, "0123456789+-.eE"))
 DIGITS = 18  # that an integer of 64 bits holds whatever they are
 
 
@@ -57,6 +58,7 @@ class Column:
     readings: tuple[Reading, ...]
     whole: bool = False  # digits and signs only: the reading does not matter
     codes: bool = False  # whole numbers with leading zeros: 007 is a name
+    values: np.ndarray | None = field(default=None, compare=False)  # where judging them has read them
 
     @property
     def decided(self) -> bool:
@@ -103,6 +105,9 @@ def column_of(texts: Collection[str], decimal: str | None = None, thousands: str
     >>> [reading.thousands for reading in column_of(["1,234", "2,345"]).readings]  # not decided
     [',', '']
     """
+    plain = _plain_column(texts) if decimal in (None, ".") and thousands != "." else None
+    if plain is not None:
+        return plain
     bodies: list[str] = []
     units: set[str] = set()
     bare = False
@@ -133,12 +138,34 @@ def column_of(texts: Collection[str], decimal: str | None = None, thousands: str
     return Column(tuple(found))
 
 
+def _plain_column(texts: Collection[str]) -> Column | None:
+    """``column_of`` of digits, signs, points and exponents only, without a look at the parts of every cell."""
+    joined = "".join(texts)
+    if joined.translate(_DIGITS) or not texts:
+        return None
+    if "." not in joined:
+        digits = [text[1:] if text[0] in "+-" else text for text in texts] if "+" in joined or "-" in joined else texts
+        if not all(map(str.isdecimal, digits)):  # exponents, too
+            return None
+        codes = any(text[0] == "0" and len(text) > 1 for text in digits)
+        return Column((Reading(".", "", ""),), True, codes)
+    try:
+        values = _numbers(list(texts))
+    except ValueError:
+        return None
+    grouped = _GROUPED[","]
+    decides = any("." in text and grouped.fullmatch(text.lstrip("+-")) is None for text in texts)
+    return Column((Reading(".", "", ""),), values=values) if decides else None
+
+
 def values_of(texts: Sequence[str], reading: Reading) -> np.ndarray:
     """The numbers (n,), int64 where all are whole, else the nearest doubles.
 
     >>> values_of(["1.234,5", "-2"], Reading(",", ".", ""))
     array([1234.5,   -2. ])
     """
+    if reading == Reading(".", "", "") and not "".join(texts).translate(_DIGITS):
+        return _numbers(list(texts))
     plain = []
     for text in texts:
         parts = _parts(text)
@@ -146,10 +173,14 @@ def values_of(texts: Sequence[str], reading: Reading) -> np.ndarray:
             raise ValueError(f"{text!r} is no number")
         body = parts[1].replace(reading.thousands, "") if reading.thousands else parts[1]
         plain.append(parts[0] + body.replace(",", "."))
+    return _numbers(plain)
+
+
+def _numbers(texts: list[str]) -> np.ndarray:
     try:
-        return np.array([int(text) for text in plain], dtype=np.int64)
+        return np.array(list(map(int, texts)), dtype=np.int64)
     except (ValueError, OverflowError):
-        return np.array([float(text) for text in plain], dtype=float)
+        return np.array(texts, dtype=object).astype(float)
 
 
 def too_long(texts: Iterable[str]) -> bool:
