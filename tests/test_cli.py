@@ -316,26 +316,17 @@ def test_ordinary_tables_are_read_as_before(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_every_guess_about_a_file_has_its_option(pupils: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
-    pupils.to_csv("plain.csv", index=False)
     numbers = [f"{value:.3f}".replace(".", ",") for value in pupils["Reaction"]]
     odd = pupils.assign(Reaction=numbers, Days=pupils["Days"].astype(str).replace("9", "-1")).iloc[:170]
-    Path("odd.txt").write_text("a title\n" + odd.to_csv(index=False, sep="|") + "the end;||\n", encoding="cp1252")
+    named = ",".join(odd.columns)
+    Path("odd.txt").write_text(
+        "a title\n" + odd.to_csv(index=False, header=False, sep="|") + "the end;||\n", encoding="cp1252"
+    )
     model = ["fit", "Reaction ~ Days + (1 | Subject)"]
-    how = [
-        "--separator",
-        "|",
-        "--decimal",
-        ",",
-        "--missing",
-        "-1",
-        "--skip",
-        "1",
-        "--footer",
-        "1",
-        "--encoding",
-        "cp1252",
-    ]
-    assert main([*model, "odd.txt", *how, "--dropna", "--method", "reml"]) == 0
+    how = ["--separator=|", "--decimal=,", "--missing=-1", "--skip=1", "--footer=1", "--encoding=cp1252"]
+    assert main([*model, "odd.txt", *how, "--dropna", "--method", "reml"]) == 2
+    assert "--names A,B,..." in capsys.readouterr().err  # the first row is no line of names
+    assert main([*model, "odd.txt", *how, "--names", named, "--dropna", "--method", "reml"]) == 0
     given = capsys.readouterr().out
     pupils.iloc[:170].query("Days != 9").to_csv("same.csv", index=False)
     assert main([*model, "same.csv", "--method", "reml"]) == 0

@@ -317,3 +317,23 @@ def test_families_and_links_are_bambis() -> None:
         parent = info["likelihood"]["parent"]
         assert record.links[0] == info["link"][parent], family
         assert set(record.links) <= set(info["family"].SUPPORTED_LINKS[parent]), family
+
+
+def test_a_model_without_common_effects_answers_too() -> None:
+    """`0 + (1 | g)`, and an ordinal model with thresholds only: (c, d, 0) draws of coefficients."""
+    rng = np.random.default_rng(1)
+    d = pd.DataFrame({"y": rng.normal(size=60), "g": np.repeat([*"abcdef"], 10)})
+    fit = hand_made(Model("y ~ 0 + (1 | g)", d))
+    assert list(fit.fixef().columns) == list(fit.parameters().columns)
+    assert len(fit.fixef()) == 0
+    assert fit.vcov().shape == (0, 0)
+    between, within = fit.record.sd[0][..., 0] ** 2, fit.record.sigma**2
+    share = (between / (between + within)).mean()  # no variance of fixed effects to add
+    assert fit.icc()["estimate"].iloc[0] == pytest.approx(share, rel=1e-10)
+    assert fit.r2().loc["conditional", "estimate"] == pytest.approx(share, rel=1e-10)
+    assert fit.r2().loc["marginal", "estimate"] == 0
+    assert "Residual" in str(fit.summary())
+    sampled = Model("y ~ 0 + (1 | g)", d).fit(draws=250, random_seed=1)
+    assert np.isfinite(sampled.prior_sensitivity()["prior"]).all()
+    rated = d.assign(y=pd.Categorical(rng.choice([*"abc"], 60), categories=[*"abc"], ordered=True))
+    assert len(hand_made(Model("y ~ 1 + (1 | g)", rated, family="cumulative")).fixef()) == 0

@@ -40,6 +40,7 @@ WRITTEN_HERE = (
     (r"\bmissing=(?:\{[^}]*: )?\[\"([^\"]*)\"\]\}?", r"--missing '\1'"),
     (r"\b(encoding|decimal|separator|thousands)='([^']*)'", r"--\1 '\2'"),
     (r"\bdecimal=\{[^}]*: ('.')\}", r"--decimal \1"),
+    (r"\bnames=\[\.\.\.\]", "--names A,B,..."),
     (r"\b(skip|footer)=(\d+)", r"--\1 \2"),
     (r"\brandom_seed\b", "--seed"),
     (r"\bdraws=", "--draws"),
@@ -166,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--missing", metavar="TEXT", action="append", default=[], help="a mark of missing values; may be repeated"
     )
+    fit.add_argument("--names", metavar="A,B,...", help="of the columns, where the file has no line of names")
     fit.add_argument("--skip", metavar="N", type=int, default=0, help="lines above the names of the columns")
     fit.add_argument("--footer", metavar="N", type=int, help="rows at the end to leave out (default: a row of totals)")
     fit.add_argument("--family", default="gaussian", help=f"one of {', '.join(FAMILIES)} (default: %(default)s)")
@@ -231,6 +233,7 @@ def _data(options: argparse.Namespace) -> pd.DataFrame:
         encoding=options.encoding,
         missing=options.missing,
         types=types,
+        names=None if options.names is None else options.names.split(","),
         skip=options.skip,
         footer=options.footer,
     )

@@ -265,6 +265,11 @@ def labelled(draws: Draws | Posterior, design: Design, effects: bool = True) -> 
     return out
 
 
+def pooled(draws: np.ndarray) -> np.ndarray:
+    """The draws (c, d, ...) of all chains, (c d, ...), of no parameter too."""
+    return draws.reshape(draws.shape[0] * draws.shape[1], *draws.shape[2:])
+
+
 def assess(
     draws: Draws, design: Design, divergences: int, effects: bool = True
 ) -> tuple[float, float, float, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from hiermod.core.answers import answers
 from hiermod.core.arguments import check_count, generator
 from hiermod.core.checked import checked
 from hiermod.core.versions import ess_bulk, ess_tail, mcse, r_hat
-from hiermod.engines.posterior import Draws, Inference, Posterior, part_of
+from hiermod.engines.posterior import Draws, Inference, Posterior, part_of, pooled
 from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.fits import row_draws
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from hiermod.inference.scores.of_fit import waic as _waic
     from hiermod.output.bayesian_text import check as _check
     from hiermod.output.bayesian_text import summary as _summary
+
+SUMMARIES = ("estimate", "std_error", "lower", "upper", "mcse", "ess_bulk", "ess_tail", "r_hat")
 
 
 @answers(BAYESIAN_FIT)
@@ -115,7 +117,7 @@ class BayesianFit(Fit):
     def vcov(self) -> pd.DataFrame:
         """Posterior covariance of the coefficients of ``fixef``, (p, p)."""
         names, draws = self._common()
-        draws = draws.reshape(-1, draws.shape[-1])
+        draws = pooled(draws)
         cov = np.atleast_2d(np.cov(draws, rowvar=False)) if draws.shape[1] else np.empty((0, 0))
         return pd.DataFrame(cov, index=names, columns=names)
 
@@ -143,18 +145,12 @@ class BayesianFit(Fit):
     @staticmethod
     def _draw_table(draws: np.ndarray, names: list[str], level: float) -> pd.DataFrame:
         """Summaries of (c, d, t) draws, one row per name, with their diagnostics."""
+        if not names:  # an ordinal model, or one without an intercept, can have no common effect
+            return pd.DataFrame(columns=list(SUMMARIES), dtype=float)
         lower, upper = _interval(draws, level)
-        columns = {
-            "estimate": draws.mean(axis=(0, 1)),
-            "std_error": draws.std(axis=(0, 1), ddof=1),
-            "lower": lower,
-            "upper": upper,
-            "mcse": mcse(draws),
-            "ess_bulk": ess_bulk(draws),
-            "ess_tail": ess_tail(draws),
-            "r_hat": r_hat(draws),
-        }
-        return pd.DataFrame(columns, index=names)
+        mean, sd = draws.mean(axis=(0, 1)), draws.std(axis=(0, 1), ddof=1)
+        columns = (mean, sd, lower, upper, mcse(draws), ess_bulk(draws), ess_tail(draws), r_hat(draws))
+        return pd.DataFrame(dict(zip(SUMMARIES, columns, strict=True)), index=names)
 
     def ranef(self, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:
         """Group effects: group, level, term, estimate, std_error, lower, upper."""

@@ -16,7 +16,7 @@ from scipy import special, stats
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.glm import GeneralisedLinearFit
 from hiermod.engines.likelihood.mixed import MixedFit
-from hiermod.engines.posterior import Posterior
+from hiermod.engines.posterior import Posterior, pooled
 from hiermod.families.links import inverse_link
 from hiermod.fits.ddf import is_bayesian
 from hiermod.fits.estimable import estimable_rows
@@ -124,7 +124,7 @@ def _draws_table(fit: Any, functions: Functions, level: float) -> pd.DataFrame:
 def _draws(fit: Any, functions: Functions) -> np.ndarray:
     """(s, k) the functions at every draw."""
     record: Posterior = fit.record
-    beta = record.beta.reshape(-1, record.beta.shape[-1])
+    beta = pooled(record.beta)
     used = np.nan_to_num(functions.L).any(axis=0)  # a coefficient that no row uses may be nan (ordinal intercepts)
     L, offset = np.nan_to_num(functions.L[:, used]), np.nan_to_num(functions.offset)
     C = None if functions.C is None else np.nan_to_num(functions.C)

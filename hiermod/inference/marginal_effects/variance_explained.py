@@ -18,7 +18,7 @@ from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.glm import GeneralisedLinearFit, fit_glm
 from hiermod.engines.likelihood.least_squares import LinearFit
 from hiermod.engines.likelihood.mixed import MixedFit
-from hiermod.engines.posterior import Posterior
+from hiermod.engines.posterior import Posterior, pooled
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.families.catalogue import FAMILIES, is_linear
 from hiermod.fits.tables import LEVEL, check_group, check_level
@@ -193,7 +193,7 @@ def _of_estimate(fit: Any) -> Shares:
 
 def _of_draws(fit: Any) -> Shares:
     design, record = fit.design, fit.record
-    beta = np.nan_to_num(record.beta.reshape(-1, record.beta.shape[-1]))
+    beta = np.nan_to_num(pooled(record.beta))
     covariances = []
     for sd, corr in zip(record.sd, record.corr, strict=True):
         sds = sd.reshape(-1, sd.shape[-1])

@@ -18,7 +18,7 @@ from hiermod.core.annotated import noted
 from hiermod.core.checked import checked
 from hiermod.engines.marginal.density import MarginalDensity, marginal_density
 from hiermod.engines.marginal.integrated_likelihood import integrated_log_likelihood
-from hiermod.engines.posterior import labelled
+from hiermod.engines.posterior import labelled, pooled
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError, listing, nearest
 from hiermod.inference.priors_and_reml.prior_density import log_priors, prior_behind
 from hiermod.inference.priors_and_reml.tail_tests import UNTESTED, TailTest, own_tests
@@ -148,7 +148,7 @@ def _in_closed_form(fit: BayesianFit) -> tuple[Scaled, str] | None:
     step = _step(fit, SLOW_DRAWS) if density.batch is None else 1
     record = fit.record
     phi, beta = record.unconstrained_draws(density.coordinates)[:, ::step], record.beta[:, ::step]
-    flat = integrated_log_likelihood(density, phi.reshape(-1, phi.shape[-1]), beta.reshape(-1, beta.shape[-1]))
+    flat = integrated_log_likelihood(density, pooled(phi), pooled(beta))
     return (Scaled(flat.reshape(phi.shape[:2]), step), "exact") if np.isfinite(flat).all() else None
 
 
