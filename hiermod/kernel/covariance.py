@@ -57,11 +57,12 @@ class Template:
         return tuple(found)
 
     def unpack(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Lambda (k, k) of each block, in formula order."""
+        """Lambda (..., k, k) of each block, in formula order; theta (..., n_theta)."""
         lambdas = []
         for k, part in zip(self.sizes, self.slices, strict=True):
-            Lam = np.zeros((k, k))
-            Lam[triangle(k)] = theta[part]
+            rows, columns = triangle(k)
+            Lam = np.zeros((*theta.shape[:-1], k, k))
+            Lam[..., rows, columns] = theta[..., part]
             lambdas.append(Lam)
         return tuple(lambdas)
 

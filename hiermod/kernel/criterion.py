@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -51,9 +52,11 @@ class FactorLayout:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A model and its data, reduced to cross-products.  Methods named *_x work in whitened coordinates.
+    """A model and its data, reduced to cross-products.
 
-    theta is lme4's; x holds the same elements of Lambda~ = whitener^-1 Lambda, where every column has unit size."""
+    Others speak of Lambda, theta (lme4's) and effects in the columns as typed.  A search works on x, the same elements
+    of Lambda~ = C^-1 Lambda, where every column has unit size; C and the order in which factors are eliminated are the
+    kernel's own.  Methods that take x, or a Lambda~ of a block, say so in their names."""
 
     cross: CrossProducts
     factors: tuple[FactorLayout, ...]
@@ -91,35 +94,73 @@ class Problem:
         """log|R'R|, what the conditioned X leaves out of log|R_X|^2."""
         return 2.0 * float(np.log(np.abs(np.diag(self.R))).sum())
 
+    @property
+    def nested_blocks(self) -> tuple[tuple[int, int], ...]:
+        """(inner, outer) for blocks whose factors the elimination takes as nested: each inner level in one outer."""
+        blocks = [self.factors[index].blocks[0] for index in self.cross.chain_factors]
+        return tuple(combinations(blocks, 2))
+
+    # --- columns as typed, and the search's -----------------------------------------------------------------------
     def lambdas(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Lambda (k, k) of each block, formula order, in the columns as typed."""
+        """Lambda (..., k, k) of each block, formula order, in the columns as typed; theta (..., n_theta)."""
         return self.template.unpack(theta)
+
+    def lambdas_from_x(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The same at x (..., n_theta), signs left as they are."""
+        return tuple(C @ L for C, L in zip(self.whiteners, self.template.unpack(x), strict=True))
 
     def theta_from_x(self, x: np.ndarray) -> np.ndarray:
         """lme4's theta, its signs left as they are."""
-        return self.template.pack([C @ L for C, L in zip(self.whiteners, self.template.unpack(x), strict=True)])
+        return self.template.pack(self.lambdas_from_x(x))
 
     def x_from_theta(self, theta: np.ndarray) -> np.ndarray:
         """The inverse of ``theta_from_x``."""
-        pairs = zip(self.whiteners, self.template.unpack(theta), strict=True)
-        return self.template.pack([np.linalg.solve(C, L) for C, L in pairs])
+        return self.template.pack(self.search_lambdas(self.template.unpack(theta)))
+
+    def search_lambda(self, block: int, Lam: np.ndarray) -> np.ndarray:
+        """Lambda~ = C^-1 Lambda (..., k, m) of a block."""
+        return np.linalg.solve(self.whiteners[block], Lam)
+
+    def search_lambdas(self, lambdas: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """``search_lambda`` of every block."""
+        return [self.search_lambda(block, Lam) for block, Lam in enumerate(lambdas)]
+
+    def typed_lambda(self, block: int, search: np.ndarray) -> np.ndarray:
+        """Lambda = C Lambda~ (..., k, m) of a block."""
+        return self.whiteners[block] @ search
+
+    def typed_slope(self, block: int, slope: np.ndarray) -> np.ndarray:
+        """d f / d Lambda of a block from d f / d Lambda~."""
+        return np.linalg.solve(self.whiteners[block].T, slope)
+
+    def search_columns(self, block: int, values: np.ndarray) -> np.ndarray:
+        """(n, k) V C from a block's columns V as typed: orthogonal over the rows, and of unit size."""
+        return values @ self.whiteners[block]
 
     def factor_lambdas(self, x: np.ndarray) -> list[np.ndarray]:
         """One whitened (K, K) Lambda for each grouping factor, block diagonal over its blocks."""
         return self.by_factor(self.template.unpack(x))
 
     def by_factor(self, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The same from the whitened Lambdas (k, k) of the blocks, lower triangular or not."""
+        """The same from Lambda~ (..., k, k) of the blocks, lower triangular or not."""
         matrices = []
         for factor in self.factors:
             if len(factor.blocks) == 1:
                 matrices.append(blocks[factor.blocks[0]])
                 continue
-            Lam = np.zeros((factor.size, factor.size))
+            Lam = np.zeros((*blocks[factor.blocks[0]].shape[:-2], factor.size, factor.size))
             for block, where in zip(factor.blocks, factor.columns, strict=True):
-                Lam[where, where] = blocks[block]
+                Lam[..., where, where] = blocks[block]
             matrices.append(Lam)
         return matrices
+
+    def by_block(self, by_factor: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """(..., k, k) of each block, formula order, cut out of (..., K, K) of each factor."""
+        blocks: list[np.ndarray] = [np.zeros((0, 0))] * len(self.template.sizes)
+        for layout, matrix in zip(self.factors, by_factor, strict=True):
+            for block, where in zip(layout.blocks, layout.columns, strict=True):
+                blocks[block] = matrix[..., where, where]
+        return blocks
 
     def stacked_lambdas(self, x: np.ndarray) -> list[np.ndarray]:
         """``factor_lambdas`` at S points x (S, n_theta): (S, K, K) for each grouping factor."""
@@ -139,6 +180,14 @@ class Problem:
     def factorise(self, theta: np.ndarray) -> Factorisation | None:
         """The factor at lme4's theta; None when it cannot be had in floating point."""
         return self.factorise_x(self.x_from_theta(theta))
+
+    def search_slopes(self, factor: Factorisation, reml: bool, weight: float) -> list[np.ndarray]:
+        """d (log-determinants + weight r^2) / d Lambda~ (k, k) of each block; reml: with that of X."""
+        return self.by_block(lambda_gradients(factor, reml, weight))
+
+    def typed_slopes(self, factor: Factorisation, reml: bool, weight: float) -> list[np.ndarray]:
+        """The same with respect to Lambda, in the columns as typed."""
+        return [self.typed_slope(block, one) for block, one in enumerate(self.search_slopes(factor, reml, weight))]
 
     def value(self, factor: Solved, reml: bool) -> float:
         """The criterion at a factor."""
@@ -175,12 +224,7 @@ class Problem:
             return np.inf, np.full(len(x), np.nan)
         m = self.n - self.p if reml else self.n
         weight = 1.0 if self.sigma_known else m / factor.pwrss
-        by_factor = lambda_gradients(factor, reml, weight)
-        by_block: list[np.ndarray] = [np.zeros((0, 0))] * len(self.template.sizes)
-        for layout, gradient in zip(self.factors, by_factor, strict=True):
-            for block, where in zip(layout.blocks, layout.columns, strict=True):
-                by_block[block] = gradient[where, where]
-        return self.value(factor, reml), self.template.pack(by_block)
+        return self.value(factor, reml), self.template.pack(self.search_slopes(factor, reml, weight))
 
     def criterion(self, theta: np.ndarray, reml: bool) -> float:
         """The criterion at lme4's theta."""
@@ -189,8 +233,8 @@ class Problem:
     def criterion_and_gradient(self, theta: np.ndarray, reml: bool) -> tuple[float, np.ndarray]:
         """The criterion and its gradient with respect to lme4's theta."""
         value, gradient = self.criterion_and_gradient_x(self.x_from_theta(theta), reml)
-        pairs = zip(self.whiteners, self.template.unpack(gradient), strict=True)
-        return value, self.template.pack([np.linalg.solve(C.T, g) for C, g in pairs])
+        slopes = [self.typed_slope(block, g) for block, g in enumerate(self.template.unpack(gradient))]
+        return value, self.template.pack(slopes)
 
 
 def build_problem(

@@ -24,7 +24,6 @@ from hiermod.formula.design import Design
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.covariance import Template, null_directions, positive_columns
-from hiermod.kernel.criterion import Problem
 from hiermod.kernel.start import curvature_guess
 from hiermod.kernel.threads import SHORT, suitable_threads
 from hiermod.kernel.weighted import WeightedProblem, prepare
@@ -287,7 +286,7 @@ def _record(
     x, gamma = search.point(z)
     x = np.where(np.abs(x) < ROUNDING, 0.0, x)
     problem = rows.problem
-    Lambda = tuple(positive_columns(C @ L) for C, L in zip(problem.whiteners, problem.template.unpack(x), strict=True))
+    Lambda = tuple(positive_columns(Lam) for Lam in problem.lambdas_from_x(x))
     theta = problem.template.pack(Lambda)
     mode = criterion.mode(problem.x_from_theta(theta), gamma)
     if mode is None:
@@ -304,7 +303,7 @@ def _record(
     beta[design.estimable] = solve_triangular(problem.R, gamma) if problem.p else gamma
     vcov_beta[estimable], vcov_conditional[estimable] = vcov, conditional_vcov
     nulls = tuple(null_directions(Lam, rms) for Lam, rms in zip(Lambda, problem.rms, strict=True))
-    modes = _in_blocks(problem, mode)
+    modes = conditional.modes_by_block(problem, mode.b)
     random = rows.combine(mode.b)
     return GeneralisedMixedFit(
         design=design,
@@ -343,12 +342,3 @@ def _judged(
             )
             return replace(found, status="gradient", message=message)
     return found
-
-
-def _in_blocks(problem: Problem, mode: Mode) -> tuple[np.ndarray, ...]:
-    """b (J, k) of each block in formula order, columns as typed."""
-    blocks: list[np.ndarray] = [np.zeros((0, 0))] * len(problem.whiteners)
-    for layout, b in zip(problem.factors, mode.b, strict=True):
-        for block, where in zip(layout.blocks, layout.columns, strict=True):
-            blocks[block] = b[:, where] @ problem.whiteners[block].T
-    return tuple(blocks)

@@ -217,9 +217,7 @@ def lowest_structured(design: Design, problem: Problem, reml: bool, start: np.nd
         found = minimise_scaled(objective, s, lambda at: _bends(objective, at), rounding, most)
         return _on_bounds(objective, space, replace(found, x=space.tidy(found.x)))
 
-    natural = space.s(
-        [C @ L for C, L in zip(problem.whiteners, problem.template.unpack(start_x(problem)), strict=True)]
-    )
+    natural = space.s(problem.lambdas_from_x(start_x(problem)))
     found = [search(natural if start is None else space.s(problem.lambdas(np.asarray(start, dtype=float))))]
     if start is None or not found[0].convergence.converged:
         starts = _spread_starts(problem, reml, space)

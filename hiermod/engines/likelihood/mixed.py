@@ -106,7 +106,7 @@ def fit_problem(design: Design, problem: Problem, reml: bool, start: np.ndarray 
     best = lowest_minimum(design, problem, reml, start)
     structured = bool(design.structured_blocks)
     x = best.x if structured else _at_the_boundary(problem, reml, best)
-    Lambda = tuple(positive_columns(C @ L) for C, L in zip(problem.whiteners, problem.template.unpack(x), strict=True))
+    Lambda = tuple(positive_columns(Lam) for Lam in problem.lambdas_from_x(x))
     explained = explained_columns(design) if reml else ()
     undetermined = any(which.any() for which in explained)
     if undetermined and structured:

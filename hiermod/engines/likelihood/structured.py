@@ -67,9 +67,9 @@ class SearchSpace:
     def lambdas(self, s: np.ndarray) -> list[np.ndarray]:
         """Lambda (..., k, k) of each block in the columns as typed; columns may have either sign."""
         found = []
-        for block, (structure, C) in enumerate(zip(self.structures, self.problem.whiteners, strict=True)):
+        for block, structure in enumerate(self.structures):
             if structure.free:
-                found.append(C @ structure.factor(s[..., self.slices[block]]))
+                found.append(self.problem.typed_lambda(block, structure.factor(s[..., self.slices[block]])))
             else:
                 found.append(structure.search_factor(self._scaled(block, s)))
         return found
@@ -78,10 +78,10 @@ class SearchSpace:
         """(..., n_theta): the free elements of the whitened Lambdas."""
         template = self.problem.template
         x = np.empty((*np.shape(s)[:-1], template.n_theta))
-        for block, (structure, C) in enumerate(zip(self.structures, self.problem.whiteners, strict=True)):
+        for block, structure in enumerate(self.structures):
             part = s[..., self.slices[block]]
             if not structure.free:
-                Lam = np.linalg.solve(C, structure.search_factor(self._scaled(block, s)))
+                Lam = self.problem.search_lambda(block, structure.search_factor(self._scaled(block, s)))
                 columns, rows = np.triu_indices(structure.size)
                 part = Lam[..., rows, columns]
             x[..., template.slices[block]] = part
@@ -91,12 +91,12 @@ class SearchSpace:
         """d f / d s (d,) from d f / d x (n_theta,)."""
         found = np.empty(self.d)
         blocks = self.problem.template.unpack(by_x)
-        for block, (structure, C) in enumerate(zip(self.structures, self.problem.whiteners, strict=True)):
+        for block, structure in enumerate(self.structures):
             where = self.slices[block]
             if structure.free:
                 found[where] = by_x[self.problem.template.slices[block]]
                 continue
-            own = structure.search_pullback(self._scaled(block, s), np.linalg.solve(C.T, blocks[block]))
+            own = structure.search_pullback(self._scaled(block, s), self.problem.typed_slope(block, blocks[block]))
             own[: structure.n_sds] *= self.units[block] if structure.hom else np.sqrt(self.units[block])
             found[where] = own
         return found
@@ -104,9 +104,9 @@ class SearchSpace:
     def s(self, lambdas: Sequence[np.ndarray]) -> np.ndarray:
         """Coordinates of Lambdas in the columns as typed; the nearest of the structure where they are of none."""
         found = np.empty(self.d)
-        for block, (structure, C, Lam) in enumerate(zip(self.structures, self.problem.whiteners, lambdas, strict=True)):
+        for block, (structure, Lam) in enumerate(zip(self.structures, lambdas, strict=True)):
             if structure.free:
-                found[self.slices[block]] = structure.theta_of(np.linalg.solve(C, Lam))
+                found[self.slices[block]] = structure.theta_of(self.problem.search_lambda(block, Lam))
                 continue
             inner = structure.search(structure.theta_of(Lam))
             inner[: structure.n_sds] /= self.units[block] if structure.hom else np.sqrt(self.units[block])

@@ -44,9 +44,9 @@ def criterion_without_residual(design: Design, problem: Problem, reml: bool) -> 
     products = [  # (k, k, n, n) for each block: sum over the levels of what two columns leave in V
         np.einsum("iaj,lbj->abil", values, values)
         for values in (
-            (design.precision.whiten(block.values) @ C)[:, :, None]
+            problem.search_columns(i, design.precision.whiten(block.values))[:, :, None]
             * np.equal.outer(block.codes, np.arange(len(block.levels)))[:, None, :]
-            for block, C in zip(design.blocks, problem.whiteners, strict=True)
+            for i, block in enumerate(design.blocks)
         )
     ]
     chunk = max(1, NUMBERS // len(y) ** 2)

@@ -16,7 +16,7 @@ from hiermod.engines.marginal.coordinates import Coordinates, correlation_gradie
 from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import is_linear
 from hiermod.formula.design import Design
-from hiermod.kernel.adjoint import lambda_gradients, tail_inverse
+from hiermod.kernel.adjoint import tail_inverse
 from hiermod.kernel.batch import Batch, BatchFactor, factorise_batch, prepare
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.criterion import Problem, build_problem
@@ -67,18 +67,8 @@ class MarginalDensity:
                 return None
 
     def by_factor(self, lambdas: list[np.ndarray]) -> list[np.ndarray]:
-        """Whitened Lambdas (..., K, K) of the kernel's factors."""
-        whitened = [np.linalg.solve(C, L) for C, L in zip(self.problem.whiteners, lambdas, strict=True)]
-        found = []
-        for layout in self.problem.factors:
-            if len(layout.blocks) == 1:
-                found.append(whitened[layout.blocks[0]])
-                continue
-            Lam = np.zeros((*whitened[0].shape[:-2], layout.size, layout.size))
-            for block, where in zip(layout.blocks, layout.columns, strict=True):
-                Lam[..., where, where] = whitened[block]
-            found.append(Lam)
-        return found
+        """Lambda~ (..., K, K) of the kernel's factors."""
+        return self.problem.by_factor(self.problem.search_lambdas(lambdas))
 
     def value(self, phi: np.ndarray, factor: Factorisation | None = None) -> float:
         """log p(phi, y), at its factor where that is known; -inf outside the priors' support or where there is none."""
@@ -115,7 +105,7 @@ class MarginalDensity:
         if not 0 < sigma**2 < np.inf:
             return -np.inf, gradient
         value = self._log_likelihood(factor.logdet_random + factor.logdet_fixed, factor.pwrss, sigma)
-        by_block = self._lambda_gradients(factor, sigma)
+        by_block = self.problem.typed_slopes(factor, True, 1 / sigma**2)
         gradient = gradient.copy()
         along_sigma = 0.0
         factors = self.coordinates.correlation_factors(phi)
@@ -130,15 +120,6 @@ class MarginalDensity:
         if self.coordinates.has_sigma:
             gradient[-1] -= 0.5 * (along_sigma + self._sigma_gradient(factor, sigma))
         return float(prior) + value, gradient
-
-    def _lambda_gradients(self, factor: Factorisation, sigma: float) -> list[np.ndarray]:
-        """d (log|M| + pwrss / sigma^2) / d Lambda per block, in the columns as typed."""
-        found: list[np.ndarray] = [np.zeros((0, 0))] * len(self.problem.whiteners)
-        gradients = lambda_gradients(factor, True, 1 / sigma**2)
-        for layout, gradient in zip(self.problem.factors, gradients, strict=True):
-            for block, where in zip(layout.blocks, layout.columns, strict=True):
-                found[block] = np.linalg.solve(self.problem.whiteners[block].T, gradient[where, where])
-        return found
 
     def _sigma_gradient(self, factor: Factorisation, sigma: float) -> float:
         """d / d log sigma of the explicit terms: the power of sigma, pwrss / sigma^2, and sigma^2 in the penalty."""

@@ -84,8 +84,7 @@ def start_phi(density: MarginalDensity) -> np.ndarray:
     total = max(problem.residual_square / problem.n, np.finfo(float).tiny)
     sigma = density.fixed_sigma if not coordinates.has_sigma else float(np.sqrt(total / 2))
     phi = np.zeros(coordinates.d)
-    for (where, _), C, L in zip(coordinates.parts(), problem.whiteners, problem.template.unpack(x), strict=True):
-        Lam = C @ L
+    for (where, _), Lam in zip(coordinates.parts(), problem.lambdas_from_x(x), strict=True):
         phi[where] = np.log(sigma * np.sqrt(np.square(Lam).sum(axis=1)))
     if coordinates.has_sigma:
         phi[-1] = np.log(sigma)

@@ -95,8 +95,9 @@ def spread_over(density: MarginalDensity, unit: np.ndarray) -> np.ndarray:
     best given those."""
     problem, coordinates = density.problem, density.coordinates
     phi = np.zeros((len(unit), coordinates.d))
-    for (where, where_z), C in zip(coordinates.parts(), problem.whiteners, strict=True):
-        units = np.log(np.sqrt(np.square(C).sum(axis=1)))
+    unit_lambdas = problem.lambdas_from_x(problem.template.diagonal().astype(float))
+    for (where, where_z), Lam in zip(coordinates.parts(), unit_lambdas, strict=True):
+        units = np.log(np.sqrt(np.square(Lam).sum(axis=1)))
         phi[:, where] = units + np.log(LEAST) + np.log(MOST / LEAST) * unit[:, where]
         phi[:, where_z] = np.arctanh(STRONGEST) * (2 * unit[:, where_z] - 1)
     if not coordinates.has_sigma:

@@ -144,11 +144,8 @@ class Worker:
         n = problem.n - problem.p if fit.reml else problem.n
         sigma = np.ones(len(values)) if problem.sigma_known else np.sqrt(found.pwrss / n)
         covariances = []
-        for C, k, part in zip(problem.whiteners, problem.template.sizes, problem.template.slices, strict=True):
-            columns, rows = np.triu_indices(k)
-            Lam = np.zeros((len(values), k, k))
-            Lam[:, rows, columns] = found.x[:, part]
-            half = sigma[:, None, None] * (C @ Lam)
+        for Lam in problem.lambdas_from_x(found.x):
+            half = sigma[:, None, None] * Lam
             covariances.append(half @ np.swapaxes(half, 1, 2))
         gamma = products.gamma + found.gamma
         beta = rows_solve(problem.R, gamma)

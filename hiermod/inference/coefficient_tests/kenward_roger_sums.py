@@ -75,9 +75,9 @@ def covariance_sums(fit: MixedFit, half: np.ndarray, XVX: np.ndarray) -> Sums:
 def _group_matrix(fit: MixedFit) -> sparse.csr_matrix:
     """(n, q) Z of whitened columns and rows; block by block, level by level, column by column."""
     parts, n = [], fit.design.nobs
-    for block, whitener in zip(fit.design.blocks, fit.problem.whiteners, strict=True):
+    for i, block in enumerate(fit.design.blocks):
         k = block.size
-        values = fit.design.precision.whiten(block.values @ whitener)
+        values = fit.design.precision.whiten(fit.problem.search_columns(i, block.values))
         columns = block.codes[:, None] * k + np.arange(k)
         pointers = np.arange(n + 1) * k
         shape = (n, len(block.levels) * k)

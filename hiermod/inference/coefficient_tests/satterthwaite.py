@@ -19,7 +19,6 @@ from hiermod.engines.likelihood.structured import SearchSpace
 from hiermod.errors import FitError
 from hiermod.formula.design import FrozenArrays
 from hiermod.inference.coefficient_tests.ftests import FTest, as_rows, independent_rows
-from hiermod.kernel.adjoint import lambda_gradients
 from hiermod.kernel.conditional import fixed_covariance
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.elimination import Factorisation
@@ -148,11 +147,7 @@ def _at(
 
 def _gradient(problem: Problem, factor: Factorisation, reml: bool, weight: float) -> np.ndarray:
     """(n_theta,) gradient of the log-determinants + weight r^2 with respect to x."""
-    by_block: list[np.ndarray] = [np.zeros((0, 0))] * len(problem.template.sizes)
-    for layout, gradient in zip(problem.factors, lambda_gradients(factor, reml, weight), strict=True):
-        for block, where in zip(layout.blocks, layout.columns, strict=True):
-            by_block[block] = gradient[where, where]
-    return problem.template.pack(by_block)
+    return problem.template.pack(problem.search_slopes(factor, reml, weight))
 
 
 def _inverse(hessian: np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from hiermod.kernel.adjoint import lambda_gradients
 from hiermod.kernel.criterion import Problem
 from hiermod.kernel.elimination import factorise
 
@@ -82,11 +81,7 @@ def deviance(
         log_sigma = 2.0 * (n - pwrss * weight)
     if not np.isfinite(total):
         return None
-    blocks: list[np.ndarray] = [np.zeros((0, 0))] * len(lambdas)
-    for layout, gradient in zip(problem.factors, lambda_gradients(factor, False, weight), strict=True):
-        for block, where in zip(layout.blocks, layout.columns, strict=True):
-            blocks[block] = gradient[where, where]
-    return Deviance(total, tuple(blocks), log_sigma, weight * slope)
+    return Deviance(total, tuple(problem.search_slopes(factor, False, weight)), log_sigma, weight * slope)
 
 
 class Held:
@@ -100,7 +95,7 @@ class Held:
         """lambdas (k, k) as typed, sigma and the estimable beta (p,): the ML estimates, where the search starts."""
         self.problem, self.parameter = problem, parameter
         self.evaluations = 0
-        whitened = [np.linalg.solve(C, Lam) for C, Lam in zip(problem.whiteners, lambdas, strict=True)]
+        whitened = problem.search_lambdas(lambdas)
         self.low, self.high, self.unit = -np.inf, np.inf, 1.0
         kind = parameter.kind
         if kind in ("fixed", "sigma"):
@@ -151,8 +146,8 @@ class Held:
 
     def theta(self, phi: float, x: np.ndarray) -> np.ndarray:
         """lme4's theta at (phi, x), a start for a new search."""
-        pairs = zip(self.problem.whiteners, self.lambdas(phi, x), strict=True)
-        return self.problem.template.pack([np.transpose(np.linalg.qr((C @ Lam).T)[1]) for C, Lam in pairs])
+        typed = [self.problem.typed_lambda(block, Lam) for block, Lam in enumerate(self.lambdas(phi, x))]
+        return self.problem.template.pack([np.transpose(np.linalg.qr(Lam.T)[1]) for Lam in typed])
 
     def __call__(self, phi: float, x: np.ndarray) -> tuple[float, float, np.ndarray]:
         """(deviance, d / dphi, d / dx); (inf, nan, nan) where it could not be computed."""
@@ -181,8 +176,7 @@ class Held:
     ) -> tuple[float, list[np.ndarray]]:
         """d / dphi of an sd or a correlation, and d / dx but for sigma's place, from the gradients (k, k) per block."""
         block = self.parameter.block
-        whitener = self.problem.whiteners[block]
-        G = (np.linalg.solve(whitener.T, gradients[block]) / sigma)[self.order] * self.scale[:, None]
+        G = (self.problem.typed_slope(block, gradients[block]) / sigma)[self.order] * self.scale[:, None]
         mine = G[self._free]
         if self.parameter.kind == "sd":
             slope = float(G[0, 0] / self.scale[0])
@@ -213,7 +207,7 @@ class Held:
         found: list[np.ndarray] = []
         for i, size in enumerate(template.sizes):
             if i == block:
-                found.append(np.linalg.solve(self.problem.whiteners[block], as_typed / sigma))
+                found.append(self.problem.search_lambda(block, as_typed / sigma))
                 continue
             Lam, count = np.zeros((size, size)), size * (size + 1) // 2
             Lam[np.tril_indices(size)] = x[used : used + count]

@@ -108,15 +108,13 @@ def _units_elsewhere(design: Design, density: MarginalDensity, members: Sequence
 
 def _nests(design: Design, density: MarginalDensity, train: np.ndarray, rows: np.ndarray) -> bool:
     """Whether these rows keep to the nesting of factors that the density was built on."""
-    layouts, chain = density.problem.factors, density.problem.cross.chain_factors
-    codes = [design.blocks[layout.blocks[0]].codes for layout in layouts]
-    for i, inner in enumerate(chain):
-        for outer in chain[i + 1 :]:
-            parent = np.full(layouts[inner].n_levels, -1)
-            parent[codes[inner][train]] = codes[outer][train]
-            expected = parent[codes[inner][rows]]
-            if ((expected >= 0) & (expected != codes[outer][rows])).any():
-                return False
+    for inner, outer in density.problem.nested_blocks:
+        within, codes = design.blocks[inner], design.blocks[outer].codes
+        parent = np.full(len(within.levels), -1)
+        parent[within.codes[train]] = codes[train]
+        expected = parent[within.codes[rows]]
+        if ((expected >= 0) & (expected != codes[rows])).any():
+            return False
     return True
 
 
