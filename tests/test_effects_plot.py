@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from hand_made import hand_made
 from matplotlib.figure import Figure
@@ -126,3 +128,43 @@ def test_bad_requests(cake: Any) -> None:
         effects(cake, "recipe", by="recipe")
     with pytest.raises(ArgumentTypeError, match="fit must be a fit"):
         effects("cake", "recipe")
+
+
+NAMES = {
+    "six": [f"Bedingung {i} mit einem ziemlich langen Namen" for i in range(1, 7)],
+    "twelve": [f"Level with a name of 30 signs {i:02d}" for i in range(12)],
+    "five": ["sehr zufrieden", "eher zufrieden", "teils, teils", "eher unzufrieden", "sehr unzufrieden"],
+    "long words": ["Donaudampfschifffahrtsgesellschaft", "Rindfleischetikettierung", "Kraftfahrzeughaftpflicht", "a"],
+    "ends": [f"{'the same beginning of a very long name ' * 2}{i}" for i in range(3)],
+    "short": [*"abc"],
+}
+
+
+@pytest.mark.parametrize("names", NAMES)
+@pytest.mark.parametrize("size", [(7.2, 4.8), (4.0, 4.0)])
+def test_names_of_levels_never_lie_on_each_other(names: str, size: tuple[float, float]) -> None:
+    levels, rng = NAMES[names], np.random.default_rng(1)
+    d = pd.DataFrame({"f": np.tile(levels, 20), "the time (ms)": rng.normal(size=20 * len(levels))})
+    with plt.rc_context({"figure.figsize": size, "figure.constrained_layout.use": True}):
+        figure, ax = plt.subplots()
+    fit = Model("`the time (ms)` ~ f", d).reml()
+    effects(fit, "f", ax=ax)
+    figure.canvas.draw()
+    assert ax.get_ylabel() == "the time (ms)"  # the formula's backticks are no part of the name
+    labels = ax.get_xticklabels()
+    assert len({label.get_text() for label in labels}) == len(levels)
+    angle = np.radians(labels[0].get_rotation())
+    room = figure.bbox
+    flat = []
+    for label in labels:
+        box = label.get_window_extent()
+        assert box.y0 >= room.y0 - 1
+        label.set_rotation(0)
+        flat.append(label.get_window_extent())
+        label.set_rotation(np.degrees(angle))
+    ticks = ax.transData.transform([(place, 0) for place in ax.get_xticks()])[:, 0]
+    if angle:  # parallel strips: apart where the distance across them is more than they are high
+        assert np.diff(ticks).min() * np.sin(angle) > max(box.height for box in flat)
+    else:
+        assert all(one.x1 <= other.x0 + 1 for one, other in pairwise(flat))
+    plt.close(figure)

@@ -14,7 +14,7 @@ from hiermod.inference.predictive.loo_pit import LooPit
 from hiermod.inference.predictive.predictive_shapes import frequencies
 from hiermod.inference.predictive.reliability import Calibration
 from hiermod.inference.predictive.replicates import replicates
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, new_axes, plain_name, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +118,7 @@ def rootogram(
                 ax.fill_between(value, lower, upper, color=COLOURS["Bayes"], alpha=0.2, lw=0, label=f"{level:.0%}")
             ax.plot(value, expected, color=COLOURS["Bayes"], marker="o", ms=3.5, lw=1.5, label="expected")
         ax.axhline(0.0, color=COLOURS["complete"], lw=1.2)
-        ax.set_xlabel(drawn.response)
+        ax.set_xlabel(plain_name(drawn.response))
         ax.set_ylabel("√rows" if style != "suspended" else "√expected − √observed")
         ax.set_title("Rootogram", loc="left")
         ax.legend(fontsize="x-small")

@@ -15,7 +15,7 @@ from hiermod.families.responses import check_mean
 from hiermod.formula.data import level_labels
 from hiermod.formula.roles import FACTOR, variable_roles
 from hiermod.inference.marginal_effects.reference_grid import check_variable, levels_of, typical_values
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, level_ticks, new_axes, plain_name, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -188,9 +188,9 @@ def _dress(
     legend: bool,
 ) -> None:
     ax.set_xlabel(x)
-    ax.set_ylabel(design.response)
+    ax.set_ylabel(plain_name(design.response))
     if places is not None:
-        ax.set_xticks(list(places.values()), list(places))
+        level_ticks(ax, list(places.values()), list(places))
         ax.set_xlim(-0.6, len(places) - 0.4)
         ax.grid(False, axis="x")
     link = {str(getattr(fit, "link", "identity")) for fit in fits.values()}

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, nearest
 from hiermod.inference.groups.pooled_lines import line_variable
-from hiermod.plots.style import COLOURS, counted, styled
+from hiermod.plots.style import COLOURS, counted, plain_name, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +79,7 @@ def pooling_lines(
         figure.legend(handles=handles, loc="outside upper center", ncols=len(methods))
         count = counted(len(shown), len(block.levels), pooling.group) if levels is None else ""
         figure.supxlabel(f"{name} ({count}, those with the fewest rows)" if count else name)
-        figure.supylabel(pooling.design.response)
+        figure.supylabel(plain_name(pooling.design.response))
         return figure
 
 

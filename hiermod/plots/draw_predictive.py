@@ -17,7 +17,7 @@ from hiermod.inference.predictive.predictive_checks import Statistics, statistic
 from hiermod.inference.predictive.predictive_checks import predictive_intervals as interval_table
 from hiermod.inference.predictive.predictive_shapes import densities, distribution_functions, frequencies
 from hiermod.inference.predictive.replicates import Replicates, group_codes, replicates
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, new_axes, plain_name, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def predictive_density(
     with styled():
         ax = new_axes(6.4, 4.4, ax)
         _shape(ax, drawn, kind, curves)
-        ax.set_xlabel(drawn.response)
+        ax.set_xlabel(plain_name(drawn.response))
         ax.set_ylabel({"density": "density", "ecdf": "share of rows", "bars": "rows"}[kind])
         ax.set_title("Observed and simulated responses", loc="left")
         ax.legend(fontsize="x-small")
@@ -94,7 +94,7 @@ def predictive_groups(
             ax.set_axis_off()
         more = "" if len(shown) == len(present) else f" ({len(shown)} of {len(present)} levels)"
         figure.suptitle(f"Observed (dark) and simulated responses by {group}{more}", fontsize="medium")
-        figure.supxlabel(drawn.response, fontsize="medium")
+        figure.supxlabel(plain_name(drawn.response), fontsize="medium")
         figure.supylabel({"density": "density", "ecdf": "share of rows", "bars": "rows"}[kind], fontsize="medium")
     return figure
 

@@ -17,7 +17,7 @@ from hiermod.inference.priors_and_reml.conflict import bandwidth, kernel_density
 from hiermod.inference.priors_and_reml.prior import PriorPredictive
 from hiermod.inference.priors_and_reml.prior_against import marginals
 from hiermod.inference.priors_and_reml.tail_tests import Marginal
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, new_axes, plain_name, styled
 from hiermod.priors.distributions import scipy_or_none
 from hiermod.priors.lkj import correlation_law, lkj_marginal
 
@@ -212,7 +212,7 @@ def prior_predictive(
         margin = 0.05 * (high - low) or 1.0
         ax.set_ylim(low - margin, high + margin)
         ax.set_xlabel(column or factor)
-        ax.set_ylabel(prior.design.response)
+        ax.set_ylabel(plain_name(prior.design.response))
         ax.set_title(f"Prior predictive: {prior.formula}", loc="left")
         if column is None and len(ax.get_xticks()) > MOST_LABELS:
             ax.set_xticks([])

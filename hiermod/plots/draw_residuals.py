@@ -13,7 +13,7 @@ from hiermod.core.escaping import label_text
 from hiermod.errors import ArgumentTypeError
 from hiermod.inference.assumptions.assumption_tables import residual_points, residual_smooth, residuals_within_groups
 from hiermod.inference.assumptions.quantile_residuals import SimulatedResiduals, uniform_quantiles
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, new_axes, plain_name, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def _cloud(fit: Any, points: pd.DataFrame, ylabel: str, title: str, label: int, 
                 textcoords="offset points",
                 fontsize="x-small",
             )
-        ax.set_xlabel(f"fitted {fit.design.response}")
+        ax.set_xlabel(f"fitted {plain_name(fit.design.response)}")
         ax.set_ylabel(ylabel)
         ax.set_title(title, loc="left")
         if zero and len(ax.lines) > 3:

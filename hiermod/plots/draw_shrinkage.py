@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, listing, nearest
-from hiermod.plots.style import COLOURS, counted, new_axes, sampled, styled
+from hiermod.plots.style import COLOURS, counted, new_axes, plain_name, sampled, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -200,9 +200,9 @@ def _apart(moved: pd.Series, rows: pd.Series, count: int) -> list[str]:
 
 def _axis_name(pooling: Pooling, term: str) -> str:
     return (
-        f"{term} ({pooling.design.response})"
+        f"{term} ({plain_name(pooling.design.response)})"
         if term == "Intercept"
-        else f"{term} (change in {pooling.design.response})"
+        else f"{term} (change in {plain_name(pooling.design.response)})"
     )
 
 

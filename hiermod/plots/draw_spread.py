@@ -15,7 +15,7 @@ from hiermod.core.arguments import check_count
 from hiermod.errors import UnknownNameError, nearest
 from hiermod.inference.groups.group_lines import group_rows, line_block
 from hiermod.inference.groups.spread_path import NO_POOLING, SpreadPath, spread_path
-from hiermod.plots.style import COLOURS, counted, new_axes, plain_log, sampled, styled
+from hiermod.plots.style import COLOURS, counted, new_axes, plain_log, plain_name, sampled, styled
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
@@ -124,7 +124,7 @@ def pooling_steps(
             ax.set_axis_off()
         total = len(line_block(fit, path.group).levels)
         figure.supxlabel(", ".join(filter(None, [x, counted(lines["level"].nunique(), total, path.group)])))
-        figure.supylabel(path.design.response)
+        figure.supylabel(plain_name(path.design.response))
     return figure
 
 
@@ -160,7 +160,7 @@ def pooling_animation(
         title, note = _head(ax, *_words(fit, path, path.criterion.index[0]))
         total = len(line_block(fit, path.group).levels)
         ax.set_xlabel(", ".join(filter(None, [x, counted(lines["level"].nunique(), total, path.group)])))
-        ax.set_ylabel(path.design.response)
+        ax.set_ylabel(plain_name(path.design.response))
         known = lines["estimate"].to_numpy()
         y = path.design.y
         room = 0.04 * (max(known.max(), y.max()) - min(known.min(), y.min()))

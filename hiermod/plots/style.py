@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_rgba
+from matplotlib.font_manager import FontProperties
 
 COLOURS = {
     "none": "#8c8c8c",
@@ -22,6 +24,8 @@ COLOURS = {
 }
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c8c8c")
 MARKERS = ("o", "D", "s", "^", "v", "P", "X", "*")
+LETTER, LINE = 0.58, 1.3  # width of an average letter and height of a line as shares of the size of the font
+MOST_LINES, LONGEST_SLANTED, SLANT = 5, 45, 40  # of the name of a level below an axis: lines, letters, degrees
 MANY = 300  # levels that a figure draws one by one; of more ...
 SAMPLE = 150  # ... so many
 GROUND, INK = "white", "black"  # what the colours above are to be seen on, whatever style a person has
@@ -122,6 +126,34 @@ def _for_plain_text(ax: Axes) -> Axes:
     title.set_parse_math(False)
     title.set_usetex(False)
     return ax
+
+
+def plain_name(name: str) -> str:
+    """A column or response for a label: the formula's backticks are not part of a name."""
+    return name.replace("`", "")
+
+
+def level_ticks(ax: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
+    """Levels along the x axis: names on several lines where these fit side by side, else slanted or upright.
+
+    Judged by the width of the axes and of an average letter; the layout then makes the room that the names need."""
+    width = 72.0 * ax.get_window_extent().width / ax.figure.dpi / max(len(places), 1)
+    for font in (mpl.rcParams["xtick.labelsize"], "small"):
+        size = FontProperties(size=font).get_size_in_points()
+        letters = int(width / (LETTER * size) - 0.5)  # half a letter between two names
+        texts = [textwrap.wrap(label, max(letters, 1), break_long_words=False) or [""] for label in labels]
+        if letters > 0 and all(len(lines) <= MOST_LINES and max(map(len, lines)) <= letters for lines in texts):
+            ax.set_xticks(places, ["\n".join(lines) for lines in texts], fontsize=font)
+            return
+    short = [textwrap.shorten(label, LONGEST_SLANTED, placeholder=" \u2026") for label in labels]
+    told = short if len(set(short)) == len(set(labels)) else labels  # names that only their ends tell apart stay whole
+    apart = width * np.sin(np.radians(SLANT))
+    if apart < LINE**2 * size:
+        ax.set_xticks(places, told, rotation=90, fontsize="small")
+        return
+    if apart > 2 * LINE * size:
+        told = ["\n".join(textwrap.wrap(one, max(12, len(one) // 2 + 4))) for one in told]
+    ax.set_xticks(places, told, rotation=SLANT, ha="right", rotation_mode="anchor", fontsize="small")
 
 
 def plain_log(axis: Axis) -> None:
