@@ -15,6 +15,7 @@ from hiermod.families.catalogue import FAMILIES
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.formula.parts import parts_of
+from hiermod.model import Model
 from hiermod.priors.distributions import Distribution
 from hiermod.priors.gaussian import gaussian_priors
 from hiermod.priors.given import resolve_priors
@@ -303,3 +304,32 @@ def test_a_common_sd_has_one_prior_and_says_so() -> None:
     scale = np.sqrt(np.mean([2.5**2 / (p * (1 - p)) for p in shares]))
     assert table.loc[rows[0], "distribution"] == f"HalfNormal(sigma={scale:.6g})"
     assert "root mean square" in "".join(table.attrs["notes"])
+
+
+# --- the graph has the same -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "family"),
+    [
+        ("weighted(y, z)", "x + f + (x | g)", "gaussian"),
+        ("truncated(y, -50)", "x + (f || g)", "t"),
+        ("y", "poly(x, 2) + z:h + (1 | g)", "bernoulli"),
+        ("y", "f + cs(0 + f | g, hom=True)", "poisson"),
+    ],
+)
+def test_the_graph_has_the_resolved_priors(left: str, right: str, family: str) -> None:
+    """Also where Bambi's own are others, infinite, or not there."""
+    data = DATA.assign(y=RESPONSES[FAMILIES[family].kind])
+    model = Model(f"{left} ~ {right}", data, family=family)
+    mine = model_priors(model.spec, resolve_priors(None, model.spec, family), family)
+    assert_same_model(mine, model.spec, model.bambi)
+
+
+def test_given_thresholds_ascend_on_the_graph_and_start_there() -> None:
+    design = design_of("x + (1 | g)", "cumulative")
+    for given in ("Normal(0, 2)", "StudentT(3, [-2, -1, 1, 1.5], 1)"):
+        model = Model("y ~ x + (1 | g)", design.frame.assign(y=design.y), "cumulative", priors={"threshold": given})
+        assert np.isfinite(list(model.pymc.point_logps().values())).all()
+        drawn = model.pymc.rvs_to_transforms[model.pymc["threshold"]]
+        assert type(drawn).__name__ == "Ordered"

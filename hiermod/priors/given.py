@@ -36,17 +36,15 @@ class PriorSet:
         }
 
 
-def auxiliary_names(family: Any, design: Design) -> tuple[str, ...]:
+def auxiliary_names(family: str, design: Design) -> tuple[str, ...]:
     """The response's own parameters: ``("sigma",)`` for a gaussian; none when the residual sds are known."""
     if design.precision.sigma_known:
         return ()
-    if isinstance(family, str):
-        names = FAMILIES[family].parameter_names if family in FAMILIES else ()
-        return tuple(name for name in names if name not in design.formulas)
-    return tuple(sorted(family.auxiliary_parameters))  # a bambi.Family brought by the person
+    names = FAMILIES[family].parameter_names if family in FAMILIES else ()
+    return tuple(name for name in names if name not in design.formulas)
 
 
-def prior_keys(design: Design, family: Any = "gaussian") -> tuple[str, ...]:
+def prior_keys(design: Design, family: str = "gaussian") -> tuple[str, ...]:
     """Every key that ``priors=`` understands for this model, in the order of the model's tables."""
     terms = dict.fromkeys(design.common_terms)
     groups = dict.fromkeys(column.variable for block in design.blocks for column in block.columns)
@@ -60,7 +58,7 @@ def prior_keys(design: Design, family: Any = "gaussian") -> tuple[str, ...]:
     return (*terms, *auxiliary_names(family, design), *groups, *correlations, *further, *wide)
 
 
-def resolve_priors(priors: Mapping[str, Any] | None, design: Design, family: Any = "gaussian") -> PriorSet:
+def resolve_priors(priors: Mapping[str, Any] | None, design: Design, family: str = "gaussian") -> PriorSet:
     """Checks ``priors=`` and turns its texts into records; None or {} means Bambi's defaults and LKJ(2).
 
     Raises UnknownNameError for a key the model has not, Argument(Type)Error for a value that is no prior."""

@@ -1,5 +1,5 @@
 """A bambi.Model that stays the Design's model whatever Bambi does to it: built again it is correlated again, and its
-default priors are finite whatever the columns.  Imports Bambi, so it is itself imported only when a graph is built."""
+priors are those it was given.  Imports Bambi, so it is itself imported only when a graph is built."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ import bambi
 import bambi.model_components
 import numpy as np
 
-from hiermod.core import versions
 from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import UnsupportedError
-from hiermod.families.catalogue import FAMILIES
-from hiermod.priors.model_priors import SPREAD, column_scale, is_constant
-
-ROUNDING = 1e6  # times what it should be: a default prior this wide comes from a column's rounding errors
+from hiermod.priors.model_priors import is_constant
 
 
 class HierarchicalModel(bambi.Model):
@@ -70,9 +66,8 @@ class HierarchicalModel(bambi.Model):
         )
 
     def _build_priors(self) -> None:
-        with np.errstate(divide="ignore", invalid="ignore"):  # where a column does not vary
+        with np.errstate(all="ignore"):  # Bambi's own scales, which are not used, of infinite bounds in truncated()
             super()._build_priors()
-        finite_defaults(self)
 
 
 class _Term(bambi.model_components.CommonTerm):
@@ -99,49 +94,3 @@ def _constant_columns_allowed() -> Iterator[None]:
             yield
         finally:
             bambi.model_components.CommonTerm = before
-
-
-def finite_defaults(model: Any) -> None:
-    """Replace default priors that Bambi has scaled by a column without variation (priors/gaussian.py has the rule)."""
-    parent, scaler = versions.bambi_parent(model), model.scaler
-    known = FAMILIES.get(model.family.name)
-    latent = known is not None and known.default_scale == "latent"
-    unit = latent and model.family.link["p"].name in ("logit", "probit")
-    wide = SPREAD * float(scaler.response_std)
-    changed = False
-    variance = wide**2  # of the default intercept: its own, and what the slopes' priors add at the predictors' means
-    for term in parent.common_terms.values():
-        if not (getattr(term.prior, "auto_scale", False) and term.prior.name == "Normal"):
-            continue
-        columns = np.asarray(term.data, dtype=float)
-        sigma, mended = _mended(term.prior.args["sigma"], columns, 1.0 if unit else wide)
-        if mended:
-            term.prior.update(sigma=sigma)
-            changed = True
-        variance += float(np.sum(np.square(sigma) * np.square(columns.mean(axis=0))))
-    intercept = parent.intercept_term
-    if changed and not unit and intercept is not None and _is_default(intercept.prior, "Normal"):
-        intercept.prior.update(sigma=np.sqrt(variance))
-    for term in parent.group_specific_terms.values():
-        prior = term.prior.args.get("sigma")
-        if not (getattr(term.prior, "auto_scale", False) and getattr(prior, "name", "") == "HalfNormal"):
-            continue
-        if term.kind == "intercept":
-            if changed:
-                prior.update(sigma=np.sqrt(variance))
-            continue
-        sigma, mended = _mended(prior.args["sigma"], np.asarray(term.predictor, dtype=float), wide)
-        if mended:
-            prior.update(sigma=sigma)
-
-
-def _is_default(prior: Any, name: str) -> bool:
-    return bool(getattr(prior, "auto_scale", False)) and prior.name == name
-
-
-def _mended(sigma: Any, columns: np.ndarray, wide: float) -> tuple[np.ndarray, bool]:
-    """The sds of a term's default priors, those of columns without variation as ``column_scale`` has them."""
-    values, flat = np.asarray(sigma, dtype=float), columns.reshape(len(columns), -1)
-    expected = wide / column_scale(flat)
-    wrong = is_constant(flat) & ~(np.broadcast_to(values, expected.shape) <= ROUNDING * expected)
-    return np.where(wrong, expected, values).reshape(values.shape), bool(wrong.any())

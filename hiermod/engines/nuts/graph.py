@@ -5,7 +5,7 @@ the Design's blocks then become correlated (correlation.py).  What Bambi encodes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,8 @@ from hiermod.formula.design import Block, Column, Design
 from hiermod.formula.parts import parts_of
 from hiermod.priors.distributions import Distribution
 from hiermod.priors.given import PriorSet, resolve_priors
-from hiermod.priors.model_priors import common_law
+from hiermod.priors.model_priors import Law, common_law, evaluable, model_priors
+from hiermod.priors.thresholds import ascending_medians
 
 MULTIVARIATE = ("categorical", "multinomial", "dirichlet_multinomial")  # one coefficient per response category
 
@@ -49,7 +50,7 @@ def build_bambi(
     if not isinstance(priors, PriorSet):
         priors = resolve_priors(priors, design, family)
     _check_special(design, family)
-    given = _nested(priors.to_bambi(), design)
+    given = _nested(_all_priors(design, family, link, priors, center_predictors), design)
     chosen = _family(design, family, given)
     layout: dict[str, tuple[str, ...] | None] = {}
     chosen_centred = centred or {} if noncentered == "auto" else {}
@@ -115,6 +116,58 @@ def _predictors(model: Any, design: Design) -> list[tuple[Design, Any, str]]:
     components = versions.bambi_parameters(model)
     further = [(part, components[name], f"{name}_") for name, part in parts_of(design).items()]
     return [(design, versions.bambi_parent(model), ""), *further]
+
+
+def _all_priors(
+    design: Design, family: str, link: str | None, priors: PriorSet, center_predictors: bool
+) -> dict[str, Any]:
+    """A ``bambi.Prior`` (a number: fixed) for every parameter: as given, else the default of model_priors.
+
+    So the graph has the same priors as every other engine, whatever Bambi would make of the data."""
+    found = model_priors(design, priors, family, link, center_predictors)
+    out = priors.to_bambi()
+    given = set(out)
+    predictors = [(design, found, ("common", "group_specific"))]
+    predictors += [(part, found.further[name], ("", "")) for name, part in parts_of(design).items()]
+    for one, own, (common, groups) in predictors:
+        laws: dict[str, list[Law]] = {}
+        for term, law in zip(one.common_terms, own.common, strict=True):
+            if not given & {term, common}:
+                laws.setdefault(term, []).append(law)
+        out |= {term: _stacked(columns).to_bambi() for term, columns in laws.items()}
+        laws = {}
+        for block, sds in zip(one.blocks, own.sds, strict=True):
+            for column, law in zip(block.columns, sds, strict=True):
+                if not given & {column.variable, groups}:
+                    laws.setdefault(column.variable, []).append(law)
+        for variable, columns in laws.items():
+            out[variable] = Distribution("Normal", (("mu", 0.0), ("sigma", _stacked(columns)))).to_bambi()
+    for name, value in found.auxiliary.items():
+        if isinstance(value, Distribution) and name not in given:
+            out[name] = value.to_bambi()
+        if FAMILIES[family].parameter(name).support == "ascending":
+            _restrict_to_order(out[name], value, len(design.categories) - 1)
+    return out
+
+
+def _stacked(laws: Sequence[Law]) -> Distribution:
+    """Distributions of one kind as one with a list for each argument, as Bambi has the columns of a term."""
+    records = [evaluable(law) for law in laws]
+    if len(records) == 1:
+        return records[0]
+    values = [one.values or {} for one in records]
+    return Distribution(records[0].name, tuple((name, tuple(one[name] for one in values)) for name in values[0]))
+
+
+def _restrict_to_order(prior: Any, law: Law | float, count: int) -> None:
+    """Thresholds (count,) that PyMC keeps ascending, from values where they are: its own start is where all medians
+    are, which may be one place."""
+    import pymc as pm
+
+    prior.args.setdefault("transform", pm.distributions.transforms.ordered)
+    start = ascending_medians(law, count) if isinstance(law, Distribution) else None
+    if start is not None:
+        prior.args.setdefault("initval", start)
 
 
 def _nested(given: dict[str, Any], design: Design) -> dict[str, Any]:
