@@ -9,7 +9,7 @@ from bayes_density import correlation_from_partials
 from kernel_cases import CASES, dense_parts, frame
 from scipy import stats
 
-from hiermod.engines.marginal.coordinates import pairs
+from hiermod.covariance.vine import pairs
 from hiermod.engines.marginal.density import MarginalDensity, marginal_density
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
@@ -26,6 +26,11 @@ MORE_CASES = {
     "flat, weights": ("y ~ x + (1 | a)", {"weights": "w"}),
     "flat, known se": ("y ~ x + (x | a)", {"se": "w"}),
     "flat slope": ("y ~ x + z + (x | a)", {}),
+    "cs": ("y ~ x + cs(0 + site | a) + (1 | b)", {}),
+    "cs, one sd": ("y ~ x + cs(0 + site | a, hom=True)", {"weights": "w"}),
+    "ar1": ("y ~ x + ar1(0 + site | a)", {"se": "w"}),
+    "ar1, own sds, of the same factor": ("y ~ x + ar1(0 + site | a, hom=False) + (0 + x + z | a)", {}),
+    "diag, one sd": ("y ~ x + diag(0 + site | a, hom=True)", {}),
 }
 ALL = CASES | MORE_CASES
 
@@ -68,14 +73,31 @@ def make(name: str, centred: bool) -> tuple[Design, MarginalDensity]:
     return design, marginal_density(design, gaussian_priors(design, resolve_priors(priors, design), centred))
 
 
+def one_correlation(structure: str, k: int, share: float) -> np.ndarray:
+    """The correlations of cs or ar1 whose rho is ``share`` of the way from its lower bound to 1."""
+    if structure == "cs":
+        rho = -1 / (k - 1) + k / (k - 1) * share
+        return np.full((k, k), rho) + (1 - rho) * np.eye(k)
+    return np.power(2 * share - 1, np.abs(np.subtract.outer(np.arange(k), np.arange(k))))
+
+
 def read_phi(design: Design, phi: np.ndarray, sigma: float | None) -> tuple[list[np.ndarray], float, float]:
     """Covariance factors (k, k) of each block, sigma, and log p(phi), all written out again."""
     at, factors, log_prior = 0, [], 0.0
     for block in design.blocks:
-        k = block.size
-        log_sds, z = phi[at : at + k], phi[at + k : at + k * (k + 1) // 2]
-        at += k * (k + 1) // 2
+        k, m = block.size, 1 if block.hom else block.size
+        last = m + (k * (k - 1) // 2 if block.structure.free else len(block.pairs[:1]))
+        log_sds, z = phi[at : at + m], phi[at + m : at + last]
+        at += last
         log_prior += np.sum(SD.logpdf(np.exp(log_sds)) + log_sds)
+        if not block.structure.free:
+            R = np.eye(k)
+            if len(z):
+                share = (1 + np.tanh(z[0])) / 2
+                log_prior += stats.beta(ETA, ETA).logpdf(share) + np.log(2 * share * (1 - share))
+                R = one_correlation(block.covariance, k, share)
+            factors.append(np.exp(log_sds)[:, None] * np.linalg.cholesky(R))
+            continue
         u = np.zeros((k, k))
         for (i, j), value in zip(pairs(k), z, strict=True):
             u[i, j] = (1 + np.tanh(value)) / 2

@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from scipy.optimize import minimize
 
 import hiermod as hm
 from hiermod.covariance.structure import structure_of
+from hiermod.covariance.vine import log_beta
 from hiermod.engines.likelihood.structured import SearchSpace
+from hiermod.engines.posterior import labelled
 from hiermod.errors import ArgumentError, DesignError, FormulaError, SingularFitWarning, UnsupportedError
 from hiermod.inference.coefficient_tests.satterthwaite import satterthwaite
 from hiermod.inference.comparison.nested import Nesting, nesting
+from hiermod.inference.priors_and_reml.prior_density import log_priors
 from hiermod.inference.priors_and_reml.scale_errors import scale_errors
 
 CASES = [(name, hom, k) for name in ("us", "diag", "cs", "ar1") for hom in (False, True) for k in (2, 3, 5)]
@@ -66,16 +70,34 @@ def test_every_structure_keeps_the_contract(name, hom, k):
     np.testing.assert_array_equal(structure.search_factor(many)[2], structure.search_factor(many[2]))
 
 
-@pytest.mark.parametrize(("name", "hom", "k"), [case for case in CASES if case[0] != "us" and case[2] > 2])
-def test_unbounded_coordinates_have_their_jacobian(name, hom, k):
-    structure = structure_of(name, k, hom)
-    theta = a_theta(structure, np.random.default_rng(2))
-    phi = structure.unbounded(theta)
-    np.testing.assert_allclose(structure.from_unbounded(phi), theta, rtol=1e-10)
-    rows = [
-        (structure.from_unbounded(phi + h) - structure.from_unbounded(phi - h)) / 2e-6 for h in 1e-6 * np.eye(len(phi))
+@pytest.mark.parametrize(("name", "hom", "k"), [case for case in CASES if case[2] > 2])
+def test_unbounded_correlations(name, hom, k):
+    """There and back, also at the bounds; the pullback is the slope of the root."""
+    structure, rng = structure_of(name, k, hom), np.random.default_rng(2)
+    z = rng.normal(size=structure.n_parameters - structure.n_sds)
+    L, G = structure.correlation_root(z), rng.normal(size=(k, k))
+    np.testing.assert_allclose(np.diag(L @ L.T), 1.0, atol=1e-14)
+    np.testing.assert_allclose(structure.correlation_coordinates(L @ L.T), z, rtol=1e-10)
+    slopes = [
+        (np.tril(G) * (structure.correlation_root(z + h) - structure.correlation_root(z - h))).sum() / 2e-6
+        for h in 1e-6 * np.eye(len(z))
     ]
-    assert structure.log_jacobian(phi) == pytest.approx(np.linalg.slogdet(rows)[1], abs=1e-7)
+    # central differences: 1e-16 / 1e-6 from rounding, (1e-6)^2 from the third derivative
+    np.testing.assert_allclose(structure.correlation_root_pullback(z, L, np.tril(G)), slopes, atol=1e-8)
+    for end in (-40.0, 40.0):
+        Lam = structure.correlation_root(np.full(len(z), end))
+        assert np.isfinite(structure.correlation_coordinates(Lam @ Lam.T)).all()
+    np.testing.assert_array_equal(structure.correlation_root(np.stack([z, 0 * z]))[0], L)
+
+
+@pytest.mark.parametrize(("name", "low"), [("cs", -0.25), ("ar1", -1.0)])
+def test_the_prior_of_rho_is_beta_over_its_range(name, low):
+    structure, w = structure_of(name, 5, True), np.linspace(-3, 3, 7)[:, None]
+    rho = structure.correlation_root(w)[:, 1, 0]
+    law = stats.beta(1.7, 1.7, loc=low, scale=1 - low)
+    slope = (structure.correlation_root(w + 1e-6) - structure.correlation_root(w - 1e-6))[:, 1, 0] / 2e-6
+    found, _ = log_beta(w, structure.beta_shapes(1.7))
+    np.testing.assert_allclose(found, law.logpdf(rho) + np.log(slope), atol=1e-7)  # differences of rho near its ends
 
 
 @pytest.mark.parametrize(("name", "low"), [("cs", -0.25), ("ar1", -1.0)])
@@ -359,8 +381,6 @@ def test_what_is_not_ready_is_refused_in_words(grid):
     counts = grid.assign(n=np.arange(144) % 5)
     with pytest.raises(UnsupportedError, match="free covariances"):
         hm.Model("n ~ x + ar1(0 + t | g)", counts, family="poisson").ml()
-    with pytest.raises(UnsupportedError, match="marginal engine"):
-        m.fit(draws=10, inference_method="marginal")
 
 
 # --- priors and the graph -------------------------------------------------------------------------------------------
@@ -514,3 +534,50 @@ def test_one_row_for_each_occasion_and_some_missing(seed, formula, reml):
     assert effects.loc[names, [f"when[{o}]" for o in data["when"].cat.categories[:4]]].to_numpy() == pytest.approx(
         blup, abs=1e-5
     )
+
+
+# --- the marginal engine --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("term", ["ar1(0 + t | g, hom=False)", pytest.param("cs(0 + t | g)", marks=pytest.mark.slow)])
+def test_the_marginal_posterior_is_that_of_nuts_on_the_graph(grid, term, tmp_path: Path):
+    """Means and sds of every parameter and effect within Monte Carlo error; under the same names; and as stored."""
+    m = hm.Model(f"y ~ x + {term}", grid)
+    fit = m.fit(random_seed=1)
+    assert fit.record.inference.method == "marginal"
+    graph = m.fit(random_seed=2, inference_method="nutpie", chains=2, progressbar=False)
+    ours, theirs = dict(labelled(fit.record, fit.design)), dict(labelled(graph.record, graph.design))
+    assert list(ours) == list(theirs)
+    for name, mine in ours.items():
+        other = theirs[name]
+        sizes = [effective_size(one) for one in (mine, other)]
+        spread = np.sqrt(mine.var() * (1 / sizes[0] + 1 / sizes[1]))
+        assert abs(mine.mean() - other.mean()) < 4.5 * spread, name
+        # the variance of a log sd is (kurtosis - 1) / 4n; posteriors of sds have kurtosis up to 6
+        assert abs(np.log(mine.std() / other.std())) < 4.5 * np.sqrt(1.25 * (1 / sizes[0] + 1 / sizes[1])), name
+    again = hm.load(fit.save(tmp_path / "fit.nc"))
+    np.testing.assert_array_equal(dict(labelled(again.record, again.design))["sigma"], ours["sigma"])
+    assert again.loo().elpd == pytest.approx(fit.loo().elpd, rel=1e-10)
+    new = pd.DataFrame({"g": ["0", "1"], "t": ["2", "1"], "x": [0.0, 0.5]})
+    for target in ("conditional", "new_group"):
+        found, expected = (one.predict(new, target, interval=0.68) for one in (fit, graph))
+        half = (expected["upper"] - expected["lower"]).to_numpy() / 2  # the posterior's sd
+        error = half * np.sqrt(1 / 400 + 1 / 400)  # effective draws at least
+        assert (np.abs(found["estimate"] - expected["estimate"]) < 4.5 * error).all()
+    pd.testing.assert_index_equal(fit.ranef().index, graph.ranef().index)
+
+
+def effective_size(draws: np.ndarray) -> float:
+    import arviz as az
+
+    return float(min(az.ess(np.asarray(draws), method=method) for method in ("mean", "sd")))
+
+
+@pytest.mark.parametrize("hom", [True, False])
+def test_a_common_sd_has_one_prior_and_rho_its_own(grid, hom):
+    """What power scaling scales: the prior of a common sd once; of rho Beta(2, 2) over (-1/3, 1), no determinant."""
+    fit = hm.Model(f"y ~ x + cs(0 + t | g, hom={hom})", grid).fit(draws=200, random_seed=1)
+    found, unknown = log_priors(fit)
+    assert not unknown
+    assert sum("_sigma" in name for name in found) == (1 if hom else 4)
+    share = (fit.record.corr[0][..., 0, 1] + 1 / 3) / (4 / 3)
+    gap = found["g_corr"] - stats.beta(2, 2).logpdf(share)
+    assert np.ptp(gap) < 1e-9  # a constant, but for rounding

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from hiermod.core import versions
+from hiermod.covariance.unstructured import Unstructured
 from hiermod.datasets import load_dataset
 from hiermod.engines.marginal import engine as marginal
 from hiermod.engines.marginal.bounds import Bounds, bounds_of
@@ -56,7 +57,7 @@ def test_bounds_are_read_from_the_priors():
     design = build_design("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
     given = {"1|Subject": "Uniform(1, 90)", "sigma": "TruncatedNormal(mu=20, sigma=9, lower=4)"}
     priors = gaussian_priors(design, resolve_priors(given, design))
-    found = bounds_of(Coordinates((2,), True), priors)
+    found = bounds_of(Coordinates((Unstructured(2),), True), priors)
     np.testing.assert_array_equal(found.lower, [1, 0, 0, 4])
     np.testing.assert_array_equal(found.upper, [90, np.inf, np.inf, np.inf])
 

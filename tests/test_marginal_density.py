@@ -24,8 +24,8 @@ from marginal_cases import (
 from scipy import stats
 from scipy.linalg import cho_factor, cho_solve
 
+from hiermod.covariance.vine import pairs
 from hiermod.datasets import load_dataset
-from hiermod.engines.marginal.coordinates import pairs, parameter_labels
 from hiermod.engines.marginal.density import marginal_density
 from hiermod.engines.nuts.graph import _bambi_model, build_bambi
 from hiermod.engines.nuts.quiet import collected
@@ -144,6 +144,10 @@ GRAPHS = [
     ("y ~ x + z + (x + z | a) + (1 | b)", {}, True),
     ("y ~ site + (0 + site | a)", {"weights": "w"}, False),
     pytest.param("y ~ x + (x || a) + (1 | site/batch)", {"se": "w"}, True, marks=pytest.mark.stack),
+    ("y ~ x + cs(0 + site | a) + (x | b)", {}, True),
+    pytest.param("y ~ x + ar1(0 + site | a)", {"weights": "w"}, True, marks=pytest.mark.stack),
+    ("y ~ x + ar1(0 + site | a, hom=False) + cs(0 + site | b, hom=True)", {}, True),
+    ("y ~ x + diag(0 + site | a, hom=True)", {"se": "w"}, False),
 ]
 
 
@@ -188,11 +192,16 @@ def _phi_of(point: dict[str, np.ndarray], design: Design) -> tuple[np.ndarray, l
         for column in block.columns:
             siblings = [one.level for one in block.columns if one.variable == column.variable]
             at = siblings.index(column.level)
-            log_sds.append(np.atleast_1d(point[f"{column.variable}_sigma_log__"])[at])
+            if not block.hom:
+                log_sds.append(np.atleast_1d(point[f"{column.variable}_sigma_log__"])[at])
             value = point[f"{column.variable}_offset"]
             z.append(value if column.level is None else value[:, at])
         phi += log_sds
-        if k > 1:
+        if block.hom:
+            phi.append(float(point[f"{block.factor}_{block.bar}_common_offset_log__"]))
+        if not block.structure.free:
+            phi += [float(point[f"{block.corr_name}_partial_offset_logodds__"]) / 2 for _ in block.pairs[:1]]
+        elif k > 1:
             rows = np.zeros((k, k))
             rows[np.tril_indices(k, -1)] = point[f"{block.corr_name}_partial_offset_logodds__"]
             phi += [rows[i, j] / 2 for i, j in pairs(k)]
@@ -202,17 +211,6 @@ def _phi_of(point: dict[str, np.ndarray], design: Design) -> tuple[np.ndarray, l
     return np.array(phi), offsets
 
 
-def test_labels_of_phi():
-    assert parameter_labels([["1|g_sigma", "x|g_sigma"], ["1|h_sigma"]], True) == [
-        "log 1|g_sigma",
-        "log x|g_sigma",
-        "partial correlation 2,1 of 1|g_sigma",
-        "log 1|h_sigma",
-        "log sigma",
-    ]
-
-
-# --- default priors -------------------------------------------------------------------------------------------------
 def _reference_cases() -> list[Any]:
     index = json.loads((REFERENCE / "index.json").read_text(encoding="utf-8"))
     kinds = ("lmer REML", "lmer ML", "lm")

@@ -556,6 +556,7 @@ def shapes(idata: Any) -> dict[str, Any]:
 BOTH = [  # what compiles in seconds; more by hand
     pytest.param("y ~ site * h + (h || a)", marks=pytest.mark.stack),
     "y ~ x * site + (site | a) + (x || b) + (1 | cask/h)",
+    pytest.param("y ~ x + ar1(0 + site | a) + diag(0 + site | b, hom=True)", marks=pytest.mark.slow),
     pytest.param("y ~ x + (x | a)", marks=pytest.mark.slow),
     pytest.param("y ~ 0 + site:x + I(z**2) + (0 + site | a) + (0 + x | a)", marks=pytest.mark.slow),
 ]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import multivariate_normal
 
+from hiermod.covariance.unstructured import Unstructured
 from hiermod.datasets import load_dataset
 from hiermod.engines.marginal.coordinates import Coordinates
 from hiermod.engines.marginal.density import MarginalDensity
@@ -29,6 +30,7 @@ SLEEP = load_dataset("sleepstudy").assign(
     off=RNG.normal(0, 5, 180),
     s=RNG.uniform(10, 40, 180),
     day=lambda d: d["Days"].astype(str),
+    half=lambda d: np.array(["a", "b", "c"])[(d["Days"] // 4).astype(int)],
 )
 CASES = {
     "correlated": lambda: Model("Reaction ~ Days + (Days | Subject)", SLEEP),
@@ -43,6 +45,8 @@ CASES = {
     ),
     "crossed": lambda: Model("diameter ~ 1 + (1 | plate) + (1 | sample)", load_dataset("penicillin")),
     "nested": lambda: Model("strength ~ 1 + (1 | batch/cask)", load_dataset("pastes")),
+    "autoregressive": lambda: Model("Reaction ~ Days + ar1(0 + day | Subject)", SLEEP),
+    "compound symmetric, known sds": lambda: Model("Reaction ~ Days + cs(0 + half | Subject)", SLEEP, se="s"),
 }
 
 
@@ -176,7 +180,7 @@ def test_a_unit_that_alone_determines_a_flat_coefficient_is_named():
 
 
 def test_phi_comes_back_from_sds_and_correlations():
-    coordinates = Coordinates((1, 3, 2), True)
+    coordinates = Coordinates((Unstructured(1), Unstructured(3), Unstructured(2)), True)
     phi = np.random.default_rng(3).normal(0, 1, (2, 5, coordinates.d))
     factors = coordinates.correlation_factors(phi)
     corr = [L @ np.swapaxes(L, -1, -2) if L.shape[-1] > 1 else None for L in factors]
@@ -200,7 +204,7 @@ def test_scores_from_the_parameters_drawn_and_from_those_found_again_are_the_sam
 
 
 def test_correlations_of_one_stay_finite():
-    coordinates = Coordinates((2,), False)
+    coordinates = Coordinates((Unstructured(2),), False)
     corr = np.ones((4, 2, 2))
     phi = coordinates.unconstrained([np.ones((4, 2))], [corr], None)
     assert np.isfinite(phi).all()

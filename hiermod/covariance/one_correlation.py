@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from hiermod.covariance.vine import CLOSEST
+
 
 @dataclass(frozen=True)
 class OneCorrelation(ABC):
@@ -154,29 +156,30 @@ class OneCorrelation(ABC):
         return t if self.hom else np.square(t)
 
     # --- unbounded ----------------------------------------------------------------------------------------------
-    def unbounded(self, theta: np.ndarray) -> np.ndarray:
-        """log sds, then w with rho = low + (1 - low) / (1 + exp(-2 w)): arctanh rho where low is -1."""
-        logs = np.log(theta[..., : self.n_sds])
-        if not self.has_correlation:
-            return logs
-        rho = theta[..., -1:]
-        return np.concatenate([logs, 0.5 * (np.log(rho - self.low) - np.log1p(-rho))], axis=-1)
+    def correlation_root(self, z: np.ndarray) -> np.ndarray:
+        """rho = low + (1 - low) / (1 + exp(-2 z)): z is arctanh rho where low is -1."""
+        return self.root(self._unbounded_angle(z[..., 0]) if self.has_correlation else np.zeros(z.shape[:-1]))
 
-    def from_unbounded(self, phi: np.ndarray) -> np.ndarray:
-        """theta (..., m)."""
-        sds = np.exp(phi[..., : self.n_sds])
+    def correlation_root_pullback(self, z: np.ndarray, root: np.ndarray, by_root: np.ndarray) -> np.ndarray:
+        """(1,) or (0,)."""
         if not self.has_correlation:
-            return sds
-        return np.concatenate([sds, self.rho(self.unbounded_angle(phi[..., -1:]))], axis=-1)
+            return np.zeros(0)
+        angle = float(self._unbounded_angle(z[0]))
+        slope = float(np.sin(2.0 * angle)) / 2.0  # of the angle
+        return np.array([(np.tril(by_root) * self.root_slope(angle)).sum() * slope])
 
-    def unbounded_angle(self, w: np.ndarray) -> np.ndarray:
-        """The angle at w (...): tan a = exp(w)."""
-        return np.arctan2(np.exp(np.minimum(w, 0.0)), np.exp(np.minimum(-w, 0.0)))
-
-    def log_jacobian(self, phi: np.ndarray) -> np.ndarray:
-        """(...): of exp and, with s = 1 / (1 + exp(-2 w)), of 2 (1 - low) s (1 - s)."""
-        value = phi[..., : self.n_sds].sum(axis=-1)
+    def correlation_coordinates(self, corr: np.ndarray) -> np.ndarray:
+        """From the first two columns: the neighbours' correlation is rho in every structure."""
         if not self.has_correlation:
-            return np.asarray(value)
-        w = phi[..., -1]
-        return np.asarray(value + np.log(2.0 * (1.0 - self.low)) - np.logaddexp(0, 2 * w) - np.logaddexp(0, -2 * w))
+            return np.zeros((*corr.shape[:-2], 0))
+        share = (corr[..., 0, 1, None] - self.low) / (1.0 - self.low)
+        share = np.clip(share, (1.0 - CLOSEST) / 2.0, (1.0 + CLOSEST) / 2.0)
+        return np.asarray(0.5 * (np.log(share) - np.log1p(-share)))
+
+    def beta_shapes(self, eta: float) -> np.ndarray:
+        """(1,) or (0,)."""
+        return np.full(int(self.has_correlation), float(eta))
+
+    def _unbounded_angle(self, z: np.ndarray) -> np.ndarray:
+        """The angle at z (...): tan a = exp(z)."""
+        return np.arctan2(np.exp(np.minimum(z, 0.0)), np.exp(np.minimum(-z, 0.0)))

@@ -8,7 +8,8 @@ theta       standard deviations relative to sigma, then what the structure's cor
             for us the lower triangle of Lambda by column
 search      unrestricted numbers in which Lambda is smooth up to and beyond every bound, for minimisation: where a
             minimum lies on a bound its gradient is zero there
-unbounded   logarithms of standard deviations and log odds of correlations, for densities"""
+unbounded   logarithms of standard deviations, then z: numbers without bounds that the correlations are made of, for
+            densities: 1 / (1 + exp(-2 z)) ~ Beta(b, b), independent, under the prior LKJ(eta)"""
 
 from __future__ import annotations
 
@@ -91,15 +92,18 @@ class CovarianceStructure(Protocol):
     def correlation_entry(self, share: Any, i: int, j: int) -> Any:
         """The correlation of columns i < j, in the same way."""
 
-    # --- for densities ------------------------------------------------------------------------------------------
-    def unbounded(self, theta: np.ndarray) -> np.ndarray:
-        """Unbounded coordinates (..., m) of theta strictly inside its bounds."""
+    # --- for densities: z (..., m - n_sds), without bounds, of which the correlations are made ----------------------
+    def correlation_root(self, z: np.ndarray) -> np.ndarray:
+        """Cholesky factor (..., k, k) of the correlations."""
 
-    def from_unbounded(self, phi: np.ndarray) -> np.ndarray:
-        """theta (..., m) at unbounded coordinates (..., m)."""
+    def correlation_root_pullback(self, z: np.ndarray, root: np.ndarray, by_root: np.ndarray) -> np.ndarray:
+        """d f / d z (m - n_sds,) from d f / d root (k, k), at z and its root (k, k)."""
 
-    def log_jacobian(self, phi: np.ndarray) -> np.ndarray:
-        """log |d theta / d phi| (...)."""
+    def correlation_coordinates(self, corr: np.ndarray) -> np.ndarray:
+        """z of correlation matrices (..., k, k) of this structure; finite at bounds too."""
+
+    def beta_shapes(self, eta: float) -> np.ndarray:
+        """(m - n_sds,) the b of each z under the prior LKJ(eta): for one rho it is Beta(eta, eta) over its range."""
 
 
 def structure_of(name: str, size: int, hom: bool) -> CovarianceStructure:

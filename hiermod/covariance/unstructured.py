@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hiermod.covariance.vine import correlation_factor, correlation_gradient, lkj_shapes, partial_correlations
 from hiermod.errors import UnsupportedError
 
 
@@ -86,23 +87,27 @@ class Unstructured:
 
     def root_rows(self, share: Any, sqrt: Callable[[Any], Any]) -> list[list[Any]]:
         """Raises UnsupportedError."""
-        raise UnsupportedError(NO_UNBOUNDED)
+        raise UnsupportedError(NO_SHARE)
 
     def correlation_entry(self, share: Any, i: int, j: int) -> Any:
         """Raises UnsupportedError."""
-        raise UnsupportedError(NO_UNBOUNDED)
+        raise UnsupportedError(NO_SHARE)
 
-    def unbounded(self, theta: np.ndarray) -> np.ndarray:
-        """Raises UnsupportedError: densities of free correlations use the vine of partial correlations."""
-        raise UnsupportedError(NO_UNBOUNDED)
+    def correlation_root(self, z: np.ndarray) -> np.ndarray:
+        """(..., k, k), from Fisher-transformed partial correlations."""
+        return correlation_factor(z, self.size)
 
-    def from_unbounded(self, phi: np.ndarray) -> np.ndarray:
-        """Raises UnsupportedError."""
-        raise UnsupportedError(NO_UNBOUNDED)
+    def correlation_root_pullback(self, z: np.ndarray, root: np.ndarray, by_root: np.ndarray) -> np.ndarray:
+        """(k (k - 1) / 2,)."""
+        return correlation_gradient(z, root, by_root)
 
-    def log_jacobian(self, phi: np.ndarray) -> np.ndarray:
-        """Raises UnsupportedError."""
-        raise UnsupportedError(NO_UNBOUNDED)
+    def correlation_coordinates(self, corr: np.ndarray) -> np.ndarray:
+        """Fisher-transformed partial correlations (..., k (k - 1) / 2)."""
+        return partial_correlations(corr)
+
+    def beta_shapes(self, eta: float) -> np.ndarray:
+        """(k (k - 1) / 2,)."""
+        return lkj_shapes(self.size, eta)
 
 
-NO_UNBOUNDED = "free correlations have their unbounded coordinates in the vine of partial correlations, with LKJ's law"
+NO_SHARE = "free correlations are not made of one number: they have the vine of partial correlations"

@@ -16,7 +16,7 @@ from hiermod.core import versions
 from hiermod.core.arguments import check_count, resolve_seed
 from hiermod.engines.gaussian_rows import linear_predictor
 from hiermod.engines.idata import build_idata
-from hiermod.engines.marginal.coordinates import correlation_factor, correlation_matrix, lkj_shapes
+from hiermod.engines.marginal.coordinates import correlation_matrix
 from hiermod.engines.posterior import Inference, Posterior, extract
 from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import is_linear
@@ -140,22 +140,10 @@ def _group_effects(
     z = rng.standard_normal((d, len(block.levels), k))
     if eta is None:
         return z * sd[:, None, :], None
-    if not block.structure.free:
-        L = _structured_factor(block, np.asarray(rng.beta(eta, eta, size=d)))
-        return np.einsum("dij,dmj->dmi", L, z) * sd[:, None, :], correlation_matrix(L)
-    shapes = lkj_shapes(k, eta)
+    shapes = block.structure.beta_shapes(eta)
     with np.errstate(divide="ignore"):  # a draw of 1 - 1e-17 is a correlation of 1
-        L = correlation_factor(np.arctanh(2 * rng.beta(shapes, shapes, size=(d, len(shapes))) - 1), k)
+        L = block.structure.correlation_root(np.arctanh(2 * rng.beta(shapes, shapes, size=(d, len(shapes))) - 1))
     return np.einsum("dij,dmj->dmi", L, z) * sd[:, None, :], correlation_matrix(L)
-
-
-def _structured_factor(block: Block, share: np.ndarray) -> np.ndarray:
-    """L (d, k, k) of correlations at ``share`` (d,) of their range."""
-    L = np.zeros((len(share), block.size, block.size))
-    for i, row in enumerate(block.structure.root_rows(share, np.sqrt)):
-        for j, entry in enumerate(row):
-            L[:, i, j] = entry
-    return L
 
 
 def _gaussian_data(record: Posterior, design: Design, part: np.ndarray, rng: np.random.Generator) -> np.ndarray:

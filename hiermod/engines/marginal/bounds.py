@@ -76,7 +76,7 @@ def bounds_of(coordinates: Coordinates, priors: GaussianPriors) -> Bounds:
     """Where the priors of sds and sigma end."""
     lower, upper = np.zeros(coordinates.d), np.full(coordinates.d, np.inf)
     for (where, _), sds in zip(coordinates.parts(), priors.sds, strict=True):
-        for i, prior in zip(range(where.start, where.stop), sds, strict=True):
+        for i, prior in zip(range(where.start, where.stop), sds, strict=False):  # one of equal ones, where all share
             lower[i], upper[i] = _support(prior)
     if coordinates.has_sigma and isinstance(priors.sigma, Distribution):
         lower[-1], upper[-1] = _support(priors.sigma)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from hiermod.engines.marginal.coordinates import Coordinates, correlation_gradient, lkj_shapes, log_lkj
+from hiermod.covariance.vine import log_beta
+from hiermod.engines.marginal.coordinates import Coordinates
 from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import is_linear
 from hiermod.formula.design import Design
@@ -109,14 +110,16 @@ class MarginalDensity:
         gradient = gradient.copy()
         along_sigma = 0.0
         factors = self.coordinates.correlation_factors(phi)
-        parts = zip(self.coordinates.parts(), lambdas, factors, self.coordinates.sds(phi), by_block, strict=True)
-        for (where_sd, where_z), Lam, L, sd, G in parts:
+        by_structure = zip(self.coordinates.structures, self.coordinates.parts(), strict=True)
+        values = zip(by_structure, lambdas, factors, self.coordinates.sds(phi), by_block, strict=True)
+        for (structure, (where_sd, where_z)), Lam, L, sd, G in values:
             G = np.tril(G)
             rows = (G * Lam).sum(axis=1)
-            gradient[where_sd] -= 0.5 * rows
+            gradient[where_sd] -= 0.5 * (rows.sum() if structure.hom else rows)
             along_sigma -= rows.sum()
-            if len(Lam) > 1:
-                gradient[where_z] -= 0.5 * correlation_gradient(phi[where_z], L, G * (sd / sigma)[:, None])
+            if where_z.start < where_z.stop:
+                by_root = G * (sd / sigma)[:, None]
+                gradient[where_z] -= 0.5 * structure.correlation_root_pullback(phi[where_z], L, by_root)
         if self.coordinates.has_sigma:
             gradient[-1] -= 0.5 * (along_sigma + self._sigma_gradient(factor, sigma))
         return float(prior) + value, gradient
@@ -184,9 +187,9 @@ class MarginalDensity:
                     at = where_sd.start + j
                     one, slope = density(phi[..., at].copy())
                     value, gradient[..., at] = value + one, slope
-                k = self.coordinates.sizes[i]
-                if k > 1:
-                    one, gradient[..., where_z] = log_lkj(phi[..., where_z].copy(), lkj_shapes(k, self.priors.eta[i]))
+                if where_z.start < where_z.stop:
+                    shapes = self.coordinates.structures[i].beta_shapes(self.priors.eta[i])
+                    one, gradient[..., where_z] = log_beta(phi[..., where_z].copy(), shapes)
                     value = value + one
             if self.sigma_density is not None:
                 one, gradient[..., -1] = self.sigma_density(phi[..., -1].copy())
@@ -196,10 +199,6 @@ class MarginalDensity:
 
 def marginal_density(design: Design, priors: GaussianPriors) -> MarginalDensity:
     """Prepare the density.  UnsupportedError, saying why, where beta or a prior keeps it from a closed form."""
-    for block in design.structured_blocks:
-        raise UnsupportedError(
-            f"the marginal engine takes free covariances only, and {block.term} has a structure: NUTS on the graph does"
-        )
     if not (np.isfinite(priors.mean).all() and (priors.sd > 0).all()):
         raise UnsupportedError("a prior of a common coefficient has no finite mean or positive sd")
     terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
@@ -213,9 +212,12 @@ def marginal_density(design: Design, priors: GaussianPriors) -> MarginalDensity:
     return MarginalDensity(
         problem=problem,
         priors=priors,
-        coordinates=Coordinates(tuple(block.size for block in design.blocks), fixed is None),
+        coordinates=Coordinates(tuple(block.structure for block in design.blocks), fixed is None),
         sd_densities=tuple(
-            tuple(_density_of(prior, column.sd_name) for prior, column in zip(sds, block.columns, strict=True))
+            tuple(
+                _density_of(prior, column.sd_name)
+                for prior, column in zip(sds[: block.structure.n_sds], block.columns, strict=False)
+            )
             for sds, block in zip(priors.sds, design.blocks, strict=True)
         ),
         sigma_density=sigma_density,

@@ -437,7 +437,10 @@ def _collect(
     """Draws in the Design's order from phi (c, d, D) and the effects; seed: that of effects drawn on demand, if any."""
     coordinates = density.coordinates
     factors = coordinates.correlation_factors(phi)
-    corr = tuple(correlation_matrix(L) if L.shape[-1] > 1 else None for L in factors)
+    corr = tuple(
+        correlation_matrix(L) if one.n_parameters > one.n_sds else None
+        for one, L in zip(coordinates.structures, factors, strict=True)
+    )
     sigma = None if density.problem.sigma_known else density.sigma(phi)
     effects: tuple[np.ndarray | EffectsOnDemand, ...] = b
     if seed is not None:

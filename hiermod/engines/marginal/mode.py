@@ -84,8 +84,10 @@ def start_phi(density: MarginalDensity) -> np.ndarray:
     total = max(problem.residual_square / problem.n, np.finfo(float).tiny)
     sigma = density.fixed_sigma if not coordinates.has_sigma else float(np.sqrt(total / 2))
     phi = np.zeros(coordinates.d)
-    for (where, _), Lam in zip(coordinates.parts(), problem.lambdas_from_x(x), strict=True):
-        phi[where] = np.log(sigma * np.sqrt(np.square(Lam).sum(axis=1)))
+    blocks = zip(coordinates.structures, problem.lambdas_from_x(x), strict=True)
+    for (where, _), (structure, Lam) in zip(coordinates.parts(), blocks, strict=True):
+        variances = np.square(Lam).sum(axis=1)
+        phi[where] = np.log(sigma * np.sqrt(variances.mean() if structure.hom else variances))
     if coordinates.has_sigma:
         phi[-1] = np.log(sigma)
     for (where, _), densities in zip(coordinates.parts(), density.sd_densities, strict=True):

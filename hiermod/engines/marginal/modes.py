@@ -96,8 +96,9 @@ def spread_over(density: MarginalDensity, unit: np.ndarray) -> np.ndarray:
     problem, coordinates = density.problem, density.coordinates
     phi = np.zeros((len(unit), coordinates.d))
     unit_lambdas = problem.lambdas_from_x(problem.template.diagonal().astype(float))
-    for (where, where_z), Lam in zip(coordinates.parts(), unit_lambdas, strict=True):
-        units = np.log(np.sqrt(np.square(Lam).sum(axis=1)))
+    for (where, where_z), structure, Lam in zip(coordinates.parts(), coordinates.structures, unit_lambdas, strict=True):
+        variances = np.square(Lam).sum(axis=1)
+        units = np.log(np.sqrt(variances.mean() if structure.hom else variances))
         phi[:, where] = units + np.log(LEAST) + np.log(MOST / LEAST) * unit[:, where]
         phi[:, where_z] = np.arctanh(STRONGEST) * (2 * unit[:, where_z] - 1)
     if not coordinates.has_sigma:

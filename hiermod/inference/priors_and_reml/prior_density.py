@@ -14,7 +14,7 @@ from scipy import stats
 from hiermod.engines.posterior import Draws, Posterior, labelled, part_of
 from hiermod.errors import UnsupportedError
 from hiermod.fits.tables import corr_names, sd_names
-from hiermod.formula.design import Design
+from hiermod.formula.design import Block, Design
 from hiermod.formula.parts import parts_of
 from hiermod.priors.distributions import Distribution, scipy_or_none
 from hiermod.priors.gaussian import GaussianPriors
@@ -106,24 +106,36 @@ def log_priors(fit: BayesianFit) -> tuple[dict[str, np.ndarray], tuple[str, ...]
     for name, part in parts_of(fit.design).items():
         intercept = f"{name}_Intercept"
         predictors.append((intercept, part, part_of(fit.record, name), _centre(fit, part, intercept)))
-    matrices: dict[str, np.ndarray] = {}
+    correlations: dict[str, tuple[Block, np.ndarray]] = {}
+    counted: set[str] = set()
     for intercept, design, record, centre in predictors:
         if centre is not None:
             others = [i for i, name in enumerate(design.common) if name != intercept]
             draws[intercept] = draws[intercept] + record.beta[..., others] @ centre[others]
         blocks = zip(design.blocks, record.corr, strict=True)
-        matrices |= {block.corr_name: corr for block, corr in blocks if corr is not None}
+        correlations |= {block.corr_name: (block, corr) for block, corr in blocks if corr is not None}
+        common = [block for block in design.blocks if block.structure.hom]
+        counted |= {name for block in common for name in sd_names(block)[1:]}
     found: dict[str, np.ndarray] = {}
     unknown = []
     for prior in priors_of(fit):
+        if prior.name in counted:  # an sd common to all columns has one prior, told with each
+            continue
         if prior.eta is not None:
-            found[prior.name] = (prior.eta - 1.0) * np.linalg.slogdet(matrices[prior.name])[1]
+            found[prior.name] = _of_correlations(*correlations[prior.name], prior.eta)
         elif prior.law is not None and prior.name in draws:
             with np.errstate(divide="ignore"):
                 found[prior.name] = np.asarray(prior.law.logpdf(draws[prior.name]), dtype=float)
         elif prior.why or prior.law is not None:
             unknown.append(prior.why or prior.name)
     return found, tuple(unknown)
+
+
+def _of_correlations(block: Block, corr: np.ndarray, eta: float) -> np.ndarray:
+    """(c, d): LKJ's log density up to a constant; where one rho makes them all, that of rho."""
+    if block.structure.free:
+        return np.asarray((eta - 1.0) * np.linalg.slogdet(corr)[1])
+    return np.asarray(correlation_law(block, eta, (0, 1)).logpdf(corr[..., 0, 1]))
 
 
 def stated_laws(fit: BayesianFit) -> dict[str, Any]:
