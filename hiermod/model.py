@@ -192,7 +192,8 @@ class Model:
         return self._frequentist(reml=True)
 
     def ml(self, nodes: int = 1) -> FrequentistFit:
-        """Maximum likelihood: lmer(REML = FALSE); for bernoulli, binomial and poisson models glmer, or glm.
+        """Maximum likelihood: lmer(REML = FALSE); for bernoulli, binomial and poisson models glmer, or glm; glmmTMB's
+        for the other families, each with the links that docs/guide/families.md lists.
 
         nodes: of adaptive Gauss-Hermite quadrature for generalised models with one scalar group effect; 1 is Laplace's
         approximation.  Warns and raises as ``reml``; FitError where a coefficient separates the responses perfectly.

@@ -117,7 +117,7 @@ def test_responses_that_a_family_cannot_have():
         likelihood_of(build_design("count ~ x", data, family="poisson"), "bernoulli", "logit")
     with pytest.raises(DataError, match="counts 0, 1, 2"):
         likelihood_of(build_design("y ~ x", data), "poisson", "log")
-    with pytest.raises(UnsupportedError, match="no family 'gamma'"):
-        likelihood_of(build_design("y ~ x", data), "gamma", "log")
+    with pytest.raises(UnsupportedError, match="no family 'gamma' with link 'inverse'"):
+        likelihood_of(build_design("y ~ x", data), "gamma", "inverse")
     with pytest.raises(UnsupportedError, match="link 'identity'"):
         likelihood_of(build_design("count ~ x", data, family="poisson"), "poisson", "identity")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy import exp, log, log1p, logaddexp, where
-from scipy import special
+from scipy import special, stats
 from scipy.special import expit
 
 from hiermod.families.elementary import HALF_LOG_2PI, digamma_less_log, stirling, tetragamma, trigamma
@@ -104,4 +104,5 @@ BETA = Family(
     draw=draw,
     variance=lambda mu, p: mu * (1 - mu) / (p["kappa"] + 1),
     rows={"logit": ROWS},
+    law=lambda mu, p: stats.beta(mu * p["kappa"], (1 - mu) * p["kappa"]),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy import exp, log
-from scipy import special
+from scipy import special, stats
 from scipy.special import expit
 
 from hiermod.families import beta
@@ -83,12 +83,12 @@ def third(y: Any, n: Any, eta: Any, a: Any) -> Any:
 
 def _log_rising(x: Any, k: Any) -> Any:
     """log Gamma(x + k) - log Gamma(x)."""
-    return (x - 0.5) * log_ratio(k, x) + k * (log(x + k) - 1.0) + stirling(x + k) - stirling(x)
+    return (x - 0.5) * log_ratio(x + k, x, k) + k * (log(x + k) - 1.0) + stirling(x + k) - stirling(x)
 
 
 def _harmonic(x: Any, k: Any) -> Any:
     """psi(x + k) - psi(x)."""
-    return log_ratio(k, x) + digamma_less_log(x + k) - digamma_less_log(x)
+    return log_ratio(x + k, x, k) + digamma_less_log(x + k) - digamma_less_log(x)
 
 
 ROWS = RowFunction(density, first, weights, third, (("kappa", "log"),))
@@ -99,10 +99,11 @@ BETA_BINOMIAL = Family(
     kind="proportion",
     links=("logit", "probit", "cloglog"),
     notation=Notation("BetaBinomial", arguments=("kappa",)),
-    parameters=(Parameter("kappa"),),
+    parameters=(Parameter("kappa", limit="family='binomial'"),),
     also_called=("betabinomial", "betabinom", "beta.binomial"),
     logpdf=_logpmf,
     draw=_draw,
     variance=_variance,
     rows={"logit": ROWS},
+    law=lambda mu, p: stats.betabinom(p["trials"], mu * p["kappa"], (1 - mu) * p["kappa"]),
 )

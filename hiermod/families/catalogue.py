@@ -57,7 +57,7 @@ FAMILIES: dict[str, Family] = {
         VONMISES,
     )
 }
-GENERALISED = tuple(name for name, family in FAMILIES.items() if family.likelihood is not None)  # ml() fits them
+GENERALISED = tuple(name for name, family in FAMILIES.items() if family.generalised_links)  # ml() fits them
 ALSO_CALLED = {other: name for name, family in FAMILIES.items() for other in family.also_called}
 
 

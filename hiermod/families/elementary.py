@@ -64,14 +64,14 @@ def log_ndtr(x: Any) -> Any:
     return special.log_ndtr(x)
 
 
-def log_ratio_less(difference: Any, b: Any) -> Any:
-    """log((b + difference) / b) - difference / b, b > 0, with all digits where the ratio is near 1."""
+def log_ratio_less(top: Any, b: Any, difference: Any) -> Any:
+    """log(top / b) - difference / b, difference = top - b, with all digits where the ratio is near 1."""
     t = difference / b
     near = where(abs(t) < 0.1, t, 0.0)
     w = near / (2.0 + near)
     u = w * w
     series = 1 / 3 + u * (1 / 5 + u * (1 / 7 + u * (1 / 9 + u * (1 / 11 + u / 13))))
-    return where(abs(t) < 0.1, -near * w + 2.0 * w * u * series, log_ratio(difference, b) - t)
+    return where(abs(t) < 0.1, -near * w + 2.0 * w * u * series, log_ratio(top, b, difference) - t)
 
 
 def expm1_less(w: Any) -> Any:
@@ -82,11 +82,11 @@ def expm1_less(w: Any) -> Any:
     return where(abs(w) < 0.2, 0.5 * v * v * series, expm1(w) - w)
 
 
-def log_ratio(difference: Any, b: Any) -> Any:
-    """log((b + difference) / b), b > 0, with all digits where the ratio is near 1 and where it is near 0."""
+def log_ratio(top: Any, b: Any, difference: Any) -> Any:
+    """log(top / b), difference = top - b known better than by subtraction, with all digits wherever the ratio is."""
     t = difference / b
     near = where(abs(t) < 0.5, t, 0.0)
-    return where(abs(t) < 0.5, log1p(near), log(difference + b) - log(b))
+    return where(abs(t) < 0.5, log1p(near), log(top) - log(b))
 
 
 def log1mexp(t: Any) -> Any:

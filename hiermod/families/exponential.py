@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy import exp, expm1, log
+from scipy import stats
 
 from hiermod.families.family import POSITIVE, Family, Notation, inside
 from hiermod.families.row_function import RowFunction
@@ -45,4 +46,5 @@ EXPONENTIAL = Family(
     draw=lambda mu, _, rng: mu * rng.standard_exponential(mu.shape),
     variance=lambda mu, _: np.square(mu),
     rows={"log": ROWS},
+    law=lambda mu, _: stats.expon(scale=mu),
 )

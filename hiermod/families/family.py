@@ -38,6 +38,7 @@ class Parameter:
     symbol: str = ""  # in equations, where it is not the name
     formula: bool = True
     prior: str = "HalfCauchy(beta=1)"
+    limit: str = ""  # the family without it, to which this one comes where it grows without end: "family='poisson'"
 
     @property
     def written(self) -> str:
@@ -86,7 +87,13 @@ class Derivatives:
     score: np.ndarray  # first derivative
     observed: np.ndarray  # minus the second derivative
     expected: np.ndarray  # its expectation, the weight of Fisher scoring
-    slope: np.ndarray  # derivative of ``expected``
+    slope: np.ndarray  # derivative of the determinant's weight
+    determinant: np.ndarray | None = None  # the weight in Laplace's determinant; None: ``expected``, as glmer has it
+
+    @property
+    def weight(self) -> np.ndarray:
+        """In Laplace's determinant."""
+        return self.expected if self.determinant is None else self.determinant
 
 
 class PredictorLikelihood(Protocol):
@@ -165,7 +172,8 @@ class Family:
     # Of circular responses: y in the turn nearest to the location, so that no interval breaks where the circle is cut.
     around: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
-    likelihood: PredictorLikelihood | None = None  # what maximum likelihood needs
+    likelihood: PredictorLikelihood | None = None  # maximum likelihood as glmer's, where ``rows`` alone is glmmTMB's
+    law: Callable[[np.ndarray, Further], Any] | None = None  # scipy's frozen distribution of a response
     # By link: the log density of a row in the linear predictor and unconstrained parameters, with its derivatives.
     rows: Mapping[str, RowFunction] = field(default_factory=dict)
     # y = mean + e, e ~ Normal(0, sigma^2 / w): residuals with one sd, prior weights and known sds have a meaning
@@ -218,7 +226,14 @@ class Family:
 
     def generalised(self, link: str) -> bool:
         """Whether maximum likelihood fits it as a generalised linear (mixed) model with this link."""
-        return self.likelihood is not None and link in self.likelihood.links
+        return link in self.generalised_links
+
+    @property
+    def generalised_links(self) -> tuple[str, ...]:
+        """The links with which maximum likelihood fits it as a generalised linear (mixed) model."""
+        if self.likelihood is not None:
+            return self.likelihood.links
+        return tuple(link for link in self.links if link in self.rows and not self.linear(link))
 
 
 def inside(support: Support, logs: Density) -> Density:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy import exp, expm1, log
-from scipy import special
+from scipy import special, stats
 
 from hiermod.families.elementary import HALF_LOG_2PI, digamma_less_log, expm1_less, stirling
 from hiermod.families.family import POSITIVE, Family, Further, LinkVariance, Notation, Parameter, inside
@@ -70,4 +70,5 @@ GAMMA = Family(
         )
     },
     rows={"log": ROWS},
+    law=lambda mu, p: stats.gamma(p["alpha"], scale=mu / p["alpha"]),
 )

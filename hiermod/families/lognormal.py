@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy import log
+from scipy import stats
 
 from hiermod.families.family import POSITIVE, Family, Further, LinkVariance, Notation, Parameter, inside
 from hiermod.families.gaussian import density as gaussian_density
@@ -84,4 +85,5 @@ LOGNORMAL = Family(
     },
     bambi=_bambi,
     rows={"identity": ROWS},
+    law=lambda mu, p: stats.lognorm(p["sigma"], scale=np.exp(mu)),
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy import exp
-from scipy import special
+from scipy import special, stats
 from scipy.special import gammaln
 
 from hiermod.families import poisson
@@ -17,9 +17,7 @@ from hiermod.families.row_function import RowFunction
 
 def logpmf(y: np.ndarray, mu: np.ndarray, p: Further) -> np.ndarray:
     """Of counts."""
-    alpha = p["alpha"]
-    ways = special.gammaln(y + alpha) - special.gammaln(alpha) - special.gammaln(y + 1.0)
-    return ways - alpha * np.log1p(mu / alpha) + special.xlogy(y, mu / (alpha + mu))
+    return _log_probability(y, mu, p["alpha"], special.xlogy(y, mu))
 
 
 def draw(mean: np.ndarray, p: Further, rng: np.random.Generator) -> np.ndarray:
@@ -39,19 +37,24 @@ def variance(mu: np.ndarray, p: Further) -> np.ndarray:
 
 
 def density(y: Any, n: Any, eta: Any, a: Any) -> Any:
+    """The log probability of a count."""
+    return _log_probability(y, exp(eta), exp(a[0]), y * eta)
+
+
+def _log_probability(y: Any, mu: Any, alpha: Any, y_log_mu: Any) -> Any:
     """log Gamma(y + alpha) / (Gamma(alpha) y!) and what mu has to do with it, as one ratio that may be near 1."""
-    mu, alpha = exp(eta), exp(a[0])
-    ratio = (alpha + y) * log_ratio(y - mu, alpha + mu)
-    return (
-        ratio - 0.5 * log_ratio(y, alpha) + y * (eta - 1.0) + stirling(alpha + y) - stirling(alpha) - gammaln(y + 1.0)
-    )
+    ratio = (alpha + y) * log_ratio(alpha + y, alpha + mu, y - mu)
+    ways = (stirling(alpha + y) - stirling(alpha)) - 0.5 * log_ratio(alpha + y, alpha, y) - gammaln(y + 1.0)
+    return ratio + (ways + y_log_mu - y)  # all but the ratio is exactly 0 for a count of 0
 
 
 def first(y: Any, n: Any, eta: Any, a: Any) -> Any:
     """With r = alpha / (alpha + mu): (y - mu) r."""
     mu, alpha = exp(eta), exp(a[0])
     t = (y - mu) / (alpha + mu)
-    by_a = alpha * (log_ratio_less(y - mu, alpha + mu) + digamma_less_log(alpha + y) - digamma_less_log(alpha))
+    by_a = alpha * (
+        log_ratio_less(alpha + y, alpha + mu, y - mu) + digamma_less_log(alpha + y) - digamma_less_log(alpha)
+    )
     return density(y, n, eta, a), alpha * t, (by_a,)
 
 
@@ -78,7 +81,7 @@ NEGATIVEBINOMIAL = Family(
     kind="count",
     links=("log", "identity", "cloglog"),
     notation=Notation("NegativeBinomial", arguments=("alpha",)),
-    parameters=(Parameter("alpha"),),
+    parameters=(Parameter("alpha", limit="family='poisson'"),),
     also_called=("nbinom", "negbin", "negative_binomial"),
     support=INTEGERS,
     logpdf=inside(INTEGERS, logpmf),
@@ -93,4 +96,5 @@ NEGATIVEBINOMIAL = Family(
         )
     },
     rows={"log": ROWS},
+    law=lambda mu, p: stats.nbinom(p["alpha"], p["alpha"] / (p["alpha"] + mu)),
 )

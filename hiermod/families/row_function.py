@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-TRANSFORMS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "log": (np.log, np.exp),
-    "logit": (special.logit, special.expit),
+# there, back, and the derivative of the way back
+TRANSFORMS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "log": (np.log, np.exp, np.exp),
+    "logit": (special.logit, special.expit, lambda a: special.expit(a) * special.expit(-a)),
 }
 
 
@@ -46,3 +47,7 @@ class RowFunction:
     def natural(self, k: int, a: Any) -> Any:
         """The k-th auxiliary parameter for a value of a_k."""
         return TRANSFORMS[self.auxiliary[k][1]][1](a)
+
+    def natural_slope(self, k: int, a: Any) -> Any:
+        """d parameter / d a_k."""
+        return TRANSFORMS[self.auxiliary[k][1]][2](a)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy import exp, log1p
-from scipy import special
+from scipy import special, stats
 
 from hiermod.families.elementary import HALF_LOG_2PI, digamma_less_log, stirling
 from hiermod.families.family import Family, Further, LinkVariance, Notation, Parameter
@@ -73,7 +73,7 @@ T = Family(
     notation=Notation("StudentT", arguments=("nu", "sigma")),
     parameters=(
         Parameter("sigma", prior="HalfStudentT(nu=4, sigma=1)"),
-        Parameter("nu", prior="Gamma(alpha=2, beta=0.1)"),
+        Parameter("nu", prior="Gamma(alpha=2, beta=0.1)", limit="family='gaussian'"),
     ),
     also_called=("student", "student_t", "studentt"),
     logpdf=_logpdf,
@@ -86,4 +86,5 @@ T = Family(
     },
     default_scale="response",
     rows={"identity": ROWS},
+    law=lambda mu, p: stats.t(p["nu"], mu, p["sigma"]),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy import exp, expm1, log
+from scipy import stats
 
 from hiermod.families.elementary import HALF_LOG_2PI
 from hiermod.families.family import POSITIVE, Family, Further, Notation, Parameter, inside
@@ -56,4 +57,5 @@ WALD = Family(
     draw=lambda mu, p, rng: rng.wald(mu, np.broadcast_to(p["lam"], mu.shape)),
     variance=lambda mu, p: mu**3 / p["lam"],
     rows={"log": ROWS},
+    law=lambda mu, p: stats.invgauss(mu / p["lam"], scale=p["lam"]),
 )

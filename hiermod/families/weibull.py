@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy import exp, expm1, log
-from scipy import special
+from scipy import special, stats
 from scipy.special import gammaln
 
 from hiermod.families.elementary import digamma_less_log
@@ -81,4 +81,5 @@ WEIBULL = Family(
     draw=_draw,
     variance=_variance,
     rows={"log": ROWS},
+    law=lambda mu, p: stats.weibull_min(p["alpha"], scale=mu / special.gamma(1 + 1 / p["alpha"])),
 )

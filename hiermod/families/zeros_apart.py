@@ -6,9 +6,13 @@ Zero-inflated: psi is the share of rows that are *not* structural zeros.  Hurdle
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy import expm1, logaddexp, where
+from scipy.special import expit
 
+from hiermod.families.elementary import log1mexp
 from hiermod.families.family import Density, Draw, Further, Moment, Parameter, Support
 
 PSI = Parameter("psi", link="logit", support="share", prior="Beta(alpha=2, beta=2)")
@@ -87,6 +91,76 @@ def drawn_above_zero(log_zero: LogZero, quantile: Callable[[np.ndarray, np.ndarr
         return np.maximum(quantile(u, mean, further), 1.0)  # a mean so small that P(0) rounds to 1
 
     return draw
+
+
+class WithZeros:
+    """The distribution of a response that is 0 with probability 1 - psi, else has ``base``'s (scipy's, frozen)."""
+
+    def __init__(self, base: Any, psi: np.ndarray) -> None:
+        self.base, self.psi, self.dist = base, psi, base.dist
+
+    def cdf(self, y: np.ndarray) -> np.ndarray:
+        """P(Y <= y)."""
+        return np.where(y >= 0, 1 - self.psi + self.psi * self.base.cdf(y), 0.0)
+
+    def ppf(self, q: float) -> np.ndarray:
+        """The smallest y with P(Y <= y) >= q."""
+        counted = np.asarray((q - 1 + self.psi) / self.psi)
+        return np.where(counted > 0, self.base.ppf(np.clip(counted, 0.0, 1.0)), 0.0)
+
+
+class AboveHurdle(WithZeros):
+    """The same, where what is not 0 has ``base``'s distribution without its 0."""
+
+    def cdf(self, y: np.ndarray) -> np.ndarray:
+        """P(Y <= y)."""
+        zero = self.base.cdf(0)
+        above_zero = np.where(zero < 1, (self.base.cdf(y) - zero) / np.where(zero < 1, 1 - zero, 1.0), 1.0 * (y >= 1))
+        return np.where(y >= 0, 1 - self.psi + self.psi * above_zero, 0.0)
+
+    def ppf(self, q: float) -> np.ndarray:
+        """The smallest y with P(Y <= y) >= q."""
+        zero, above_zero = self.base.cdf(0), np.asarray((q - 1 + self.psi) / self.psi)
+        found = self.base.ppf(np.clip(zero + (1 - zero) * above_zero, 0.0, 1.0))
+        return np.where(above_zero > 0, np.maximum(found, 1.0), 0.0)
+
+
+# --- derivatives of rows: of a function of log f(0), from those of log f(0) (c1, c2, c3 by eta) ----------------------
+# By log f(0) they are p, p r and p r s.  Zero-inflated rows, log(1 - psi + psi f(0)): p is the probability that a 0 was
+# counted, r = 1 - p, s = 1 - 2 p.  Rows above a hurdle, -log(1 - f(0)): p = f(0) / (1 - f(0)), r = 1 + p, s = 1 + 2 p.
+# Products of p come first, since above a hurdle p overflows where c1 vanishes.
+def through(p: Any, r: Any, s: Any, c1: Any, c2: Any, c3: Any) -> Any:
+    """Its first, second and third derivative by eta."""
+    return p * c1, p * c2 + (p * c1) * (r * c1), p * c3 + 3.0 * (p * c1) * (r * c2) + (p * c1) * (r * c1) * (s * c1)
+
+
+def through_auxiliary(p: Any, r: Any, s: Any, c1: Any, c2: Any, a: Any, a1: Any, a2: Any) -> Any:
+    """Its derivative by a parameter of the base, and that of its first and second derivative by eta.
+
+    a, a1, a2: the same of log f(0)."""
+    both = p * a2 + (p * c2) * (r * a) + 2.0 * (p * c1) * (r * a1) + (p * c1) * (r * c1) * (s * a)
+    return p * a, p * a1 + (p * c1) * (r * a), both
+
+
+def counted(v: Any, log_zero: Any) -> Any:
+    """p, r and s of a zero-inflated row, v = logit psi."""
+    return expit(v + log_zero), expit(-v - log_zero), expit(-v - log_zero) - expit(v + log_zero)
+
+
+def inflated_density(y: Any, v: Any, base: Any, log_zero: Any) -> Any:
+    """log psi f(y), and log(1 - psi + psi f(0)) at 0."""
+    return where(y == 0, logaddexp(0.0, v + log_zero) - logaddexp(0.0, v), base - logaddexp(0.0, -v))
+
+
+def above(log_zero: Any) -> Any:
+    """p, r and s above a hurdle."""
+    p = 1.0 / expm1(-log_zero)
+    return p, 1.0 + p, 1.0 + 2.0 * p
+
+
+def hurdle_density(y: Any, v: Any, base: Any, log_zero: Any) -> Any:
+    """log psi f(y) / (1 - f(0)), and log(1 - psi) at 0."""
+    return where(y == 0, -logaddexp(0.0, v), base - logaddexp(0.0, -v) - log1mexp(-log_zero))
 
 
 FROM_ZERO = Support(lambda y: y < 0, "for numbers from 0 up", "Choose 'gaussian' or 't'")

@@ -49,7 +49,7 @@ WALD = ["estimate", "std_error", "lower", "upper", "z", "p"]
 @answers(GENERALISED_FIT)
 @checked
 class GeneralisedFit(FrequentistFit):
-    """What ``Model.ml()`` returns for families binomial, bernoulli and poisson.  Immutable; pickles."""
+    """What ``Model.ml()`` returns for every family but the Gaussian.  Immutable; pickles."""
 
     record: GeneralisedMixedFit | GeneralisedLinearFit  # type: ignore[assignment]
 
@@ -158,7 +158,21 @@ class GeneralisedFit(FrequentistFit):
         fixed = self.fixef(level)[["estimate", "std_error", "lower", "upper"]]
         names = [name for block in self.design.blocks for name in (*sd_names(block), *corr_names(block))]
         rest = pd.DataFrame({"estimate": self.varcorr()["sdcor"].to_numpy(dtype=float)}, index=names)
-        return pd.concat([fixed, rest.reindex(columns=fixed.columns)]).rename_axis("parameter")
+        pieces = [fixed, rest.reindex(columns=fixed.columns)]
+        if self.record.likelihood.auxiliary:
+            pieces.append(self._auxiliary(level))
+        return pd.concat(pieces).rename_axis("parameter")
+
+    def _auxiliary(self, level: float) -> pd.DataFrame:
+        """The family's further parameters: limits are Wald's on scales without ends, std_error by the delta method."""
+        likelihood, rows = self.record.likelihood, {}
+        half = quantile(check_level(level)) * np.sqrt(np.diag(self.record.vcov_auxiliary))
+        for k, name in enumerate(likelihood.auxiliary_names):
+            a = likelihood.auxiliary[k]
+            lower, estimate, upper = (float(likelihood.natural(k, one)) for one in (a - half[k], a, a + half[k]))
+            se = half[k] / quantile(level) * likelihood.natural_slope(k, a) if np.isfinite(half[k]) else np.nan
+            rows[name] = {"estimate": estimate, "std_error": se, "lower": lower, "upper": upper}
+        return pd.DataFrame.from_dict(rows, orient="index")
 
     # --- fitted values and predictions --------------------------------------------------------------------------
     def fitted(self) -> pd.Series:
@@ -171,11 +185,12 @@ class GeneralisedFit(FrequentistFit):
         scaled: the same as pearson; deviance: signed root of each row's share of ``residual_deviance``."""
         kind = choice("kind", kind, RESIDUALS)
         likelihood, mean = self.record.likelihood, np.array(self.record.fitted)
+        eta = np.array(self.record.eta)
         values = likelihood.y / likelihood.trials - mean
         if kind == "deviance":
-            values = np.sign(values) * np.sqrt(likelihood.unit_deviances(self.record.eta))
+            values = np.sign(values) * np.sqrt(likelihood.unit_deviances(eta))
         elif kind != "response":
-            variance = likelihood.variance(mean)
+            variance = likelihood.variance(eta)
             with np.errstate(invalid="ignore", divide="ignore"):
                 values = np.where(values == 0, 0.0, values / np.sqrt(variance))
         return pd.Series(values, index=self.design.index, name="residual")

@@ -55,7 +55,7 @@ def _averaged(likelihood: Likelihood, eta: np.ndarray, sd: np.ndarray) -> np.nda
     new = sd > 0
     if not new.any():
         return mean
-    if likelihood.link == "log":
+    if likelihood.link == "log" and likelihood.record.location_is_mean:
         return likelihood.mean(eta + 0.5 * sd**2)
     mean[new] = likelihood.mean(eta[new, None] + sd[new, None] * NODES) @ WEIGHTS
     return mean
@@ -77,22 +77,42 @@ def _response_bounds(
     trials = np.ones(len(eta))
     if request.trials is not None:
         trials = np.asarray(request.trials, dtype=float)
-    means = likelihood.mean(eta[:, None] + se[:, None] * NODES)
-    distribution = likelihood.law(means, trials[:, None])
+    distribution = likelihood.law(eta[:, None] + se[:, None] * NODES, trials[:, None])
     level = float(request.level or 0.0)
-    lower, upper = (_mixed_quantile(tail, distribution) for tail in ((1 - level) / 2, (1 + level) / 2))
+    tails, discrete, middle = ((1 - level) / 2, (1 + level) / 2), likelihood.record.discrete, likelihood.mean(eta)
+    lower, upper = (_mixed_quantile(tail, distribution, discrete, middle) for tail in tails)
     return lower / trials, upper / trials
 
 
-def _mixed_quantile(probability: float, distribution: stats.distributions.rv_frozen) -> np.ndarray:
-    """(m,) the smallest count whose mixed distribution function reaches a probability, by bisection."""
+def _mixed_quantile(
+    probability: float, distribution: stats.distributions.rv_frozen, discrete: bool, middle: np.ndarray
+) -> np.ndarray:
+    """(m,) the smallest response whose mixed distribution function reaches a probability, by bisection."""
+    cdf: Callable[[np.ndarray], np.ndarray] = distribution.cdf
+    if not discrete:
+        return _continuous_quantile(probability, cdf, middle)
     each = distribution.ppf(probability)
     low, high = each.min(axis=1) - 1.0, each.max(axis=1)  # the mixture's lies among its parts'
-    cdf: Callable[[np.ndarray], np.ndarray] = distribution.cdf
     while (high - low > 1.0).any():
-        middle = np.floor(0.5 * (low + high))
-        reached = cdf(middle[:, None]) @ WEIGHTS >= probability - 1e-12
-        low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+        at = np.floor(0.5 * (low + high))
+        reached = cdf(at[:, None]) @ WEIGHTS >= probability - 1e-12
+        low, high = np.where(reached, low, at), np.where(reached, at, high)
+    return high
+
+
+def _continuous_quantile(probability: float, cdf: Callable[[np.ndarray], np.ndarray], middle: np.ndarray) -> np.ndarray:
+    """The same of measurements: a bracket around ``middle`` grows until it holds the quantile, and is halved then."""
+    width = np.maximum(np.abs(middle), 1e-3)
+    low, high = middle - width, middle + width
+    for _ in range(200):
+        short, long = cdf(low[:, None]) @ WEIGHTS > probability, cdf(high[:, None]) @ WEIGHTS < probability
+        if not (short | long).any():
+            break
+        low, high, width = np.where(short, low - width, low), np.where(long, high + width, high), 2.0 * width
+    for _ in range(80):
+        at = 0.5 * (low + high)
+        reached = cdf(at[:, None]) @ WEIGHTS >= probability
+        low, high = np.where(reached, low, at), np.where(reached, at, high)
     return high
 
 

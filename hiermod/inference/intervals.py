@@ -81,8 +81,8 @@ def parameter_name(design: Design, parameter: Parameter) -> str:
     """``Days``, ``Days|Subject_sigma``, ``Subject_corr[Intercept,Days]``, ``sigma``."""
     if parameter.kind == "fixed":
         return [name for name, used in zip(design.common, design.estimable, strict=True) if used][parameter.i]
-    if parameter.kind == "sigma":
-        return "sigma"
+    if parameter.kind in ("sigma", "auxiliary"):
+        return parameter.name or "sigma"
     block = design.blocks[parameter.block]
     if parameter.kind == "sd":
         return block.columns[parameter.i].sd_name

@@ -68,6 +68,8 @@ def _penalised_inverse(A: np.ndarray, Lam: np.ndarray) -> tuple[np.ndarray, np.n
     if K == 1:
         lam = float(Lam[0, 0])
         scaled = (lam * lam) * A
+        if not (scaled > NO_DIGIT - 1.0).all():  # weights may be negative, and an overflowed product is nan
+            raise np.linalg.LinAlgError("a level's penalised curvature is not positive")
         half = lam / (1.0 + scaled)
         return half, lam * half, float(np.log1p(scaled).sum())
     M = Lam.T @ (A @ Lam)

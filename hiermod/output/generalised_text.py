@@ -11,6 +11,7 @@ from hiermod.core.answers import remembered
 from hiermod.core.checked import checked
 from hiermod.core.summary import Section, Summary, number_column, p_value
 from hiermod.errors import listing
+from hiermod.families.catalogue import FAMILIES
 from hiermod.inference.assumptions.assumption_text import assumption_sentences
 from hiermod.output import frequentist_text, singular_text
 from hiermod.output.summary_sections import correlation_section, varcorr_section
@@ -43,6 +44,8 @@ def summary(fit: GeneralisedFit) -> Summary:
     correlations = correlation_section(fit.vcov().loc[design.estimable, design.estimable]) if fit.is_mixed else None
     if correlations is not None:
         sections.append(correlations)
+    if fit.record.auxiliary:
+        sections.append(Section("Further parameters:", _further(fit)))
     if not fit.is_mixed:
         null, df = fit.record.null_deviance, fit.record.df_residual  # type: ignore[union-attr]
         null_df = fit.nobs - int(design.has_intercept)
@@ -85,9 +88,32 @@ def _coefficients(fit: GeneralisedFit) -> pd.DataFrame:
     return pd.DataFrame(columns, index=table.index.to_list())
 
 
+def _further(fit: GeneralisedFit) -> pd.DataFrame:
+    """The family's own parameters, those of the response's distribution, with 95 % limits."""
+    names = list(fit.record.likelihood.auxiliary_names)
+    table = fit.parameters().loc[names]
+    shown = number_column(table.to_numpy(dtype=float).ravel(), 4)
+    columns = ["Estimate", "Std. Error", "lower", "upper"]
+    return pd.DataFrame({name: shown[i::4] for i, name in enumerate(columns)}, index=names)
+
+
 def sentences(fit: GeneralisedFit) -> list[str]:
     """What is wrong with a fit and what to do, one sentence each; empty when nothing is."""
-    return [*frequentist_text.sentences(fit), *_doubts(fit)] if fit.is_mixed else []
+    return [*frequentist_text.sentences(fit), *_doubts(fit)] if fit.is_mixed else _at_an_edge(fit)
+
+
+def _at_an_edge(fit: GeneralisedFit) -> list[str]:
+    """Parameters of the family that ran to the end of their scale."""
+    found, likelihood = [], fit.record.likelihood
+    for k, name in enumerate(likelihood.auxiliary_names):
+        if np.isinf(fit.record.vcov_auxiliary[k, k]):
+            limit = FAMILIES[fit.family].parameter(name).limit
+            found.append(
+                f"{name} has run to {likelihood.natural(k, fit.record.auxiliary[k]):.3g}, where the likelihood does "
+                "not depend on it any more"
+                + (f": {limit} describes these data as well, with one parameter less." if limit else ".")
+            )
+    return found
 
 
 def _doubts(fit: GeneralisedFit) -> list[str]:
@@ -107,7 +133,7 @@ def _doubts(fit: GeneralisedFit) -> list[str]:
             "The Hessian over variances and coefficients is not positive, so standard errors are those given the "
             "variances (lme4's use.hessian = FALSE): too small, if anything."
         )
-    return found
+    return found + _at_an_edge(fit)
 
 
 @checked
@@ -116,7 +142,8 @@ def check(fit: GeneralisedFit, posterior: Fit | None = None) -> Summary:
     assumptions = [Section("", sentence) for sentence in assumption_sentences(fit)]
     if not fit.is_mixed:
         told = "Fisher scoring converged and no combination of predictors tells the outcomes apart perfectly."
-        return Summary("Check", (Section("", told), *assumptions))
+        edges = [Section("", sentence) for sentence in _at_an_edge(fit)]
+        return Summary("Check", (Section("", told), *edges, *assumptions))
     found = [Section("", sentence) for sentence in [*frequentist_text.unconverged(fit), *_doubts(fit)]]
     if not found and not fit.singular:
         found = [Section("", frequentist_text.FINE)]

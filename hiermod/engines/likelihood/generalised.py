@@ -1,7 +1,8 @@
 """Generalised linear mixed models by maximum likelihood: from a Design to a GeneralisedMixedFit (lme4's glmer).
 
 First theta alone, beta at the joint mode (nAGQ = 0); then (theta, beta) together, in coordinates in which the first
-fit makes the criterion nearly round.  Standard errors come from the Hessian over (theta, beta), glmer's default."""
+fit makes the criterion nearly round.  Standard errors come from the Hessian over (theta, beta), glmer's default.  The
+family's further parameters a, on scales without ends, are searched for in both stages (glmmTMB's)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from scipy.linalg import solve_triangular
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.glm import names_of, scoring
 from hiermod.engines.likelihood.laplace import LaplaceCriterion, laplace_value
-from hiermod.engines.likelihood.likelihoods import Likelihood, likelihood_of
+from hiermod.engines.likelihood.likelihoods import Likelihood, first_auxiliary, likelihood_of
 from hiermod.engines.likelihood.mixed import theta_names
 from hiermod.engines.likelihood.optimise import Convergence, Minimum, better, minimise
 from hiermod.engines.likelihood.other_minima import CLOSE, NEARLY, in_z, topograph
@@ -41,6 +42,8 @@ MANY, POINTS_MANY, DESCENTS_MANY = 4, 48, 8  # dimensions from which there are m
 LARGE, FEW = 6.0, 150  # so few zeros and ones may fit best where effects determine them: a start from there as well
 POINTS_TIMES_SIZE = 10_000  # rows and effects: none where a value costs more, and more rows leave fewer minima
 FLAT = 1e-8  # an eigenvalue of the Hessian, relative to the largest, that is not positive
+BOUNDARY = 9.0  # a further parameter so far out on its scale is at the edge of what it can be: a log alpha, a logit psi
+UNKNOWN = 1e-3  # information about a further parameter that is none: a standard error of 30 on its scale
 
 
 def fit_generalised(
@@ -69,26 +72,35 @@ def criterion_of(rows: WeightedProblem, likelihood: Likelihood, design: Design, 
 
 
 def fit_rows(
-    design: Design, rows: WeightedProblem, family: str, link: str, nodes: int = 1, start: np.ndarray | None = None
+    design: Design,
+    rows: WeightedProblem,
+    family: str,
+    link: str,
+    nodes: int = 1,
+    start: np.ndarray | None = None,
+    auxiliary: tuple[float, ...] | None = None,
 ) -> GeneralisedMixedFit:
-    """As ``fit_generalised``, with the predictors prepared before: refits share them."""
+    """As ``fit_generalised``, with the predictors prepared before: refits share them.
+
+    auxiliary: the family's further parameters, on scales without ends, where the search starts."""
     likelihood = likelihood_of(design, family, link)
     nodes = check_nodes(design, nodes)
     _check_identifiable(design, likelihood)
     criterion = criterion_of(rows, likelihood, design, nodes)
     offset = criterion.offset
     with suitable_threads(max(rows.problem.n_dense, SHORT)):
-        criterion.start_at(scoring(likelihood, rows.Q, offset, names_of(design, rows.problem.R))[0])
+        criterion.set_auxiliary(np.array(first_auxiliary(likelihood, offset) if auxiliary is None else auxiliary))
+        criterion.start_at(scoring(criterion.likelihood, rows.Q, offset, names_of(design, rows.problem.R))[0])
         starts = _first_stage(criterion, start)
         if start is None and likelihood.record.kind == "binary" and _size(rows) <= FEW:
-            starts += _where_effects_determine(rows.problem.template)
-        found = [_second_stage(criterion, x) for x in starts]
+            starts += [(x, np.zeros(0)) for x in _where_effects_determine(rows.problem.template)]
+        found = [_second_stage(criterion, *one) for one in starts]
         search, best = found[0]
         for other_search, other in found[1:]:
             if better(other, best):
                 search, best = other_search, other
         z = _at_the_boundary(search, best)
-        return _record(design, likelihood, criterion, nodes, search, best, z)
+        return _record(design, criterion, nodes, search, best, z)
 
 
 def _check_identifiable(design: Design, likelihood: Likelihood) -> None:
@@ -108,41 +120,49 @@ def _check_identifiable(design: Design, likelihood: Likelihood) -> None:
             raise DesignError(f"grouping factor {block.factor!r} has one level: a variance needs at least two")
 
 
-def _first_stage(criterion: LaplaceCriterion, start: np.ndarray | None) -> list[np.ndarray]:
-    """x with beta at the joint mode: the lowest minimum and, without a start, the next one that is nearly as good.
+def _first_stage(criterion: LaplaceCriterion, start: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(x, a) with beta at the joint mode: the lowest minimum and, without a start, the next one nearly as good.
 
     Which of them is the lower one when beta is free, only the second stage can tell."""
     rows = criterion.rows
     problem = rows.problem
     diagonal = problem.template.diagonal()
+    a = np.array(criterion.likelihood.auxiliary)
 
-    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        found = criterion(x, None)
-        return found.value, found.x
+    def objective(both: np.ndarray) -> tuple[float, np.ndarray]:
+        found = criterion(both[: len(diagonal)], None, both[len(diagonal) :])
+        return found.value, np.concatenate([found.x, found.a])
+
+    def search(x: np.ndarray, weighted: Problem) -> Minimum:
+        curvature = np.concatenate([curvature_guess(weighted, x), np.full(len(a), max(1.0, 0.1 * problem.n))])
+        return minimise(objective, np.concatenate([x, a]), curvature, max_evaluations=200)
 
     x = diagonal * START if start is None else problem.x_from_theta(np.asarray(start, dtype=float))
     mode = criterion.mode(x, None)
     if mode is None:
         raise FitError("the conditional modes could not be found at the start: rescale predictors or drop terms")
     weighted = rows.reweighted(mode.derivatives.expected)
-    found = [minimise(objective, x, curvature_guess(weighted, x), max_evaluations=200)]
+    found = [search(x, weighted)]
     if start is None:
-        for further in _further_starts(criterion, found[0]):
-            found.append(minimise(objective, further, curvature_guess(weighted, further), max_evaluations=200))
+        a = found[0].x[len(diagonal) :]
+        criterion.set_auxiliary(a)
+        for further in _further_starts(criterion, replace(found[0], x=found[0].x[: len(diagonal)])):
+            found.append(search(further, weighted))
     found.sort(key=lambda one: one.value)
-    places = [in_z(problem.template, one.x) for one in found]
+    places = [in_z(problem.template, one.x[: len(diagonal)]) for one in found]
     apart = [
         i
         for i, one in enumerate(found)
         if one.value < found[0].value + NEARLY and all(np.abs(places[i] - place).max() > CLOSE for place in places[:i])
     ]
-    return [found[i].x for i in apart[:2]]
+    return [(found[i].x[: len(diagonal)], found[i].x[len(diagonal) :]) for i in apart[:2]]
 
 
-def _second_stage(criterion: LaplaceCriterion, x: np.ndarray) -> tuple[_Search, Minimum]:
-    """The search over theta and beta together from a minimum of the first stage, and where it ends."""
+def _second_stage(criterion: LaplaceCriterion, x: np.ndarray, a: np.ndarray) -> tuple[_Search, Minimum]:
+    """The search over theta, beta and a together from a minimum of the first stage, and where it ends."""
     diagonal = criterion.rows.problem.template.diagonal()
     x = np.where(diagonal & (np.abs(x) < AWAY), AWAY, x)
+    criterion.set_auxiliary(a)
     mode = criterion.mode(x, None)
     if mode is None:
         raise FitError("the conditional modes could not be found: rescale predictors or drop terms")
@@ -197,68 +217,92 @@ def _further_starts(criterion: LaplaceCriterion, best: Minimum) -> np.ndarray:
 
 
 class _Search:
-    """The second stage, over z: (x, gamma) = centre + T z, T from the curvature at the first stage's answer."""
+    """The second stage, over z: (x, gamma, a) = centre + T z, T from the curvature at the first stage's answer."""
 
     def __init__(self, criterion: LaplaceCriterion, x: np.ndarray, mode: Mode) -> None:
         self.criterion, self.n_x = criterion, len(x)
         problem = criterion.rows.problem
         m_z, p = problem.cross.n_tail_effects, problem.p
-        self.centre = np.concatenate([x, mode.gamma])
+        a = np.array(criterion.likelihood.auxiliary)
+        self.n_gamma = self.n_x + p
+        self.centre = np.concatenate([x, mode.gamma, a])
         weighted = criterion.rows.reweighted(mode.derivatives.expected)
         self.T = np.zeros((len(self.centre), len(self.centre)))
         self.T[: self.n_x, : self.n_x] = np.diag(np.sqrt(2.0 / curvature_guess(weighted, x)).clip(max=1.0))
         if p:
             L = mode.expected.L[m_z : m_z + p, m_z : m_z + p]
-            self.T[self.n_x :, self.n_x :] = solve_triangular(L, np.eye(p), lower=True).T
+            self.T[self.n_x : self.n_gamma, self.n_x : self.n_gamma] = solve_triangular(L, np.eye(p), lower=True).T
+        self.T[self.n_gamma :, self.n_gamma :] = np.diag(self._scales_of_auxiliary(x, mode.gamma, a))
 
-    def point(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """x and gamma."""
+    def _scales_of_auxiliary(self, x: np.ndarray, gamma: np.ndarray, a: np.ndarray) -> np.ndarray:
+        """(K,) standard errors, the rest held."""
+        scales = np.ones(len(a))
+        for k in range(len(a)):
+            step = np.eye(len(a))[k] * STEP
+            rise = self.criterion(x, gamma, a + step).a - self.criterion(x, gamma, a - step).a
+            if np.isfinite(rise).all() and rise[k] > 0:
+                scales[k] = min(1.0, float(np.sqrt(2.0 / (rise[k] / (2.0 * STEP)))))
+        self.criterion.set_auxiliary(a)
+        return scales
+
+    def point(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x, gamma and a."""
         both = self.centre + self.T @ z
-        return both[: self.n_x], both[self.n_x :]
+        return both[: self.n_x], both[self.n_x : self.n_gamma], both[self.n_gamma :]
 
-    def at(self, x: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+    def at(self, x: np.ndarray, gamma: np.ndarray, a: np.ndarray) -> np.ndarray:
         """z of a point."""
-        return np.linalg.solve(self.T, np.concatenate([x, gamma]) - self.centre)
+        return np.linalg.solve(self.T, np.concatenate([x, gamma, a]) - self.centre)
 
     def objective(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         """The criterion and its gradient with respect to z."""
         found = self.criterion(*self.point(z))
-        return found.value, self.T.T @ np.concatenate([found.x, found.gamma])
+        return found.value, self.T.T @ np.concatenate([found.x, found.gamma, found.a])
 
     def best(self) -> Minimum:
         """A search from the first stage's answer; another from larger variances when it ends singular or unproved."""
         curvature = np.full(len(self.centre), 2.0)
         best = minimise(self.objective, np.zeros(len(self.centre)), curvature)
         diagonal = self.criterion.rows.problem.template.diagonal()
-        x, gamma = self.point(best.x)
+        x, gamma, a = self.point(best.x)
         if best.convergence.converged and np.abs(x[diagonal]).min() >= 1e-3:
             return best
-        other = minimise(self.objective, self.at(diagonal * 1.0, gamma), curvature)
+        other = minimise(self.objective, self.at(diagonal * 1.0, gamma, a), curvature)
         evaluations = best.convergence.evaluations + other.convergence.evaluations
         if better(other, best):
             best = replace(other, convergence=replace(other.convergence, second_start=True))
         return replace(best, convergence=replace(best.convergence, evaluations=evaluations))
 
     def inverse_hessian(self, z: np.ndarray) -> np.ndarray | None:
-        """Of the criterion with respect to (x, gamma), by central differences of the gradient; None if not positive."""
+        """Of the criterion with respect to (x, gamma, a), by central differences of the gradient; None if not positive.
+
+        A further parameter that the data say nothing about, as where it has run to its boundary, is left out: inf on
+        the diagonal."""
         rows = []
         for i in range(len(z)):
             step = np.zeros(len(z))
             step[i] = STEP
             rows.append((self.objective(z + step)[1] - self.objective(z - step)[1]) / (2.0 * STEP))
         hessian = 0.5 * (np.array(rows) + np.array(rows).T).reshape(len(z), len(z))
-        if not np.isfinite(hessian).all():
+        known = np.ones(len(z), dtype=bool)
+        known[self.n_gamma :] = np.diag(hessian)[self.n_gamma :] > UNKNOWN * np.diag(self.T)[self.n_gamma :] ** 2
+        kept = hessian[np.ix_(known, known)]
+        if not np.isfinite(kept).all():
             return None
-        values = np.linalg.eigvalsh(hessian)
+        values = np.linalg.eigvalsh(kept)
         if values[0] <= FLAT * values[-1]:
             return None
-        return self.T @ np.linalg.inv(hessian) @ self.T.T
+        inverse = np.zeros_like(hessian)
+        inverse[np.ix_(known, known)] = np.linalg.inv(kept)
+        found = self.T @ inverse @ self.T.T
+        found[~known, ~known] = np.inf
+        return found
 
 
 def _at_the_boundary(search: _Search, best: Minimum) -> np.ndarray:
     """z with columns of Lambda whose diagonal is as good as zero put to zero exactly, if the criterion agrees."""
     template = search.criterion.rows.problem.template
-    x, gamma = search.point(best.x)
+    x, gamma, a = search.point(best.x)
     blocks, changed = template.unpack(x), False
     for Lam in blocks:
         for j in range(len(Lam)):
@@ -267,13 +311,12 @@ def _at_the_boundary(search: _Search, best: Minimum) -> np.ndarray:
                 changed = True
     if not changed:
         return best.x
-    z = search.at(template.pack(blocks), gamma)
+    z = search.at(template.pack(blocks), gamma, a)
     return z if search.objective(z)[0] <= best.value + 1e-7 else best.x
 
 
 def _record(
     design: Design,
-    likelihood: Likelihood,
     criterion: LaplaceCriterion,
     nodes: int,
     search: _Search,
@@ -283,20 +326,25 @@ def _record(
     """Everything read off the factor at the optimum."""
     rows = criterion.rows
     inverse = search.inverse_hessian(z)
-    x, gamma = search.point(z)
+    x, gamma, a = search.point(z)
     x = np.where(np.abs(x) < ROUNDING, 0.0, x)
+    criterion.set_auxiliary(a)
+    likelihood = criterion.likelihood
     problem = rows.problem
     Lambda = tuple(positive_columns(Lam) for Lam in problem.lambdas_from_x(x))
     theta = problem.template.pack(Lambda)
     mode = criterion.mode(problem.x_from_theta(theta), gamma)
     if mode is None:
         raise FitError("the conditional modes could not be found again at the optimum")
-    weighted = replace(rows.reweighted(mode.derivatives.expected), sigma_known=True)
+    weighted = replace(rows.reweighted(mode.derivatives.weight), sigma_known=True)
+    vcov_auxiliary = np.full((len(a), len(a)), np.nan)
+    if inverse is not None:
+        vcov_auxiliary = 2.0 * inverse[search.n_gamma :, search.n_gamma :]
     conditional_vcov = conditional.fixed_covariance(weighted, mode.expected)
     vcov, method = conditional_vcov, "conditional" if problem.p else "hessian"
     if inverse is not None and problem.p:
         back = solve_triangular(problem.R, np.eye(problem.p))
-        vcov, method = back @ (2.0 * inverse[len(x) :, len(x) :]) @ back.T, "hessian"
+        vcov, method = back @ (2.0 * inverse[len(x) : search.n_gamma, len(x) : search.n_gamma]) @ back.T, "hessian"
     estimable = np.ix_(design.estimable, design.estimable)
     beta = np.full(len(design.common), np.nan)
     vcov_beta, vcov_conditional = np.full((2, len(beta), len(beta)), np.nan)
@@ -317,8 +365,10 @@ def _record(
         vcov_beta=vcov_beta,
         vcov_conditional=vcov_conditional,
         vcov_method=method,
+        auxiliary=likelihood.auxiliary,
+        vcov_auxiliary=vcov_auxiliary,
         criterion=criterion.value_of(mode),
-        npar=problem.p + len(theta),
+        npar=problem.p + len(theta) + len(a),
         convergence=_judged(design, Lambda, problem.rms, best.convergence),
         singular=any(null.shape[1] > 0 for null in nulls),
         null_directions=nulls,

@@ -4,7 +4,7 @@ There is no residual variance, so sigma is 1 and known.  Tables, names of rows a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class GeneralisedMixedFit(AtTheta):
     eta: np.ndarray  # (n,) offset + X beta + Z b
     fitted: np.ndarray  # (n,) mean at eta: probability or expected count
     iterations: int  # of the last search for the modes
+    auxiliary: tuple[float, ...] = ()  # the family's further parameters, on scales without ends
+    vcov_auxiliary: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (K, K), on scales without ends
 
     reml = False
     sigma = 1.0

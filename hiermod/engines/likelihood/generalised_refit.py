@@ -30,7 +30,7 @@ def simulated(fit: GeneralisedRecord, draws: int, rng: np.random.Generator) -> n
         for block, Lam in zip(fit.design.blocks, Lambda, strict=True):
             b = rng.standard_normal((len(block.levels), block.size)) @ Lam.T
             eta += (block.values * b[block.codes]).sum(axis=1)
-        y[:] = fit.likelihood.draw(fit.likelihood.mean(eta), rng)
+        y[:] = fit.likelihood.draw(eta, rng)
     return Y
 
 
@@ -50,8 +50,9 @@ def refit(fit: GeneralisedRecord, y: object) -> GeneralisedRecord:
 
 def refit_rows(fit: GeneralisedMixedFit, design: Design, rows: WeightedProblem) -> GeneralisedMixedFit:
     """From the fit's own theta, but away from the boundary, where every start would be stationary."""
-    found = fit_rows(design, rows, fit.likelihood.family, fit.likelihood.link, fit.nodes, _inside(fit))
-    return found if found.converged else fit_rows(design, rows, fit.likelihood.family, fit.likelihood.link, fit.nodes)
+    family, link, auxiliary = fit.likelihood.family, fit.likelihood.link, fit.likelihood.auxiliary
+    found = fit_rows(design, rows, family, link, fit.nodes, _inside(fit), auxiliary)
+    return found if found.converged else fit_rows(design, rows, family, link, fit.nodes)
 
 
 def _inside(fit: GeneralisedMixedFit) -> np.ndarray:

@@ -5,19 +5,22 @@ by linear programming (Konis 2007) and refused in words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import linprog
 
-from hiermod.engines.likelihood.likelihoods import Likelihood, likelihood_of
+from hiermod.engines.likelihood.likelihoods import Likelihood, first_auxiliary, likelihood_of
+from hiermod.engines.likelihood.optimise import minimise
 from hiermod.errors import FitError, listing
 from hiermod.formula.design import Design, FrozenArrays
 from hiermod.kernel.conditioning import condition
 
 TIGHT = 1e-13  # squared length of a step, in standard errors, that counts as zero
 ITERATIONS = 100
+DIFFERENCE = 1e-4  # of the further parameters, for their information
+UNKNOWN = 1e-3  # information about a further parameter that is none: a standard error of 30 on its scale
 CERTAIN = 1e-6  # a row predicted this well makes separation worth a look
 
 
@@ -38,6 +41,8 @@ class GeneralisedLinearFit(FrozenArrays):
     eta: np.ndarray  # (n,) linear predictor with the offset
     fitted: np.ndarray  # (n,) mean: probability or expected count
     hat: np.ndarray  # (n,) leverages
+    auxiliary: tuple[float, ...] = ()  # the family's further parameters, on scales without ends
+    vcov_auxiliary: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (K, K), on scales without ends
 
     reml = False
     sigma = 1.0
@@ -56,14 +61,22 @@ def fit_glm(design: Design, family: str, link: str) -> GeneralisedLinearFit:
     n, p = design.nobs, int(design.estimable.sum())
     offset = np.zeros(n) if design.offset is None else np.asarray(design.offset)
     parts = condition(np.zeros(n), design.X[:, design.estimable])
-    gamma, eta, iterations = scoring(likelihood, parts.Q, offset, names_of(design, parts.R))
-    root = np.sqrt(likelihood.derivatives(eta).expected)
+    names = names_of(design, parts.R)
+    likelihood = likelihood.at(_best_auxiliary(likelihood, parts.Q, offset, names))
+    gamma, eta, iterations = scoring(likelihood, parts.Q, offset, names)
+    root = np.sqrt(np.maximum(likelihood.derivatives(eta).expected, 0.0))
     thin, R = np.linalg.qr(parts.Q * root[:, None])
     beta, vcov = np.full(len(design.common), np.nan), np.full((len(design.common),) * 2, np.nan)
+    vcov_auxiliary = np.zeros((0, 0))
     if p:
         beta[design.estimable] = solve_triangular(parts.R, gamma)
         half = solve_triangular(R @ parts.R, np.eye(p))
         vcov[np.ix_(design.estimable, design.estimable)] = half @ half.T
+    if likelihood.auxiliary:
+        both = _joint_covariance(likelihood, parts.Q, offset, gamma)
+        back = solve_triangular(parts.R, np.eye(p))
+        vcov[np.ix_(design.estimable, design.estimable)] = back @ both[:p, :p] @ back.T
+        vcov_auxiliary = both[p:, p:]
     null = offset
     if design.has_intercept:
         null = scoring(likelihood, np.full((n, 1), 1.0 / np.sqrt(n)), offset, _Names((), np.eye(1)))[1]
@@ -75,13 +88,70 @@ def fit_glm(design: Design, family: str, link: str) -> GeneralisedLinearFit:
         loglik=likelihood.loglik(eta),
         residual_deviance=float(likelihood.unit_deviances(eta).sum()),
         null_deviance=float(likelihood.unit_deviances(null).sum()),
-        npar=p,
-        df_residual=n - p,
+        npar=p + len(likelihood.auxiliary),
+        df_residual=n - p - len(likelihood.auxiliary),
         iterations=iterations,
         eta=eta,
         fitted=likelihood.mean(eta),
         hat=np.einsum("ij,ij->i", thin, thin),
+        auxiliary=likelihood.auxiliary,
+        vcov_auxiliary=vcov_auxiliary,
     )
+
+
+def _best_auxiliary(likelihood: Likelihood, Q: np.ndarray, offset: np.ndarray, names: _Names) -> tuple[float, ...]:
+    """The family's further parameters at the maximum, gamma at its best for each."""
+    if not likelihood.auxiliary:
+        return ()
+
+    def objective(a: np.ndarray) -> tuple[float, np.ndarray]:
+        at = likelihood.at(a)
+        eta = scoring(at, Q, offset, names)[1]
+        return -2.0 * at.loglik(eta), -2.0 * at.by_auxiliary(eta)[0].sum(axis=1)
+
+    def within_reach(a: np.ndarray) -> tuple[float, np.ndarray]:
+        try:
+            return objective(a)
+        except FitError:  # a step too far: the search turns back
+            return np.inf, np.full(len(a), np.nan)
+
+    start = np.array(first_auxiliary(likelihood, offset))
+    objective(start)  # says what is wrong with the predictors, if something is
+    best = minimise(within_reach, start, np.full(len(start), max(1.0, 0.1 * len(Q))))
+    if not best.convergence.converged:
+        raise FitError(
+            f"the search for {', '.join(likelihood.auxiliary_names)} did not converge ({best.convergence.message}): "
+            "rescale the response or predictors, drop predictors, or use Model.fit()"
+        )
+    return tuple(best.x)
+
+
+def _joint_covariance(likelihood: Likelihood, Q: np.ndarray, offset: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+    """(p + K, p + K) inverse of the observed information about gamma and the further parameters.
+
+    A parameter the data say nothing about, as where it has run to its boundary, has a variance of inf."""
+    p, centre = len(gamma), np.concatenate([gamma, likelihood.auxiliary])
+    eta = offset + Q @ gamma
+    _, score_by_a, _ = likelihood.by_auxiliary(eta)
+    information = np.zeros((len(centre), len(centre)))
+    information[:p, :p] = Q.T @ (likelihood.derivatives(eta).observed[:, None] * Q)
+    information[:p, p:] = -Q.T @ score_by_a.T
+    information[p:, :p] = information[:p, p:].T
+    for k in range(p, len(centre)):
+        step = np.zeros(len(centre))
+        step[k] = DIFFERENCE
+        rise = (
+            likelihood.at((centre + step)[p:]).by_auxiliary(eta)[0]
+            - likelihood.at((centre - step)[p:]).by_auxiliary(eta)[0]
+        )
+        information[p:, k] = -rise.sum(axis=1) / (2.0 * DIFFERENCE)
+    information[p:, p:] = 0.5 * (information[p:, p:] + information[p:, p:].T)
+    known = np.ones(len(centre), dtype=bool)
+    known[p:] = np.diag(information)[p:] > UNKNOWN
+    found = np.zeros_like(information)
+    found[np.ix_(known, known)] = np.linalg.inv(information[np.ix_(known, known)])
+    found[~known, ~known] = np.inf
+    return found
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -114,10 +184,13 @@ def scoring(
     for iteration in range(1, ITERATIONS + 1):
         at = eta if iteration > 1 else target
         d = likelihood.derivatives(at)
-        root = np.sqrt(np.maximum(d.expected, 1e-300))
+        weight = d.expected if d.determinant is None else np.where(d.observed > 0, d.observed, d.expected)
+        root = np.sqrt(np.maximum(weight, 1e-300))
+        if not np.isfinite([root, d.score / root]).all():
+            raise FitError("Fisher scoring left floating point: rescale or drop predictors")
         new = np.linalg.lstsq(Q * root[:, None], root * (at - offset) + d.score / root, rcond=None)[0]
         step, shrink = new - gamma, 1.0
-        length = float(d.expected @ (Q @ step) ** 2)
+        length = float(weight @ (Q @ step) ** 2)
         for _ in range(40):
             if likelihood.loglik(offset + Q @ (gamma + shrink * step)) >= value - 1e-12 * max(1.0, abs(value)):
                 break

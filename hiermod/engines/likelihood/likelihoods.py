@@ -4,11 +4,13 @@ What the family is, its record knows (families/family.py); here stand the data: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from hiermod.engines.likelihood import row_likelihood
+from hiermod.engines.likelihood.row_likelihood import RowLikelihood
 from hiermod.errors import DataError, UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.families.family import Derivatives, Family, PredictorLikelihood
@@ -18,12 +20,13 @@ from hiermod.formula.design import Design, FrozenArrays
 
 @dataclass(frozen=True, eq=False)
 class Likelihood(FrozenArrays):
-    """y given eta: successes out of trials (trials 1 for bernoulli), or counts."""
+    """y given eta and the family's further parameters: successes out of trials (trials 1 for bernoulli), counts, ..."""
 
     family: str
     link: str
     y: np.ndarray  # (n,)
     trials: np.ndarray  # (n,) ones where there are none
+    auxiliary: tuple[float, ...] = ()  # further parameters of the family, on scales without ends
     constant: np.ndarray = field(init=False)  # (n,) what does not depend on eta
 
     def __post_init__(self) -> None:
@@ -36,11 +39,46 @@ class Likelihood(FrozenArrays):
         return FAMILIES[self.family]
 
     @property
-    def _law(self) -> PredictorLikelihood:
-        law = self.record.likelihood
-        if law is None:
-            raise UnsupportedError(f"family {self.family!r} has no maximum likelihood here")
-        return law
+    def _law(self) -> PredictorLikelihood | RowLikelihood:
+        own = self.record.likelihood
+        return self._rows if own is None else own
+
+    @property
+    def _rows(self) -> RowLikelihood:
+        return RowLikelihood(self.record, self.link, self.auxiliary)
+
+    def at(self, auxiliary: np.ndarray | tuple[float, ...]) -> Likelihood:
+        """The same data with these further parameters."""
+        return replace(self, auxiliary=tuple(float(one) for one in auxiliary))
+
+    @property
+    def auxiliary_names(self) -> tuple[str, ...]:
+        """Bambi's names of the further parameters."""
+        return self._rows.functions.names if self.record.likelihood is None else ()
+
+    def natural(self, k: int, a: float) -> float:
+        """The k-th further parameter on its own scale."""
+        return float(self._rows.functions.natural(k, a))
+
+    def natural_slope(self, k: int, a: float) -> float:
+        """Its derivative there."""
+        return float(self._rows.functions.natural_slope(k, a))
+
+    @property
+    def further(self) -> dict[str, np.ndarray]:
+        """What the family's density, draws and moments take besides the location."""
+        return self._rows.further(self.trials) if self.record.likelihood is None else {"trials": self.trials}
+
+    def by_auxiliary(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(K, n) each: derivatives by the further parameters of the log likelihood, of its score and its curvature."""
+        if self.record.likelihood is not None:
+            none = np.zeros((0, len(eta)))
+            return none, none, none
+        return self._rows.by_auxiliary(self.y, self.trials, eta)
+
+    def refusal(self, response: str) -> str:
+        """What to say, after the family's name, of a response that it cannot have; "" for one that it can."""
+        return self._law.refusal(response, self.y)
 
     @property
     def canonical(self) -> bool:
@@ -63,9 +101,16 @@ class Likelihood(FrozenArrays):
         """Score, both informations and the slope of the expected one, at eta (n,)."""
         return self._law.derivatives(self.link, self.y, self.trials, eta)
 
+    def location(self, eta: np.ndarray) -> np.ndarray:
+        """The parameter that the formula describes: a probability, a mean, ..."""
+        return bounded_inverse_link(self.link, eta)
+
     def mean(self, eta: np.ndarray) -> np.ndarray:
         """Expected response: a probability, or a count."""
-        return bounded_inverse_link(self.link, eta)
+        location = self.location(eta)
+        if self.record.location_is_mean or self.record.mean is None:
+            return location
+        return np.asarray(self.record.mean(location, self.further))
 
     def start(self) -> np.ndarray:
         """(n,) linear predictors near the data (R's mustart): where the first iteration is made."""
@@ -79,23 +124,23 @@ class Likelihood(FrozenArrays):
         """(n,) the direction in which eta may go for ever without loss: 1, -1, or 0 for neither."""
         return self._law.directions(self.y, self.trials)
 
-    def variance(self, mean: np.ndarray) -> np.ndarray:
-        """(n,) variance of the response given its mean; of counts out of trials, of their proportion."""
+    def variance(self, eta: np.ndarray) -> np.ndarray:
+        """(n,) variance of the response given the linear predictor; of counts out of trials, of their proportion."""
         variance = self.record.variance
         if variance is None:
             raise UnsupportedError(f"family {self.family!r} has no variance here")
-        return variance(mean, {"trials": self.trials})
+        return variance(self.location(eta), self.further)
 
-    def draw(self, mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, eta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(n,) new responses; of counts out of trials the successes."""
         draw = self.record.draw
         if draw is None:
             raise UnsupportedError(f"responses of family {self.family!r} are not drawn here")
-        return draw(mean, {"trials": self.trials}, rng)
+        return draw(self.location(eta), self.further, rng)
 
-    def law(self, mean: np.ndarray, trials: np.ndarray) -> Any:
+    def law(self, eta: np.ndarray, trials: np.ndarray) -> Any:
         """scipy's distribution of a response; of counts out of trials, of the successes."""
-        return self._law.law(mean, trials)
+        return self._law.law(self.location(eta), trials)
 
     def _shaped(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return (self.y, self.trials) if eta.ndim == 1 else (self.y[:, None], self.trials[:, None])
@@ -106,13 +151,17 @@ def likelihood_of(design: Design, family: str, link: str) -> Likelihood:
 
     UnsupportedError for a family or link without maximum likelihood here; DataError for a response it cannot have."""
     record = FAMILIES.get(family)
-    if record is None or record.likelihood is None or link not in record.likelihood.links:
+    if record is None or not record.generalised(link):
         known = "; ".join(
-            f"{name}: {', '.join(one.likelihood.links)}" for name, one in FAMILIES.items() if one.likelihood is not None
+            f"{name}: {', '.join(one.generalised_links)}" for name, one in FAMILIES.items() if one.generalised_links
         )
         raise UnsupportedError(
             f"ml() has no family {family!r} with link {link!r}. It has gaussian with identity link; {known}. "
             "fit() fits the others by Bayes"
+        )
+    if design.formulas:
+        raise UnsupportedError(
+            f"ml() has no formulas for other parameters ({', '.join(design.formulas)}); fit() has: Bayes by NUTS"
         )
     if design.special is not None:
         raise UnsupportedError(
@@ -124,8 +173,17 @@ def likelihood_of(design: Design, family: str, link: str) -> Likelihood:
             f"family {family!r} needs counts: write p(successes, trials) or cbind(successes, failures) left of '~'; "
             "for a response of 0 and 1 use family='bernoulli'"
         )
-    refusal = record.likelihood.refusal(design.response, y)
+    trials = np.ones(len(y)) if not record.out_of_trials else np.asarray(design.trials, dtype=float)
+    found = Likelihood(family, link, y, trials, (0.0,) * (0 if record.likelihood else len(record.rows[link].auxiliary)))
+    refusal = found.refusal(design.response)
     if refusal:
         raise DataError(f"family {family!r} {refusal}")
-    trials = np.ones(len(y)) if not record.out_of_trials else np.asarray(design.trials, dtype=float)
-    return Likelihood(family, link, y, trials)
+    return found
+
+
+def first_auxiliary(likelihood: Likelihood, offset: np.ndarray) -> tuple[float, ...]:
+    """The family's further parameters in a model with nothing but an intercept: where a search starts."""
+    if not likelihood.auxiliary:
+        return ()
+    record, y, trials = likelihood.record, likelihood.y, likelihood.trials
+    return row_likelihood.first_auxiliary(record, likelihood.link, y, trials, offset)

@@ -2,7 +2,7 @@
 
 Minimises h(u) = -2 log f(y | eta) + ||u||^2, eta = offset + X beta + Z Lambda u, over u, or over (beta, u) (Bates,
 lme4's vignette "Theory of generalized linear mixed models"; Bates et al. 2015 for the linear step).  Newton's method
-with step halving: h is convex for every family here."""
+with step halving; where h is not convex, as Student's t and mixtures may have it, Fisher's weights stand in."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Mode:
     eta: np.ndarray  # (n,)
     derivatives: Derivatives
     penalised: float  # h at the mode, constants included
-    expected: Factorisation  # at Fisher's weights
-    observed: Factorisation  # at the weights of Newton's method; the same one for a canonical link
+    expected: Factorisation  # at the determinant's weights: Fisher's, or the observed ones
+    observed: Factorisation  # at the weights of Newton's method; often the same one
     iterations: int
 
 
@@ -58,16 +58,18 @@ def find_mode(
             return None
     for iteration in range(1, ITERATIONS + 1):
         d = likelihood.derivatives(offset + fixed + random)
-        factor = factorise(rows.reweighted(d.observed).cross, lambdas)
+        weight, factor = d.observed, factorise(rows.reweighted(d.observed).cross, lambdas)
+        if factor is None and d.determinant is not None:
+            weight, factor = d.expected, factorise(rows.reweighted(d.expected).cross, lambdas)
         if factor is None:
             return None
-        working = d.score + d.observed * (random + fixed if free else random)
+        working = d.score + weight * (random + fixed if free else random)
         found = solve(factor, rows.project(working), rows.Q.T @ working if free else None)
         new_random = rows.combine(found.b)
         new_fixed = rows.Q @ found.gamma if free else fixed
         steps = [new - old for new, old in zip(found.u, u, strict=True)]
         move = new_random - random + new_fixed - fixed
-        length = float(d.observed @ (move * move)) + sum(float((step * step).sum()) for step in steps)
+        length = float(weight @ (move * move)) + sum(float((step * step).sum()) for step in steps)
         if not np.isfinite(length):
             return None
         shrink, slack = 1.0, 1e-11 * (1.0 + abs(value))
@@ -101,7 +103,7 @@ def _mode(
     b = [effects @ Lam.T for effects, Lam in zip(u, lambdas, strict=True)]
     eta = offset + rows.Q @ gamma + rows.combine(b)
     d = likelihood.derivatives(eta)
-    expected = factorise(rows.reweighted(d.expected).cross, lambdas)
+    expected = factorise(rows.reweighted(d.weight).cross, lambdas)
     observed = expected if likelihood.canonical else factorise(rows.reweighted(d.observed).cross, lambdas)
     if expected is None or observed is None:
         return None

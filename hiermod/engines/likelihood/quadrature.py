@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import logsumexp
 
-from hiermod.engines.likelihood.laplace import LaplaceCriterion
+from hiermod.engines.likelihood.laplace import LaplaceCriterion, Slopes
 from hiermod.engines.likelihood.likelihoods import Likelihood
 from hiermod.engines.likelihood.pirls import Mode
 from hiermod.errors import ArgumentError, UnsupportedError
@@ -58,9 +58,7 @@ class QuadratureCriterion(LaplaceCriterion):
         total = logsumexp(logs, axis=1)
         return np.log(sd) + total, np.exp(logs - total[:, None]), u, eta
 
-    def at(
-        self, lambdas: list[np.ndarray], gamma: np.ndarray | None
-    ) -> tuple[float, list[np.ndarray], np.ndarray] | None:
+    def at(self, lambdas: list[np.ndarray], gamma: np.ndarray | None) -> Slopes | None:
         """The criterion and its gradients; with gamma None the Laplace criterion with beta at the joint mode."""
         if gamma is None or len(self.z) == 1:
             return super().at(lambdas, gamma)
@@ -88,4 +86,18 @@ class QuadratureCriterion(LaplaceCriterion):
         )
         by_gamma = self.rows.Q.T @ (moving - 2.0 * (share[codes] * score).sum(axis=1))
         value = -2.0 * float(integrals.sum() + self.likelihood.constant.sum())
-        return value, [np.array([[by_lambda]])], by_gamma
+        by_a = self._by_auxiliary(mode, share, eta, t[codes] * lam * v, lam * lam * v * v * (widen / M)[codes])
+        return Slopes(value, [np.array([[by_lambda]])], by_gamma, by_a)
+
+    def _by_auxiliary(
+        self, mode: Mode, share: np.ndarray, eta: np.ndarray, through: np.ndarray, variances: np.ndarray
+    ) -> np.ndarray:
+        """(K,) by the family's further parameters: at the nodes, by way of the modes, and of the widths."""
+        if not self.likelihood.auxiliary:
+            return np.zeros(0)
+        _, score_by_a, curvature_by_a = self.likelihood.by_auxiliary(mode.eta)
+        weight = share[self.rows.factors[0].codes]
+        at_nodes = sum(
+            (self.likelihood.by_auxiliary(column)[0] * w).sum(axis=1) for column, w in zip(eta.T, weight.T, strict=True)
+        )
+        return np.asarray(-2.0 * at_nodes + score_by_a @ through - curvature_by_a @ variances)

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from hiermod.covariance.residual_precision import ResidualPrecision
+from hiermod.engines.likelihood.generalised import rows_of as weighted_rows
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.engines.likelihood.glm import GeneralisedLinearFit
 from hiermod.engines.likelihood.least_squares import LinearFit
@@ -77,6 +78,13 @@ def working(record: Record, design: Design) -> tuple[np.ndarray, np.ndarray]:
     return weights, derivatives.score / weights
 
 
+def _by_fisher(record: GeneralisedMixedFit, weights: np.ndarray) -> GeneralisedMixedFit:
+    """The fit with its factor at Fisher's weights, where its own are observed ones, of any sign: no leverage then."""
+    if record.likelihood.derivatives(np.array(record.eta)).determinant is None:
+        return record
+    return replace(record, problem=replace(weighted_rows(record.design).reweighted(weights), sigma_known=True))
+
+
 def seen_rows(record: Record, design: Design) -> SeenRows:
     """Every row of a fit's data."""
     weights, residuals = working(record, design)
@@ -86,6 +94,8 @@ def seen_rows(record: Record, design: Design) -> SeenRows:
     if isinstance(record, LinearFit | GeneralisedLinearFit):
         Q, R = np.linalg.qr(raw * root[:, None]) if raw.shape[1] else (raw, np.zeros((0, 0)))
         return SeenRows(Rows((), (), Q, e), R, np.eye(raw.shape[1]), None, None)
+    if isinstance(record, GeneralisedMixedFit):
+        record = _by_fisher(record, weights)
     problem, factor = record.problem, record.factor
     blocks = [(block.codes, block.values) for block in design.blocks]
     rows = rows_of(problem, raw, blocks, ResidualPrecision(len(root), weights=weights), residuals)

@@ -115,10 +115,12 @@ class Worker:
         """(q,) in the order of the parameters."""
         blocks = getattr(fit, "covariance", ())
         beta = fit.beta[fit.design.estimable]
-        return self._columns([block[None] for block in blocks], beta[None], np.array([fit.sigma]))[0]
+        return self._columns([block[None] for block in blocks], beta[None], np.array([fit.sigma]), fit)[0]
 
-    def _columns(self, covariances: list[np.ndarray], beta: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        """(S, q) from covariances (S, k, k) per block, beta (S, p), sigma (S,)."""
+    def _columns(
+        self, covariances: list[np.ndarray], beta: np.ndarray, sigma: np.ndarray, fit: Any = None
+    ) -> np.ndarray:
+        """(S, q) from covariances (S, k, k) per block, beta (S, p), sigma (S,); one fit has its further parameters."""
         sds = [np.sqrt(np.einsum("saa->sa", block)) for block in covariances]
         columns = []
         for parameter in self.parameters:
@@ -126,6 +128,8 @@ class Worker:
                 columns.append(beta[:, parameter.i])
             elif parameter.kind == "sigma":
                 columns.append(sigma)
+            elif parameter.kind == "auxiliary":
+                columns.append(np.array([fit.likelihood.natural(parameter.i, fit.auxiliary[parameter.i])]))
             elif parameter.kind == "sd":
                 columns.append(sds[parameter.block][:, parameter.i])
             else:

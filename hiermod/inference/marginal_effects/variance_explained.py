@@ -187,7 +187,8 @@ def _of_estimate(fit: Any) -> Shares:
     if isinstance(record, MixedFit):
         residual, notes = _gaussian(design, np.array([float(record.sigma) ** 2]))
     else:
-        residual, notes = _distribution(fit, beta, {})
+        further = {name: np.reshape(value, (1, -1)) for name, value in record.likelihood.further.items()}
+        residual, notes = _distribution(fit, beta, further)
     return Shares(_fixed(design, beta), _groups(design, covariances), residual, notes)
 
 

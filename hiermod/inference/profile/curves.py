@@ -53,13 +53,20 @@ class Profile:
 
 def parameters_of(fit: Fit) -> tuple[Parameter, ...]:
     """Fixed effects that are estimable, each block's sds and correlations, sigma: as ``fit.parameters()`` has them."""
+    found = [Parameter("fixed", i=i) for i in range(int(fit.design.estimable.sum()))]
     if isinstance(fit, GeneralisedLinearFit):
-        return tuple(Parameter("fixed", i=i) for i in range(int(fit.design.estimable.sum())))
-    found = [Parameter("fixed", i=i) for i in range(fit.problem.p)]
+        return (*found, *_auxiliary(fit))
     for number, block in enumerate(fit.design.blocks):
         found += [Parameter("sd", number, i) for i in range(block.size)]
         found += [Parameter("corr", number, i, j) for i, j in block.pairs]
+    if isinstance(fit, GeneralisedMixedFit):
+        return (*found, *_auxiliary(fit))
     return tuple(found) if fit.sigma_known else (*found, Parameter("sigma"))
+
+
+def _auxiliary(fit: GeneralisedMixedFit | GeneralisedLinearFit) -> list[Parameter]:
+    """The family's further parameters."""
+    return [Parameter("auxiliary", i=k, name=name) for k, name in enumerate(fit.likelihood.auxiliary_names)]
 
 
 def profile(
@@ -144,7 +151,7 @@ def _curve(held: Held, minimum: float, quantile: float) -> Curve:
         limits.append(limit)
         notes.append(note)
     points = [*reversed(sides[0]), start, *sides[1]]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         slopes = [np.divide(point.slope, held.natural_slope(point.phi)) for point in points]
     return Curve(
         parameter=held.parameter,

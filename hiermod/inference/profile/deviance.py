@@ -21,12 +21,15 @@ from hiermod.kernel.elimination import factorise
 
 @dataclass(frozen=True)
 class Parameter:
-    """What is held.  block, i, j: position of an sd (i) or a correlation (i < j); i: column of X for a fixed effect."""
+    """What is held.  block, i, j: position of an sd (i) or a correlation (i < j); i: column of X for a fixed effect.
 
-    kind: Literal["fixed", "sd", "corr", "sigma"]
+    Of the family's further parameters i is the place among them, name what it is called."""
+
+    kind: Literal["fixed", "sd", "corr", "sigma", "auxiliary"]
     block: int = -1
     i: int = -1
     j: int = -1
+    name: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +101,9 @@ class Held:
         whitened = problem.search_lambdas(lambdas)
         self.low, self.high, self.unit = -np.inf, np.inf, 1.0
         kind = parameter.kind
-        if kind in ("fixed", "sigma"):
+        if kind in ("fixed", "sigma", "auxiliary"):
             self.start = problem.template.pack(whitened)
-            self.phi = float(np.log(sigma)) if kind == "sigma" else float(beta[parameter.i])
+            self.phi = float(beta[parameter.i]) if kind == "fixed" else float(np.log(sigma))
             self.bound = np.full(len(self.start), -np.inf)
             return
         block = parameter.block
@@ -189,7 +192,7 @@ class Held:
     def lambdas(self, phi: float, x: np.ndarray) -> list[np.ndarray]:
         """Whitened Lambdas at (phi, x)."""
         template, kind, block = self.problem.template, self.parameter.kind, self.parameter.block
-        if kind in ("fixed", "sigma"):
+        if kind in ("fixed", "sigma", "auxiliary"):
             return list(template.unpack(x))
         with np.errstate(over="ignore"):
             sigma = 1.0 if self.problem.sigma_known else float(np.exp(x[-1]))

@@ -6,7 +6,7 @@ and Pierce 1994, Biometrika 81).  The inverse of that density weighs the draws t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import logsumexp
@@ -101,7 +101,7 @@ def integrate(
     S, m = eta.shape
     K = values.shape[1]
     V = values @ half  # (S, m, K)
-    tiled = Likelihood(likelihood.family, likelihood.link, np.tile(y, S), np.tile(trials, S))
+    tiled = replace(likelihood, y=np.tile(y, S), trials=np.tile(trials, S))
 
     def log_integrand(u: np.ndarray) -> np.ndarray:  # u (S, K, nodes) -> (S, nodes)
         at = (eta[:, :, None] + V @ u).reshape(S * m, -1)
@@ -156,7 +156,7 @@ def _curvature(tiled: Likelihood, eta: np.ndarray, V: np.ndarray, u: np.ndarray)
 def _rows(likelihood: Likelihood, eta: np.ndarray, y: np.ndarray, trials: np.ndarray) -> np.ndarray:
     """(S, m) log likelihood of each row."""
     S, m = eta.shape
-    tiled = Likelihood(likelihood.family, likelihood.link, np.tile(y, S), np.tile(trials, S))
+    tiled = replace(likelihood, y=np.tile(y, S), trials=np.tile(trials, S))
     flat = eta.reshape(-1)
     return (tiled.rows(flat) + tiled.constant).reshape(S, m)
 

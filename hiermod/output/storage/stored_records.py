@@ -105,15 +105,16 @@ def makers(design_of: Callable[[], Design], family: str, link: str, given: Mappi
 
     def generalised_mixed(**fields: Any) -> GeneralisedMixedFit:
         design = design_of()
-        likelihood = likelihood_of(design, family, link)
+        likelihood = likelihood_of(design, family, link).at(fields.get("auxiliary", ()))
         terms = [GroupTerm(b.factor, b.text, b.codes, len(b.levels), b.values) for b in design.blocks]
         rows = prepare(design.X[:, design.estimable], terms)
-        problem = replace(rows.reweighted(likelihood.derivatives(fields["eta"]).expected), sigma_known=True)
+        problem = replace(rows.reweighted(likelihood.derivatives(fields["eta"]).weight), sigma_known=True)
         return GeneralisedMixedFit(**fields | {"design": design, "likelihood": likelihood, "problem": problem})
 
     def generalised_linear(**fields: Any) -> GeneralisedLinearFit:
         design = design_of()
-        return GeneralisedLinearFit(**fields | {"design": design, "likelihood": likelihood_of(design, family, link)})
+        likelihood = likelihood_of(design, family, link).at(fields.get("auxiliary", ()))
+        return GeneralisedLinearFit(**fields | {"design": design, "likelihood": likelihood})
 
     def posterior(**fields: Any) -> Posterior:
         """Parts are plain dicts, whose entries had other names too."""

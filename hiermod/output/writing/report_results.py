@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.core.paper_table import decimals, number
+from hiermod.families.catalogue import FAMILIES
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.output.writing.report_sample import code, joined
 
@@ -29,6 +30,9 @@ def results(fit: Fit) -> tuple[str, ...]:
     spread = _spread(fit)
     if spread:
         pieces.append(spread)
+    further = _further(fit)
+    if further:
+        pieces.append(further)
     return tuple(pieces)
 
 
@@ -84,6 +88,20 @@ def _spread(fit: Fit) -> str:
             text += f", with {'a correlation of' if len(pairs) == 1 else 'correlations of'} {joined(pairs)}"
         told.append(text + ".")
     return " ".join(told)
+
+
+def _further(fit: Fit) -> str:
+    """The parameters of the response's distribution besides its mean: those that the tables of variances have not."""
+    names = [name for name in FAMILIES[fit.family].parameter_names if name not in fit.design.formulas]
+    if fit.varcorr()["group"].eq("Residual").any():
+        names = [name for name in names if name != "sigma"]
+    told, table = [], fit.parameters()
+    for name in names:
+        if name in table.index:
+            row = table.loc[name, ["estimate", "lower", "upper"]].to_numpy(dtype=float)
+            value, low, high = (_three(one) if np.isfinite(one) else "∞" for one in row)
+            told.append(f"{code(name)} was {value}, 95 % CI [{low}, {high}]")
+    return f"Of the {fit.family} distribution, {joined(told)}." if told else ""
 
 
 def _plain(term: str) -> str:
