@@ -25,6 +25,7 @@ from hiermod.formula.design import Design
 from hiermod.kernel import conditional
 from hiermod.kernel.conditioning import GroupTerm
 from hiermod.kernel.covariance import Template, null_directions, positive_columns
+from hiermod.kernel.criterion import Problem
 from hiermod.kernel.start import curvature_guess
 from hiermod.kernel.threads import SHORT, suitable_threads
 from hiermod.kernel.weighted import WeightedProblem, prepare
