@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -364,3 +365,19 @@ def test_effect_correlation_draws_one_fit() -> None:
         hm.plots.effect_correlation({"REML": object()})
     with pytest.raises(ArgumentTypeError, match="got str"):
         hm.plots.effect_correlation("Days")
+
+
+def test_a_forest_of_long_names_is_no_strip_and_its_legend_is_whole() -> None:
+    rng = np.random.default_rng(1)
+    d = pd.DataFrame({"f": [f"Bedingung {i:02d} mit einem ziemlich langen Namen" for i in range(16)] * 4})
+    d["y"] = rng.normal(size=len(d))
+    fit = hm.Model("y ~ f", d).reml()
+    ax = hm.plots.forest({f"Modell {name} von fünf": fit for name in "ABCDE"})
+    ax.figure.canvas.draw()
+    room, legend = ax.figure.bbox, ax.get_legend().get_window_extent()
+    assert room.x0 <= legend.x0
+    assert legend.x1 <= room.x1 + 1
+    assert ax.get_window_extent().width > 0.6 * room.width
+    boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert all(one.y0 >= other.y1 for one, other in pairwise(boxes))
+    plt.close(ax.figure)

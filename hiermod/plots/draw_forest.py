@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from hiermod.plots.style import COLOURS, looks, new_axes, styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+WIDEST, LETTERS = 32, 85  # letters of a parameter on one line, and of the legend's names with their marks
 ROOM = 0.6  # of a line that its fits share
 
 
@@ -46,10 +48,11 @@ def forest(fits: Any, parameters: Sequence[str] | None = None, level: float = LE
         low, high = table[["estimate", "lower"]].min().min(), table[["estimate", "upper"]].max().max()
         if low <= 0.0 <= high or 0.0 < min(abs(low), abs(high)) < 0.6 * (high - low):
             ax.axvline(0.0, color=COLOURS["population"], lw=1.2, zorder=1)
-        ax.set_yticks(np.arange(len(names)), names)
+        ax.set_yticks(np.arange(len(names)), ["\n".join(textwrap.wrap(name, WIDEST)) for name in names])
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.grid(False, axis="y")
         ax.set_xlabel(f"estimate, {100 * level:g} % interval")
         if len(named) > 1:
-            ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(4, len(named)), fontsize="small")
+            columns = max(1, min(4, int(LETTERS / (max(map(len, named)) + 6))))
+            ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, fontsize="small")  # above the names too
     return ax
