@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from hiermod.priors.distributions import Distribution
-from hiermod.priors.thresholds import ascending_draws, ascending_medians, threshold_laws
+from hiermod.priors.thresholds import ascending_draws, ascending_start, threshold_laws
 
 DRAWS = 20_000
 
@@ -51,7 +51,21 @@ def test_many_thresholds_stay_ascending() -> None:
 def test_starts_are_ascending() -> None:
     alike = Distribution("Normal", (("mu", 0.0), ("sigma", 2.0)))
     listed = Distribution("Normal", (("mu", (0.0, 1.0)), ("sigma", 1.0)))
-    assert (np.diff(ascending_medians(alike, 5)) > 0).all()
-    assert ascending_medians(listed, 2).tolist() == [0.0, 1.0]
+    falling = Distribution("Normal", (("mu", (1.0, -9.0)), ("sigma", 1.0)))
+    assert (np.diff(ascending_start(alike, 5)) > 0).all()
+    assert (np.diff(ascending_start(falling, 2)) > 0).all()
+    assert ascending_start(listed, 2) is None  # their medians ascend
     assert [str(law) for law in threshold_laws(listed, 2)] == ["Normal(mu=0, sigma=1)", "Normal(mu=1, sigma=1)"]
-    assert ascending_medians(Distribution("Flat", ()), 3) is None
+    assert ascending_start(Distribution("Flat", ()), 3) is None
+
+
+@pytest.mark.stack
+def test_a_graph_with_starts_of_its_own_is_copied_with_them() -> None:
+    import pymc as pm
+
+    from hiermod.engines.nuts.masked_graph import masked_graph
+
+    with pm.Model() as graph:
+        mu = pm.Normal("mu", 0.0, 1.0, initval=3.0)
+        pm.Normal("y", mu, 1.0, observed=np.zeros(4))
+    assert masked_graph(graph, 4).initial_point()["mu"] == graph.initial_point()["mu"] == 3.0

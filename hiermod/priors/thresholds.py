@@ -20,16 +20,14 @@ def threshold_laws(law: Distribution, count: int) -> tuple[Distribution, ...]:
     return tuple(law.column(k) if several else law for k in range(count))
 
 
-def ascending_medians(law: Distribution, count: int) -> np.ndarray | None:
-    """(count,) ascending values in the middle of their laws; None where there is no quantile function."""
+def ascending_start(law: Distribution, count: int) -> np.ndarray | None:
+    """(count,) ascending quantiles where the medians do not ascend; None where they do, or there are no quantiles."""
     laws = [scipy_or_none(one) for one in threshold_laws(law, count)]
-    if any(one is None for one in laws):
+    if any(one is None for one in laws) or (np.diff([one.ppf(0.5) for one in laws]) > 0).all():
         return None
-    middle = np.array([one.ppf(0.5) for one in laws])
-    if (np.diff(middle) > 0).all():
-        return middle
-    spread = np.array([one.ppf((k + 1) / (count + 1)) for k, one in enumerate(laws)])
-    return spread if (np.diff(spread) > 0).all() else None
+    return (
+        np.maximum.accumulate([one.ppf((k + 1) / (count + 1)) for k, one in enumerate(laws)]) + np.arange(count) * 1e-3
+    )
 
 
 def ascending_draws(laws: Sequence[Any], draws: int, rng: np.random.Generator) -> np.ndarray:

@@ -6,7 +6,6 @@ the Design's blocks then become correlated (correlation.py).  What Bambi encodes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,8 @@ from hiermod.formula.design import Block, Column, Design
 from hiermod.formula.parts import parts_of
 from hiermod.priors.distributions import Distribution
 from hiermod.priors.given import PriorSet, resolve_priors
-from hiermod.priors.model_priors import Law, common_law, evaluable, model_priors
-from hiermod.priors.thresholds import ascending_medians
+from hiermod.priors.model_priors import Law, ModelPriors, common_law, evaluable, model_priors
+from hiermod.priors.thresholds import ascending_start
 
 MULTIVARIATE = ("categorical", "multinomial", "dirichlet_multinomial")  # one coefficient per response category
 
@@ -50,11 +49,16 @@ def build_bambi(
     if not isinstance(priors, PriorSet):
         priors = resolve_priors(priors, design, family)
     _check_special(design, family)
-    given = _nested(_all_priors(design, family, link, priors, center_predictors), design)
+    found = model_priors(design, priors, family, link, center_predictors)
+    given = _nested(_all_priors(design, family, found, priors), design)
     chosen = _family(design, family, given)
     layout: dict[str, tuple[str, ...] | None] = {}
     chosen_centred = centred or {} if noncentered == "auto" else {}
-    finish = partial(_patch, design=design, priors=priors, layout=layout, centred=chosen_centred)
+
+    def finish(model: Any) -> None:
+        _patch(model, design=design, priors=priors, layout=layout, centred=chosen_centred)
+        _start_in_order(model.backend.model, design, family, found)
+
     with collected():
         model = _bambi_model(
             design,
@@ -118,13 +122,12 @@ def _predictors(model: Any, design: Design) -> list[tuple[Design, Any, str]]:
     return [(design, versions.bambi_parent(model), ""), *further]
 
 
-def _all_priors(
-    design: Design, family: str, link: str | None, priors: PriorSet, center_predictors: bool
-) -> dict[str, Any]:
+def _all_priors(design: Design, family: str, found: ModelPriors, priors: PriorSet) -> dict[str, Any]:
     """A ``bambi.Prior`` (a number: fixed) for every parameter: as given, else the default of model_priors.
 
     So the graph has the same priors as every other engine, whatever Bambi would make of the data."""
-    found = model_priors(design, priors, family, link, center_predictors)
+    import pymc as pm
+
     out = priors.to_bambi()
     given = set(out)
     predictors = [(design, found, ("common", "group_specific"))]
@@ -146,7 +149,7 @@ def _all_priors(
         if isinstance(value, Distribution) and name not in given:
             out[name] = value.to_bambi()
         if FAMILIES[family].parameter(name).support == "ascending":
-            _restrict_to_order(out[name], value, len(design.categories) - 1)
+            out[name].args.setdefault("transform", pm.distributions.transforms.ordered)
     return out
 
 
@@ -159,15 +162,16 @@ def _stacked(laws: Sequence[Law]) -> Distribution:
     return Distribution(records[0].name, tuple((name, tuple(one[name] for one in values)) for name in values[0]))
 
 
-def _restrict_to_order(prior: Any, law: Law | float, count: int) -> None:
-    """Thresholds (count,) that PyMC keeps ascending, from values where they are: its own start is where all medians
-    are, which may be one place."""
-    import pymc as pm
+def _start_in_order(graph: Any, design: Design, family: str, priors: ModelPriors) -> None:
+    """Start ascending thresholds where they ascend: PyMC would at the medians of their priors, which may be one place.
 
-    prior.args.setdefault("transform", pm.distributions.transforms.ordered)
-    start = ascending_medians(law, count) if isinstance(law, Distribution) else None
-    if start is not None:
-        prior.args.setdefault("initval", start)
+    To be done when the graph is finished, since PyMC rewrites no graph with starts of its own."""
+    for name, law in priors.auxiliary.items():
+        if FAMILIES[family].parameter(name).support != "ascending" or not isinstance(law, Distribution):
+            continue
+        start = ascending_start(law, len(design.categories) - 1)
+        if start is not None:
+            graph.set_initval(graph[name], start)
 
 
 def _nested(given: dict[str, Any], design: Design) -> dict[str, Any]:

@@ -30,7 +30,14 @@ def masked_graph(graph: Any, nobs: int) -> Any:
             f"the graph of this model has {len(graph.observed_RVs)} observed variables, and rows can be left out of "
             "one only"
         )
-    copy = clone_model(graph)
+    starts = {rv: start for rv, start in graph.rvs_to_initial_values.items() if start is not None}
+    try:
+        graph.rvs_to_initial_values.update(dict.fromkeys(starts))  # PyMC copies no graph that has any
+        copy = clone_model(graph)
+    finally:
+        graph.rvs_to_initial_values.update(starts)
+    for rv, start in starts.items():
+        copy.set_initval(copy[rv.name], start)
     observed = copy.observed_RVs[0]
     logs = pm.logp(observed, copy.rvs_to_values[observed])
     if logs.ndim != 1 or copy.rvs_to_values[observed].type.shape[0] not in (nobs, None):
