@@ -191,12 +191,14 @@ class Model:
         """
         return self._frequentist(reml=True)
 
-    def ml(self, nodes: int = 1) -> FrequentistFit:
+    def ml(self, nodes: int | str = 1) -> FrequentistFit:
         """Maximum likelihood: lmer(REML = FALSE); for bernoulli, binomial and poisson models glmer, or glm; glmmTMB's
         for the other families, each with the links that docs/guide/families.md lists.
 
         nodes: of adaptive Gauss-Hermite quadrature for generalised models with one scalar group effect; 1 is Laplace's
-        approximation.  Warns and raises as ``reml``; FitError where a coefficient separates the responses perfectly.
+        approximation, "auto" takes as many (15, 31, 63 or 127) as leave the log likelihood exact to 1e-6.
+
+        Warns and raises as ``reml``; FitError where a coefficient separates the responses perfectly.
 
         >>> import hiermod as hm
         >>> d = hm.load_dataset("cbpp")
@@ -212,7 +214,7 @@ class Model:
             )
         return self._frequentist(reml=False)
 
-    def _by_likelihood(self, reml: bool = False, nodes: int = 1) -> FrequentistFit:
+    def _by_likelihood(self, reml: bool = False, nodes: int | str = 1) -> FrequentistFit:
         from hiermod.fits.by_likelihood import by_likelihood
 
         return _told(by_likelihood(self.spec, self.family, self.link, reml, nodes))

@@ -10,6 +10,8 @@ import pandas as pd
 from hiermod.core.answers import remembered
 from hiermod.core.checked import checked
 from hiermod.core.summary import Section, Summary, number_column, p_value
+from hiermod.engines.likelihood.enough_nodes import integration_error
+from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
 from hiermod.errors import listing
 from hiermod.families.catalogue import FAMILIES
 from hiermod.inference.assumptions.assumption_text import assumption_sentences
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from hiermod.fits.generalised import GeneralisedFit
     from hiermod.fits.vocabulary import Fit
 
+OFF = 0.1  # standard errors by which exact integrals move an estimate: less is a trifle
+LARGE, FEW = 2.0, 30.0  # an sd, and trials of a level, with which Laplace's approximation is known to be poor
 RUNAWAY = 10.0  # an sd on the scale of the linear predictor beyond which outcomes hardly vary within a level
 
 
@@ -136,15 +140,59 @@ def _doubts(fit: GeneralisedFit) -> list[str]:
     return found + _at_an_edge(fit)
 
 
+def integration_sentences(fit: GeneralisedFit) -> list[str]:
+    """How far the approximation of the integrals over group effects is off, where that is more than a trifle.
+
+    Measured for one scalar group term; for others a rule says where Laplace's approximation is known to be poor."""
+    record = fit.record
+    if not isinstance(record, GeneralisedMixedFit):
+        return []
+    how = "Laplace's approximation" if fit.nodes == 1 else f"Quadrature with {fit.nodes} nodes"
+    error = integration_error(record, OFF)
+    if error is not None:
+        if error.refit is None:
+            return []
+        factor, moves = fit.design.blocks[0].factor, pd.Series(error.refit.beta - record.beta, index=fit.design.common)
+        in_se = (moves / fit.fixef()["std_error"]).dropna()
+        sds = f"{error.refit.theta[0]:.3g}, not {record.theta[0]:.3g}"
+        told = f"the standard deviation between levels of {factor} is {sds}"
+        if len(in_se):
+            most = in_se.abs().idxmax()
+            told += f", and {most} moves by {moves[most]:+.2g} ({abs(in_se[most]):.2g} standard errors)"
+        return [
+            f"{how} is off here: with the integrals over {factor} taken by {error.nodes} nodes the log likelihood at "
+            f"these estimates is {error.loglik:+.2g} away, {told}. Fit with ml(nodes='auto')."
+        ]
+    if fit.nodes > 1 or FAMILIES[fit.family].kind not in ("binary", "proportion"):
+        return []
+    found = []
+    for block, cov in zip(fit.design.blocks, record.covariance, strict=True):
+        sd = float(np.sqrt(np.einsum("ij,jk,ik->i", block.values, cov, block.values).mean()))
+        trials = record.likelihood.trials.sum() / len(block.levels)
+        if sd > LARGE and trials < FEW:
+            found.append(
+                f"Levels of {block.factor} differ by a standard deviation of {sd:.1f} on the {fit.link} scale and "
+                f"have {trials:.0f} trials on average: there Laplace's approximation may be off by a standard error or "
+                "more. "
+                + (
+                    "Fit with ml(nodes='auto')."
+                    if len(fit.design.blocks) == 1 and block.size == 1
+                    else "No quadrature is here for these group terms: compare with the posterior of fit()."
+                )
+            )
+    return found
+
+
 @checked
 def check(fit: GeneralisedFit, posterior: Fit | None = None) -> Summary:
     """Convergence, singularity and runaway variances in words; posterior as for Gaussian fits."""
     assumptions = [Section("", sentence) for sentence in assumption_sentences(fit)]
     if not fit.is_mixed:
-        told = "Fisher scoring converged and no combination of predictors tells the outcomes apart perfectly."
+        fine = "Fisher scoring converged and no combination of predictors tells the outcomes apart perfectly."
         edges = [Section("", sentence) for sentence in _at_an_edge(fit)]
-        return Summary("Check", (Section("", told), *edges, *assumptions))
-    found = [Section("", sentence) for sentence in [*frequentist_text.unconverged(fit), *_doubts(fit)]]
+        return Summary("Check", (Section("", fine), *edges, *assumptions))
+    told = [*frequentist_text.unconverged(fit), *_doubts(fit), *integration_sentences(fit)]
+    found = [Section("", sentence) for sentence in told]
     if not found and not fit.singular:
         found = [Section("", frequentist_text.FINE)]
     return Summary("Check", (*found, *singular_text.sections(fit, posterior), *assumptions))

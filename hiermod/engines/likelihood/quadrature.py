@@ -16,13 +16,16 @@ from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.formula.design import Design
 from hiermod.kernel.weighted import WeightedProblem
 
-MOST_NODES = 100  # as lme4; beyond, the rule's weights underflow and nothing is gained
+MOST_NODES = 127  # the rule has all digits up to here (lme4 ends at 100)
 
 
-def check_nodes(design: Design, nodes: int) -> int:
+def check_nodes(design: Design, nodes: int | str) -> int:
     """A number of nodes that the model allows.  UnsupportedError for more than one scalar term."""
     if isinstance(nodes, bool) or not isinstance(nodes, (int, np.integer)) or not 1 <= nodes <= MOST_NODES:
-        raise ArgumentError(f"nodes must be a whole number from 1 (Laplace) to {MOST_NODES}, got {nodes!r}")
+        raise ArgumentError(
+            f"nodes must be a whole number from 1 (Laplace) to {MOST_NODES}, or 'auto' for as many as are needed, got "
+            f"{nodes!r}"
+        )
     if nodes > 1 and (len(design.blocks) != 1 or design.blocks[0].size != 1):
         raise UnsupportedError(
             f"adaptive quadrature is for one group term with one effect, such as (1 | g); {design.formula!r} has more. "
