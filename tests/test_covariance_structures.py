@@ -17,6 +17,7 @@ from hiermod.covariance.vine import log_beta
 from hiermod.engines.likelihood.structured import SearchSpace
 from hiermod.engines.posterior import labelled
 from hiermod.errors import ArgumentError, DesignError, FormulaError, SingularFitWarning, UnsupportedError
+from hiermod.inference.coefficient_tests.kenward_roger import kenward_roger
 from hiermod.inference.coefficient_tests.satterthwaite import satterthwaite
 from hiermod.inference.comparison.nested import Nesting, nesting
 from hiermod.inference.priors_and_reml.prior_density import log_priors
@@ -376,8 +377,6 @@ def test_what_is_not_ready_is_refused_in_words(grid):
     fit = m.reml()
     with pytest.raises(UnsupportedError, match="bootstrap"):
         fit.confint()
-    with pytest.raises(UnsupportedError, match="satterthwaite"):
-        fit.fixef(ddf="kenward-roger")
     counts = grid.assign(n=np.arange(144) % 5)
     with pytest.raises(UnsupportedError, match="free covariances"):
         hm.Model("n ~ x + ar1(0 + t | g)", counts, family="poisson").ml()
@@ -534,6 +533,65 @@ def test_one_row_for_each_occasion_and_some_missing(seed, formula, reml):
     assert effects.loc[names, [f"when[{o}]" for o in data["when"].cat.categories[:4]]].to_numpy() == pytest.approx(
         blup, abs=1e-5
     )
+
+
+# --- Kenward-Roger --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("data", ["complete", "untidy, weights"])
+def test_kenward_roger_of_compound_symmetry_is_that_of_nested_intercepts(grid, data):
+    """cs with one sd is (1 | g) + (1 | g:t) where its correlation is positive: Sigma = a 11' + b I."""
+    weights = None
+    if data != "complete":
+        grid = grid.drop(index=[0, 1, 2, 7, 30, 31, 32, 33, 34, 35, 100]).assign(
+            w=lambda d: 1 + (np.arange(len(d)) % 3)
+        )
+        weights = "w"
+    tables = []
+    for terms in ("cs(0 + t | g, hom=True)", "(1 | g) + (1 | g:t)"):
+        fit = hm.Model(f"y ~ x + e + {terms}", grid, weights=weights).reml()
+        kr = kenward_roger(fit.record)
+        L = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        f = kr.f_test(L, np.array(fit.record.beta))
+        tables.append(np.concatenate([kr.vcov.ravel(), kr.df(np.eye(3)), [f.statistic, f.den_df]]))
+    # both searches end within 1e-6 of the optimum, and degrees of freedom move with it
+    np.testing.assert_allclose(tables[0], tables[1], rtol=2e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("term", ["ar1(0 + t | g)", "ar1(0 + t | g, hom=False)", "cs(0 + t | g)"])
+def test_kenward_roger_by_dense_algebra_with_differences_of_v(grid, term):
+    """Kenward and Roger (1997), section 2, V differentiated numerically by other coordinates: logs and arctanh-like."""
+    e2 = np.arange(144) % 7
+    m = hm.Model(f"y ~ x + {term} + (1 | e2)", grid.assign(e2=e2.astype(str), y=grid.y + np.sin(2.0 * e2)))
+    fit, design = m.reml(), m.spec
+    block, other = design.blocks
+    structure, sigma = block.structure, fit.record.sigma
+    same, same_other = (one.codes[:, None] == one.codes for one in (block, other))
+
+    def V(q: np.ndarray) -> np.ndarray:
+        Lam = structure.search_factor(q[:-2])
+        group = same * (block.values @ Lam @ Lam.T @ block.values.T)
+        return np.exp(q[-1]) * np.eye(144) + group + q[-2] * same_other
+
+    theta = structure.theta_of(fit.record.Lambda[0])
+    theta[: structure.n_sds] *= sigma
+    start = np.array([*structure.search(theta), (sigma * fit.record.Lambda[1][0, 0]) ** 2, 2 * np.log(sigma)])
+    slopes = [(V(start + h) - V(start - h)) / 2e-5 for h in 1e-5 * np.eye(len(start))]
+    inverse, X = np.linalg.inv(V(start)), design.X
+    Phi = np.linalg.inv(X.T @ inverse @ X)
+    P = [-X.T @ inverse @ G @ inverse @ X for G in slopes]
+    Q = [[X.T @ inverse @ G @ inverse @ H @ inverse @ X for H in slopes] for G in slopes]
+    projection = inverse - inverse @ X @ Phi @ X.T @ inverse
+    information = [[np.trace(projection @ G @ projection @ H) / 2 for H in slopes] for G in slopes]
+    W = np.linalg.inv(information)
+    d = len(start)
+    U = sum(W[i, j] * (Q[i][j] - P[i] @ Phi @ P[j]) for i in range(d) for j in range(d))
+    found = kenward_roger(fit.record)
+    # differences with steps of 1e-5: 1e-10 from the third derivative, 1e-11 from rounding; conditions up to 1e4
+    np.testing.assert_allclose(found.vcov, Phi + 2 * Phi @ U @ Phi, rtol=1e-5)
+    for row in np.eye(len(X.T)):
+        theta_row = np.outer(row, row) / (row @ Phi @ row)
+        parts = [np.trace(theta_row @ Phi @ one @ Phi) for one in P]
+        expected = 2 / (np.array(parts) @ W @ np.array(parts))  # for one row Satterthwaite's formula at the expected W
+        assert found.df(row[None])[0] == pytest.approx(expected, rel=1e-5)
 
 
 # --- the marginal engine --------------------------------------------------------------------------------------------

@@ -46,6 +46,11 @@ class Autoregressive(OneCorrelation):
         rho = 2.0 * share - 1.0
         return rho if j - i == 1 else rho ** (j - i)
 
+    def correlation_slope(self, rho: float) -> np.ndarray:
+        """|i - j| rho^(|i - j| - 1)."""
+        lags = np.abs(self._lags())
+        return np.asarray(lags * rho ** np.maximum(lags - 1, 0))
+
     def _lags(self) -> np.ndarray:
         at = np.arange(self.size)
         return at[:, None] - at

@@ -62,6 +62,10 @@ class CompoundSymmetric(OneCorrelation):
             L[m + 1 :, m] = inner / np.sqrt(here * before)
         return L
 
+    def correlation_slope(self, rho: float) -> np.ndarray:
+        """11' - I."""
+        return np.ones((self.size, self.size)) - np.eye(self.size)
+
     def root_rows(self, share: Any, sqrt: Callable[[Any], Any]) -> list[list[Any]]:
         """1 - rho = k / (k - 1) (1 - share) and 1 + (k - 1) rho = k share keep their digits at the bounds."""
         k = self.size

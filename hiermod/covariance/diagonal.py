@@ -26,6 +26,10 @@ class Diagonal(OneCorrelation):
         """Zero."""
         return np.zeros((self.size, self.size))
 
+    def correlation_slope(self, rho: float) -> np.ndarray:
+        """Zero."""
+        return np.zeros((self.size, self.size))
+
     def root_rows(self, share: Any, sqrt: Callable[[Any], Any]) -> list[list[Any]]:
         """The identity's."""
         return [[0.0] * i + [1.0] for i in range(self.size)]

@@ -49,6 +49,10 @@ class OneCorrelation(ABC):
         """rho itself."""
         return self.low + (1.0 - self.low) * share
 
+    @abstractmethod
+    def correlation_slope(self, rho: float) -> np.ndarray:
+        """d R / d rho (k, k)."""
+
     # --- counts and names ---------------------------------------------------------------------------------------
     @property
     def n_sds(self) -> int:
@@ -101,6 +105,21 @@ class OneCorrelation(ABC):
             with np.errstate(divide="ignore", invalid="ignore"):
                 gradient[-1] /= (1.0 - self.low) * np.sin(2.0 * angle)
         return gradient
+
+    def covariance_slopes(self, theta: np.ndarray) -> np.ndarray:
+        """(m, k, k) by the common variance, or each standard deviation, then rho."""
+        sds = np.broadcast_to(theta[: self.n_sds], self.size)
+        root = self.root(self.angle(theta[-1]))
+        R, found = root @ root.T, []
+        if self.hom:
+            found.append(R)
+        else:
+            for i, row in enumerate(np.eye(self.size)):
+                one_sided = np.outer(row, sds * R[i])
+                found.append(one_sided + one_sided.T)
+        if self.has_correlation:
+            found.append(np.outer(sds, sds) * self.correlation_slope(float(theta[-1])))
+        return np.array(found)
 
     def theta_of(self, factor: np.ndarray) -> np.ndarray:
         """Standard deviations, and the mean correlation of neighbours among columns that have a variance."""

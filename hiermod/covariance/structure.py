@@ -70,6 +70,10 @@ class CovarianceStructure(Protocol):
         """theta (m,) of a Lambda (k, k) of this structure, of any other the nearest by standard deviations and mean
         correlation."""
 
+    def covariance_slopes(self, theta: np.ndarray) -> np.ndarray:
+        """(m, k, k): derivatives of Lambda Lambda' by parameters that determine it, finite at every bound: one variance
+        common to all columns, or standard deviations, then rho; of a free covariance by its own elements."""
+
     # --- for minimisation ---------------------------------------------------------------------------------------
     def search(self, theta: np.ndarray) -> np.ndarray:
         """Search coordinates (m,) of theta."""

@@ -85,6 +85,14 @@ class Unstructured:
         """``pullback``."""
         return self.pullback(search, by_factor)
 
+    def covariance_slopes(self, theta: np.ndarray) -> np.ndarray:
+        """Ones at an element of the lower triangle, by column, and at its mirror image."""
+        slopes = np.zeros((self.n_parameters, self.size, self.size))
+        rows, columns = self._triangle
+        at = np.arange(self.n_parameters)
+        slopes[at, rows, columns] = slopes[at, columns, rows] = 1.0
+        return slopes
+
     def root_rows(self, share: Any, sqrt: Callable[[Any], Any]) -> list[list[Any]]:
         """Raises UnsupportedError."""
         raise UnsupportedError(NO_SHARE)

@@ -2,13 +2,18 @@
 
 Kenward and Roger (1997), Biometrics 53, 983-997, in the form of Halekoh and Hojsgaard (2014), J. Stat. Softw. 59(9)
 (pbkrtest): V(y) = sum over r of gamma_r G_r, the gammas being the variances and covariances of the group effects and
-the residual variance.  What both need from V^-1 is in kenward_roger_sums.py."""
+the residual variance.  What both need from V^-1 is in kenward_roger_sums.py.
+
+Where a structure relates the gammas to fewer parameters the sums follow by the chain rule.  V then is no sum of these,
+and second derivatives of V are left out, as by SAS's ddfm=kr(firstorder) and mmrm's "Kenward-Roger-Linear": with them
+the answer would depend on how the covariance is written down."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from hiermod.engines.likelihood.mixed import MixedFit
 from hiermod.errors import UnsupportedError
@@ -82,16 +87,13 @@ def kenward_roger(fit: MixedFit) -> KenwardRoger:
             "Kenward-Roger corrects the covariance of a REML fit, and this one is by ML: use m.reml(), or "
             "ddf='satterthwaite', which both have"
         )
-    for block in fit.design.structured_blocks:
-        raise UnsupportedError(
-            f"Kenward-Roger is written here for covariances that are sums of their parameters, and that of "
-            f"{block.term} is none: use ddf='satterthwaite'"
-        )
     problem = fit.problem
     phi_beta = fixed_covariance(problem, fit.factor)
     Phi = problem.R @ phi_beta @ problem.R.T  # of X = Q's coefficients, over sigma^2
     half = np.linalg.inv(problem.R)  # from those to beta
     sums = covariance_sums(fit, half, np.linalg.inv(Phi))
+    if fit.design.structured_blocks:
+        sums = sums.by(_slopes(fit, len(sums.K)))
     middle = np.einsum("ab,vbc,cd->vad", Phi, sums.S, Phi)  # -Phi P_r Phi
     information = sums.K - 2.0 * np.einsum("ab,vwba->vw", Phi, sums.Q) + np.einsum("vab,wba->vw", middle, sums.S)
     W = 2.0 * _inverse(information)
@@ -104,6 +106,20 @@ def kenward_roger(fit: MixedFit) -> KenwardRoger:
         jacobian=scale * np.einsum("ab,vbc,dc->vad", half, middle, half),
         covariance=W,
     )
+
+
+def _slopes(fit: MixedFit, v: int) -> np.ndarray:
+    """(parameters, v) d gamma / d parameter, blocks in order; the residual's, where it has one, is its own."""
+    parts = []
+    for block, (one, Lam) in enumerate(zip(fit.design.blocks, fit.Lambda, strict=True)):
+        slopes = one.structure.covariance_slopes(one.structure.theta_of(Lam))
+        if not one.structure.free:  # the gammas are those of whitened columns; of a free block they are the parameters
+            halves = (fit.problem.search_lambda(block, slope) for slope in slopes)
+            slopes = np.array([fit.problem.search_lambda(block, half.T) for half in halves])
+        columns, rows = np.triu_indices(one.size)
+        parts.append(slopes[:, rows, columns])
+    whole = block_diag(*parts)
+    return block_diag(whole, np.eye(v - whole.shape[1]))
 
 
 def _inverse(information: np.ndarray) -> np.ndarray:

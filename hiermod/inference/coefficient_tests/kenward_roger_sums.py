@@ -34,6 +34,14 @@ class Sums:
     S: np.ndarray  # (v, p, p) X'V^-1 G_r V^-1 X, Kenward and Roger's -P_r
     Q: np.ndarray  # (v, v, p, p) X'V^-1 G_r V^-1 G_s V^-1 X
 
+    def by(self, slopes: np.ndarray) -> Sums:
+        """The same by parameters of which the gammas are functions, slopes (m, v): sum of G_r slope_r for G_r."""
+        return Sums(
+            slopes @ self.K @ slopes.T,
+            np.einsum("mv,vab->mab", slopes, self.S),
+            np.einsum("mv,nw,vwab->mnab", slopes, slopes, self.Q, optimize=True),
+        )
+
 
 def covariance_sums(fit: MixedFit, half: np.ndarray, XVX: np.ndarray) -> Sums:
     """half (p, p) makes the scaled X orthonormal, XVX (p, p) is X'V^-1 X then.
