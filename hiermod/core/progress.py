@@ -54,3 +54,18 @@ class _Bar:
         if self.drawn:
             sys.stderr.write("\r" + " " * self.drawn + "\r")
             sys.stderr.flush()
+
+
+@contextmanager
+def notice(text: str, wanted: bool = True) -> Iterator[None]:
+    """A line for as long as something lasts, where it is wanted and somebody watches; blank again at the end."""
+    if not wanted or not someone_watches():
+        yield
+        return
+    sys.stderr.write(f"\r{text}")
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write("\r" + " " * len(text) + "\r")
+        sys.stderr.flush()

@@ -271,10 +271,17 @@ def pooled(draws: np.ndarray) -> np.ndarray:
 
 
 def assess(
-    draws: Draws, design: Design, divergences: int, effects: bool = True
+    draws: Draws, design: Design, divergences: int, effects: bool = True, worst: int | None = None
 ) -> tuple[float, float, float, tuple[str, ...]]:
-    """max R-hat, min bulk ESS, min tail ESS over all parameters, and what they mean in words."""
-    names, arrays = zip(*labelled(draws, design, effects), strict=True)
+    """max R-hat, min bulk ESS, min tail ESS over all parameters, and what they mean in words.
+
+    worst: of the group effects look only at those that two quick measures rank last, so many by each; None: at all."""
+    named = labelled(draws, design, effects)
+    if worst is not None and effects:
+        parameters = labelled(draws, design, effects=False)
+        others = {name for name, _ in parameters}
+        named = [*parameters, *_slowest([one for one in named if one[0] not in others], worst)]
+    names, arrays = zip(*named, strict=True)
     stacked = np.stack(arrays, axis=-1)
     r_hat, bulk, tail = versions.r_hat(stacked), versions.ess_bulk(stacked), versions.ess_tail(stacked)
     chains, kept = stacked.shape[:2]
@@ -299,6 +306,27 @@ def assess(
             f"{MIN_ESS:.0f}: means and interval ends are noisy. Take more draws."
         )
     return _edge(r_hat, np.max), _edge(bulk, np.min), _edge(tail, np.min), tuple(words)
+
+
+BATCHES = 8  # of each chain
+
+
+def _slowest(named: list[tuple[str, np.ndarray]], worst: int) -> list[tuple[str, np.ndarray]]:
+    """Those whose means, and those whose squares' means, differ most between batches, beside what independent draws'
+    would: effective sample sizes by batch means, which need no sort (Flegal and Jones 2010, Ann. Stat. 38, 1034)."""
+    if len(named) <= 2 * worst:
+        return named
+    chains, kept = named[0][1].shape
+    length = max(kept // BATCHES, 1)
+    found = np.empty((2, len(named)))
+    for i, (_, values) in enumerate(named):
+        away = values - values.mean()
+        for k, one in enumerate((away, np.square(away))):
+            means = one[:, : kept // length * length].reshape(chains, -1, length).mean(axis=2)
+            spread = one.var()
+            found[k, i] = means.var() / spread if spread > 0.0 else 0.0
+    chosen = np.unique(np.argsort(-found, axis=1, kind="stable")[:, :worst])
+    return [named[i] for i in chosen]
 
 
 def _largest(values: np.ndarray) -> int | None:

@@ -33,6 +33,11 @@ def _stirling_series(x: Any) -> Any:
     return (1 / 12 - u * (1 / 360 - u * (1 / 1260 - u * (1 / 1680 - u * (1 / 1188 - u * 691 / 360360))))) / x
 
 
+def log_gamma(x: Any) -> Any:
+    """log Gamma(x), x > 0, of parameters; of data alone ``gammaln``, which engines leave out with other constants."""
+    return (x - 0.5) * log(x) - x + HALF_LOG_2PI + stirling(x)
+
+
 def digamma_less_log(x: Any) -> Any:
     """psi(x) - log x, x > 0."""
     small = where(x < ASYMPTOTIC, x, 1.0)

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy import exp, expm1, log
 from scipy import special, stats
-from scipy.special import gammaln
 
-from hiermod.families.elementary import digamma_less_log
+from hiermod.families.elementary import digamma_less_log, log_gamma
 from hiermod.families.family import POSITIVE, Family, Further, Notation, Parameter, inside
 from hiermod.families.row_function import RowFunction
 
@@ -57,7 +56,7 @@ def third(y: Any, n: Any, eta: Any, a: Any) -> Any:
 
 def _log_exponential(y: Any, eta: Any, a: Any) -> Any:
     alpha = exp(a[0])
-    return alpha * (log(y) - eta + gammaln(1.0 + 1.0 / alpha))
+    return alpha * (log(y) - eta + log_gamma(1.0 + 1.0 / alpha))
 
 
 def _by_shape(w: Any, alpha: Any) -> Any:
