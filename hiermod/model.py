@@ -318,16 +318,18 @@ class Model:
         cache: str | os.PathLike[str] | None = None,
         **sampler: Any,
     ) -> BayesianFit:
-        """Draw from the posterior: exactly where the model allows it, else with NUTS on the PyMC graph.
+        """Draw from the posterior: exactly where the model allows it, else with NUTS.
 
         inference_method: "marginal" integrates common and group effects out (Gaussian models with Normal or flat priors
-        on common effects) and samples the variance parameters only; "nutpie", "pymc", "numpyro" and "blackjax" are NUTS
-        on the graph.  "auto" is the cheapest without an obstacle (hiermod/engines/catalogue.py): "marginal" where it
-        applies, else "nutpie"; ``fit.inference`` says which ran and why.  The same ``random_seed`` gives the same draws
-        whatever ``cores``.  tune (of each chain; None: 1000), target_accept (None: 0.9), cores and ``sampler`` matter
-        to NUTS only.  The progress bar shows only on a terminal or in a notebook.  Warns ConvergenceWarning with
-        what to do when divergences, R-hat or effective sample sizes call for it.  Raises ArgumentError and
-        UnsupportedError (engine not installed, or not for this model).
+        on common effects) and samples the variance parameters only; "whitened" is NUTS on the posterior itself, in
+        coordinates that whiten the group effects (most families and priors; code is compiled once for a machine);
+        "nutpie", "pymc", "numpyro" and "blackjax" are NUTS on the graph.  "auto" is the cheapest without an obstacle
+        (hiermod/engines/catalogue.py), in this order; ``fit.inference`` says which ran and why.  The same
+        ``random_seed`` gives the same draws whatever ``cores``.  tune (of each chain; None: 200 whitened, else 1000),
+        target_accept (None: 0.8 whitened, else 0.9), cores and ``sampler`` matter to NUTS only.  The progress bar shows
+        only on a terminal or in a notebook.  Warns ConvergenceWarning with what to do when divergences, R-hat or
+        effective sample sizes call for it.  Raises ArgumentError and UnsupportedError (engine not installed, or not for
+        this model).
 
         cache: a folder for fits; one is read from it where data, formula, priors, settings, seed and the versions that
         matter are those it was made with (``fit.inference.reason`` says so), else made and kept there.

@@ -33,7 +33,8 @@ def fit() -> Any:
 
 @pytest.fixture(scope="module")
 def counts() -> Any:
-    return quiet(Model("p(incidence, size) ~ period + (1 | herd)", load_dataset("cbpp"), family="binomial"), draws=500)
+    model = Model("p(incidence, size) ~ period + (1 | herd)", load_dataset("cbpp"), family="binomial")
+    return quiet(model, draws=500, inference_method="nutpie")
 
 
 def linear_predictor(fit: Any) -> np.ndarray:
@@ -153,10 +154,11 @@ def test_a_second_fit_of_a_model_compiles_nothing(counts, monkeypatch):
         raise RuntimeError("compiled again")
 
     monkeypatch.setattr(nutpie, "compile_pymc_model", refuse)
-    again = quiet(counts.model, draws=500)
+    again = quiet(counts.model, draws=500, inference_method="nutpie")
     np.testing.assert_array_equal(again.record.beta, counts.record.beta)
     with pytest.raises(RuntimeError, match="compiled again"):
-        quiet(pickle.loads(pickle.dumps(counts.model)), draws=500)  # a graph is never pickled, nor what belongs to it
+        # a graph is never pickled, nor what belongs to it
+        quiet(pickle.loads(pickle.dumps(counts.model)), draws=500, inference_method="nutpie")
 
 
 def test_a_fit_without_its_model_says_what_it_needs(counts):

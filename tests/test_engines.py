@@ -101,7 +101,7 @@ def test_auto_is_the_cheapest_without_an_obstacle(model: Model) -> None:
     assert choose("auto", specified).engine.name == "marginal"
     counts = Model("y ~ x + (1 | g)", twenty_rows().assign(y=range(20)), family="poisson")._specification()
     chosen = choose("auto", counts)
-    assert chosen.engine.name == "nutpie"
+    assert chosen.engine.name == "whitened"
     obstacle = "family 'poisson' with link 'log' is not Gaussian with identity link"
     assert chosen.because == f"since the effects cannot be integrated out: {obstacle}"
     with pytest.raises(UnsupportedError) as raised:
@@ -111,7 +111,7 @@ def test_auto_is_the_cheapest_without_an_obstacle(model: Model) -> None:
 
 def test_auto_does_not_look_at_what_is_installed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same seed must not mean other draws on a machine that lacks nutpie: what is missing is said."""
-    counts = Model("y ~ x", twenty_rows().assign(y=range(20)), family="poisson")._specification()
+    counts = Model("y ~ x", twenty_rows().assign(y=range(20)), family="poisson", link="identity")._specification()
     monkeypatch.setattr(versions, "has_package", lambda name: name not in ("nutpie", "jax"))
     with pytest.raises(UnsupportedError, match=r"needs nutpie.*pip install nutpie.*'pymc'"):
         choose("auto", counts)
@@ -123,7 +123,7 @@ def test_auto_does_not_look_at_what_is_installed(model: Model, monkeypatch: pyte
 def test_an_engine_that_is_not_there_is_named(model: Model) -> None:
     with pytest.raises(ArgumentError, match=r"'nutpy'\. Did you mean 'nutpie'"):
         model.fit(inference_method="nutpy")
-    with pytest.raises(ArgumentError, match=r"Did you mean 'marginal'.*auto, marginal, nutpie"):
+    with pytest.raises(ArgumentError, match=r"Did you mean 'marginal'.*auto, marginal, whitened, nutpie"):
         model.fit(inference_method="margnal")
 
 
@@ -136,7 +136,7 @@ def test_choosing_imports_no_package_of_a_graph() -> None:
         "print([name for name in ('pymc', 'bambi', 'arviz', 'nutpie', 'pytensor', 'jax') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == ["nutpie", "[]"]
+    assert done.stdout.split("\n")[:2] == ["whitened", "[]"]
 
 
 # --- one more engine ---------------------------------------------------------------------------------------------

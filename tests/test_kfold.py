@@ -314,7 +314,8 @@ def cbpp():
     model = hm.Model("p(incidence, size) ~ period + (1 | herd)", hm.load_dataset("cbpp"), family="binomial")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 2 chains are few, and enough here
-        return model.fit(draws=600, tune=500, chains=2, random_seed=1, progressbar=False, cores=1)
+        how = {"chains": 2, "random_seed": 1, "progressbar": False, "cores": 1, "inference_method": "nutpie"}
+        return model.fit(draws=600, tune=500, **how)
 
 
 @pytest.mark.stack

@@ -1,4 +1,5 @@
-"""The command line: ``hiermod demo`` and ``hiermod fit FORMULA DATA``.  The only module that prints."""
+"""The command line: ``hiermod demo``, ``hiermod fit FORMULA DATA`` and ``hiermod prepare``.  The only module that
+prints."""
 
 from __future__ import annotations
 
@@ -193,10 +194,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     fit.add_argument("--out", type=Path, help="also write tables, figures and report.html to this folder")
     fit.set_defaults(run=_fit)
+    prepare = commands.add_parser(
+        "prepare", help="compile what posteriors of generalised models need, once for this machine, ahead of the first"
+    )
+    prepare.add_argument("families", metavar="FAMILY", nargs="*", help="only these (default: all that there are)")
+    prepare.set_defaults(run=_prepare, draws=1000, seed=1)
     for command in (demo, fit):
         command.add_argument("--draws", type=int, default=1000, help="posterior draws per chain (default: %(default)s)")
         command.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")
     return parser
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from hiermod.engines.whitened.compiled import folder_of_all, is_kept, prepare
+    from hiermod.families.catalogue import check_family
+
+    wanted = [check_family(name) for name in options.families] or None
+    for told, seconds in prepare(wanted):
+        _say(f"{told}: {'there already' if seconds < 1e-9 else f'{seconds:.1f} s'}")
+    if not is_kept():
+        _say(f"Nothing could be kept: {folder_of_all()} cannot be written. HIERMOD_COMPILED names another folder.")
+        return
+    _say(f"Kept in {folder_of_all()}")
 
 
 def _demo(options: argparse.Namespace) -> None:

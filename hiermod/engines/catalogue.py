@@ -10,9 +10,10 @@ from hiermod.engines.engine import Engine, Method, Specification
 from hiermod.engines.marginal.engine import MARGINAL
 from hiermod.engines.nuts.engine import NUTPIE, PYMC, SAMPLERS
 from hiermod.engines.posterior import Posterior
+from hiermod.engines.whitened.engine import WHITENED
 from hiermod.errors import ArgumentError, UnsupportedError, nearest
 
-ENGINES: tuple[Engine, ...] = (MARGINAL, *SAMPLERS)
+ENGINES: tuple[Engine, ...] = (MARGINAL, WHITENED, *SAMPLERS)
 AUTO, AS_ASKED = "auto", "as asked"
 
 

@@ -17,9 +17,10 @@ AT_ONCE = 50e6  # bytes up to which the pointwise log likelihood and the posteri
 PREDICTIVE_STREAM = 2  # of random numbers, beside those of the fit
 
 
-def build_idata(record: Posterior, design: Design, on_demand: bool = True) -> Any:
-    """posterior, sample_stats, observed_data; log_likelihood and posterior_predictive where each takes at most 50 MB
-    (else ``fit.log_likelihood()`` and ``fit.posterior_predictive()`` add them).  The same record gives the same.
+def build_idata(record: Posterior, design: Design, on_demand: bool = True, gaussian: bool = True) -> Any:
+    """posterior, sample_stats, observed_data; of Gaussian models log_likelihood and posterior_predictive too, where
+    each takes at most 50 MB (else ``fit.log_likelihood()`` and ``fit.posterior_predictive()`` add them).  The same
+    record gives the same.
 
     on_demand: False leaves out group effects that have not been drawn, and what is made of them."""
     import xarray as xr
@@ -32,6 +33,7 @@ def build_idata(record: Posterior, design: Design, on_demand: bool = True) -> An
         _add_block(variables, coords, block, sd, corr, b)
     if record.sigma is not None:
         variables["sigma"] = (("chain", "draw"), record.sigma)
+    variables |= {name: (("chain", "draw"), values) for name, values in record.auxiliary.items()}
     posterior = xr.Dataset(variables, coords=coords, attrs={"modeling_interface": "hiermod"})
     rows = {"__obs__": np.arange(design.nobs)}
     groups = {
@@ -42,7 +44,7 @@ def build_idata(record: Posterior, design: Design, on_demand: bool = True) -> An
     if record.stats:
         stats = {name: (("chain", "draw"), values) for name, values in record.stats.items()}
         groups["sample_stats"] = xr.Dataset(stats, coords=own, attrs=posterior.attrs)
-    if on_demand and 8.0 * design.nobs * record.shape[0] * record.shape[1] <= AT_ONCE:
+    if on_demand and gaussian and 8.0 * design.nobs * record.shape[0] * record.shape[1] <= AT_ONCE:
         dims = ("chain", "draw", "__obs__")
         new = gaussian_responses(record, design, np.random.default_rng([record.inference.seed, PREDICTIVE_STREAM]))
         for name, values in (("log_likelihood", log_likelihood(record, design)), ("posterior_predictive", new)):

@@ -98,7 +98,11 @@ class BayesianFit(Fit):
 
         # a copy of the engine's own, whose groups share their arrays: what is asked for later is kept beside the record
         own = self.record.idata
-        found = build_idata(self.record, self.design) if own is None else versions.replace_groups(own)
+        found = (
+            build_idata(self.record, self.design, gaussian=row_draws.is_gaussian(self))
+            if own is None
+            else versions.replace_groups(own)
+        )
         for group, dataset in self._added.items():
             versions.set_group(found, group, dataset)
         return found

@@ -119,7 +119,7 @@ def _run(fit: BayesianFit, jobs: list[Fold], cores: int, progressbar: bool) -> t
 
     sampler = refitting_sampler(fit.inference.method)
     check_installed(sampler)
-    tune = fit.inference.tune or TUNE
+    tune = fit.inference.tune if fit.inference.method == sampler.name else TUNE
     settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "sampler": sampler}
     with progress("refits", progressbar) as report:
         return GRAPH, run_graph(graph, fit.design.nobs, jobs, report=report, **settings)

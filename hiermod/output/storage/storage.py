@@ -22,6 +22,7 @@ from hiermod.engines.idata import build_idata
 from hiermod.engines.marginal.coordinates import exact_correlations
 from hiermod.engines.posterior import extract
 from hiermod.errors import FileError, HiermodError, UnknownNameError, UnsupportedError
+from hiermod.fits import row_draws
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.generalised import GeneralisedFit
@@ -171,7 +172,9 @@ def _draws(fit: BayesianFit) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
     kept = fit.record.idata is not None or "_idata" in vars(fit)
     try:
         idata = (
-            fit.idata if kept else build_idata(fit.record, fit.design, on_demand=False)
+            fit.idata
+            if kept
+            else build_idata(fit.record, fit.design, on_demand=False, gaussian=row_draws.is_gaussian(fit))
         )  # asked for here, it is not the person's
     except ValueError:  # a DataTree takes no "/" in names: the draws go into the file as arrays
         return {}, {"from": "", "auxiliary": {}, "idata": False}
