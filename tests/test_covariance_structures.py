@@ -203,6 +203,32 @@ def test_what_means_nothing_is_refused(grid, text, why):
         hm.Model(text, grid)
 
 
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [
+        ("ar(0 + t | g)", "ar1(0 + t | g)"),
+        ("AR1(0 + t | g)", "ar1(0 + t | g)"),
+        ("corAR1(0 + t | g)", "ar1(0 + t | g)"),
+        ("hetar1(0 + t | g)", "ar1(0 + t | g, hom=False)"),
+        ("compsymm(0 + t | g)", "cs(0 + t | g)"),
+        ("Unstructured(0 + t | g)", "(0 + t | g)"),
+        ("homdiag(0 + t | g)", "diag(0 + t | g, hom=True)"),
+    ],
+)
+def test_other_names_of_structures_are_answered_by_the_term_to_write(grid, typed, written):
+    with pytest.raises(FormulaError) as caught:
+        hm.Model(f"y ~ x + {typed}", grid)
+    assert f"write {written}." in str(caught.value)
+    hm.Model(f"y ~ x + {written}", grid)
+
+
+def test_a_structure_that_is_not_here_is_said_to_be_none(grid):
+    with pytest.raises(FormulaError, match=r"toep\(\) is no structure .* us, diag, cs and ar1"):
+        hm.Model("y ~ x + toep(0 + t | g)", grid)
+    with pytest.raises(FormulaError, match="not used inside a call"):
+        hm.Model("y ~ x + I(x > 1 | e > 1)", grid)
+
+
 def test_a_column_may_be_called_like_a_structure(grid):
     d = grid.rename(columns={"x": "cs"})
     assert hm.Model("y ~ cs + (cs | g)", d).spec.common == ("Intercept", "cs")
@@ -533,6 +559,27 @@ def test_one_row_for_each_occasion_and_some_missing(seed, formula, reml):
     assert effects.loc[names, [f"when[{o}]" for o in data["when"].cat.categories[:4]]].to_numpy() == pytest.approx(
         blup, abs=1e-5
     )
+
+
+def test_the_equation_of_many_occasions_has_dots(sleep):
+    """Ten effects are the first, dots and the last, in text and in LaTeX; four or fewer are written out."""
+    told = hm.Model("Reaction ~ Days + ar1(0 + D | Subject)", sleep).equation()
+    lines = str(told).splitlines()
+    assert "  Reaction_ij = β0j + β1j Days_ij + β2j D[0]_ij + … + β11j D[9]_ij + εij" in lines
+    at = lines.index("  β2j = u2j")
+    assert lines[at + 1 : at + 3] == ["  …", "  β11j = u11j"]
+    assert "  (u2j, …, u11j) ~ Normal(0, Σ) (one standard deviation" in str(told)
+    tex = told.latex
+    assert r"+ \dots + \beta_{11j}" in tex
+    assert r"\begin{bmatrix} u_{2j} \\ \vdots \\ u_{11j} \end{bmatrix}" in tex
+    assert r"& \vdots \\" in tex
+    assert "u_{5j}" not in tex
+    short = str(
+        hm.Model("Reaction ~ Days + (0 + h | Subject)", sleep.assign(h=sleep.D.isin(["1", "2"]).map(str))).equation()
+    )
+    assert "…" not in short
+    also_common = str(hm.Model("Reaction ~ 0 + D + cs(0 + D | Subject)", sleep).equation())
+    assert "…" not in also_common  # each has a mean of its own to tell
 
 
 # --- Kenward-Roger --------------------------------------------------------------------------------------------------

@@ -34,6 +34,18 @@ MOST_FACTORS = 1000  # of one bar term
 HOM = {"True": True, "TRUE": True, "False": False, "FALSE": False}  # Python's words and R's
 ARITHMETIC = ("PLUS", "MINUS", "STAR", "SLASH", "STAR_STAR", *COMPARISONS)
 
+# What nlme, glmmTMB, brms, mmrm and SAS call covariance structures, without "cor" and "pd" before it: the term here.
+FROM_ELSEWHERE = {
+    **dict.fromkeys(("ar", "car1", "autoregressive"), "ar1({})"),
+    **dict.fromkeys(("ar1h", "arh", "arh1", "hetar1"), "ar1({}, hom=False)"),
+    **dict.fromkeys(("compsymm", "csh", "hcs", "cosy", "exch", "exchangeable"), "cs({})"),
+    "homcs": "cs({}, hom=True)",
+    **dict.fromkeys(("un", "unstr", "unstructured", "symm", "gen"), "({})"),
+    **dict.fromkeys(("diagonal", "dg", "idh", "vc"), "diag({})"),
+    **dict.fromkeys(("homdiag", "ident"), "diag({}, hom=True)"),
+    **dict.fromkeys(("ar2", "arma", "toep", "toeph", "homtoep", "ou", "ad", "adh", "propto", "equalto", "rr"), ""),
+}
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -88,7 +100,7 @@ def parse_formula(text: str) -> ParsedFormula:
     if not right:
         raise FormulaError(f"nothing stands right of '~'; write 'y ~ 1' for a model with only an intercept.\n  {text}")
     check_parentheses(text, tokens)
-    structures = _structure_names(right)
+    structures = _structure_names(text, right)
     check_calls(text, [token for token in tokens if token not in structures])
     for token in left:
         if token.kind == "PIPE":
@@ -121,15 +133,39 @@ def _response(text: str, left: list[Token]) -> str:
     return f"I({response})" if any(kind in ARITHMETIC for kind in kinds) else response
 
 
-def _structure_names(right: list[Token]) -> list[Token]:
-    """The cs of each ``cs(x | g)``: names of structures whose parentheses hold a bar, which makes them no call."""
+def _structure_names(text: str, right: list[Token]) -> list[Token]:
+    """The cs of each ``cs(x | g)``: names of structures whose parentheses hold a bar, which makes them no call.
+
+    FormulaError for what other packages call a structure, and for a name that is nearly one."""
     found = []
     for position, (token, after) in enumerate(pairwise(right)):
-        if token.kind == "IDENTIFIER" and token.text in HOM_BY_DEFAULT and after.kind == "LEFT_PAREN":
+        if token.kind == "IDENTIFIER" and after.kind == "LEFT_PAREN":
             inside = right[position + 2 : closing(right, position + 1)]
-            if any(one.kind == "PIPE" for one in inside):
+            if not any(one.kind == "PIPE" for one in inside):
+                continue
+            if token.text in HOM_BY_DEFAULT:
                 found.append(token)
+                continue
+            meant = _meant_structure(token.text)
+            if meant is not None:
+                bar = text[inside[0].start : inside[-1].stop]
+                advice = f"write {meant.format(bar)}" if meant else "none of them is like it"
+                raise FormulaError(
+                    f"{token.text}() is no structure of a covariance; there are us, diag, cs and ar1: {advice}.\n"
+                    f"{marked(text, token.start, token.stop)}"
+                )
     return found
+
+
+def _meant_structure(name: str) -> str | None:
+    """The term to write for a structure's name from elsewhere, ``{}`` for what stands in parentheses; "" where there is
+    none; None for any other name."""
+    small = name.lower().removeprefix("cor").removeprefix("pd")
+    if small in FROM_ELSEWHERE:
+        return FROM_ELSEWHERE[small]
+    if small in HOM_BY_DEFAULT:
+        return small + "({})"
+    return None
 
 
 def _split_bars(

@@ -127,7 +127,7 @@ def _no_variance(block: Block, a: int) -> Boundary:
     meaning += (
         f" That is an estimate, not evidence that there is no difference: {_by_confint(block.columns[a].sd_name)}"
     )
-    alone = f"({block.text})" if block.size == 1 else f"{label} from {block.term}"
+    alone = block.term if block.size == 1 else f"{label} from {block.term}"
     remedy = (
         f"Leave out {alone}: likelihood, coefficients and their standard errors stay exactly what they are, with fewer "
         "parameters. Keep it if the design calls for it and say that its estimate is 0."
@@ -153,7 +153,7 @@ def _tied(block: Block, i: int, j: int, value: float, name: str, Lambda: np.ndar
     simpler = f"({block.text.replace('|', '||', 1)})" if block.size == 2 else f"a term without {two}, or with || for |"
     centre = " (centre the predictor first: what || leaves out depends on where it is 0)" if one == "Intercept" else ""
     remedy = (
-        f"Drop the correlation, {simpler}{centre}; or drop {two} from ({block.text}), if hm.lrt shows that nothing is "
+        f"Drop the correlation, {simpler}{centre}; or drop {two} from {block.term}, if hm.lrt shows that nothing is "
         "lost. Where the differing effects are the question, keep them and use the posterior."
     )
     return Boundary("correlation", (name,), what, meaning, remedy)
@@ -169,7 +169,7 @@ def _no_spread(block: Block, rest: list[int], direction: np.ndarray) -> Boundary
     text = " ".join(terms).removeprefix("+ ")
     what = f"the combination {text} has no variance between levels of {block.factor}"
     meaning = (
-        f"The {block.size} effects of ({block.text}) vary in fewer than {len(rest)} ways: given the others, a level's "
+        f"The {block.size} effects of {block.term} vary in fewer than {len(rest)} ways: given the others, a level's "
         f"{kept[-1][1]} is fixed. No single variance or correlation shows it."
     )
     sizes = {block.labels[a]: block.columns[a].sd_name for a in rest}

@@ -207,7 +207,7 @@ def where_the_prior_decides(design: Design) -> list[str]:
     if design.precision.sigma_known:
         return []
     return [
-        f"({block.text}) has {len(block.levels) * block.size} group effects for {design.nobs} observations: the data "
+        f"{block.term} has {len(block.levels) * block.size} group effects for {design.nobs} observations: the data "
         "cannot tell their variance from the residual variance, so the prior decides how it is shared. Drop a term, "
         "or give known residual sds with se="
         for block in design.blocks

@@ -252,12 +252,12 @@ def check_identifiable(design: Design) -> None:
             continue
         if n <= J:
             raise DesignError(
-                f"grouping factor {block.factor!r} of ({block.text}) has {J} levels for {n} rows: its variance "
+                f"grouping factor {block.factor!r} of {block.term} has {J} levels for {n} rows: its variance "
                 f"cannot be told from the residual variance. {way_out}"
             )
         if J * k >= n:
             raise DesignError(
-                f"({block.text}) asks for as many random effects as there are observations, or more: {J} levels x "
+                f"{block.term} asks for as many random effects as there are observations, or more: {J} levels x "
                 f"{k} effects = {J * k}, for {n} rows. Their variances cannot be told from the residual "
                 f"variance. {way_out}"
             )

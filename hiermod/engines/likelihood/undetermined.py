@@ -47,5 +47,5 @@ def settled(Lambda: np.ndarray, explained: np.ndarray) -> np.ndarray:
 
 def sentence(blocks: Sequence[Block], explained: Sequence[np.ndarray]) -> str:
     """Which terms REML says nothing about."""
-    terms = [f"({block.text})" for block, which in zip(blocks, explained, strict=True) if which.any()]
+    terms = [block.term for block, which in zip(blocks, explained, strict=True) if which.any()]
     return f"common effects explain those of {' and '.join(terms)}, so that REML says nothing about their variance"

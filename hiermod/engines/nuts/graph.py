@@ -312,7 +312,7 @@ def _check_block(block: Block, terms: Any, layout: Mapping[str, tuple[str, ...] 
 
 
 def _other_model(design: Design, found: str, block: Block | None = None) -> UnsupportedError:
-    where = f" In ({block.text}):" if block is not None else ""
+    where = f" In {block.term}:" if block is not None else ""
     labels = [label for label in (block.labels if block is not None else ()) if label != "Intercept"]
     advice = "Keep the intercept and the factor in one term, (f | g), if that is what you mean"
     if block is None:
@@ -383,7 +383,7 @@ def _patch(
         chosen = {_is_noncentered(model, terms[column.variable]) for column in block.columns}
         if len(chosen) > 1:
             raise UnsupportedError(
-                f"the priors of the correlated effects ({block.text}) disagree on noncentered=: give them all the same"
+                f"the priors of the correlated effects {block.term} disagree on noncentered=: give them all the same"
             )
         noncentered = chosen.pop() and (block in beside or block.factor not in centred)
         sd = _common_sd(block, terms, layout) if block.structure.hom else None

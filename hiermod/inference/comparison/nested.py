@@ -41,7 +41,7 @@ def nesting(small: Design, large: Design) -> Nesting:
                 into[position].append(coordinates)
                 break
         else:
-            return Nesting(f"the group effects ({block.text}) are not among those of the larger model")
+            return Nesting(f"the group effects {block.term} are not among those of the larger model")
     added = 0
     for block, parts in zip(large.blocks, into, strict=True):
         if not block.structure.free:  # without it rho means nothing: no law of one variance on the boundary

@@ -6,7 +6,7 @@ of row i as an index, where factors cross."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -118,6 +118,32 @@ class _Writer:
         self.factors = list(levels.chain) or list(dict.fromkeys(block.factor for block in design.blocks))
         self.number = {c.term: p for p, c in enumerate(levels.coefficients)}
         self.parameters: dict[str, str] = {}
+        self.omitted = self._omitted()
+
+    def _omitted(self) -> frozenset[str]:
+        """Coefficients between the first and the last of a long block, where nothing but the block's effects is in
+        their equations: dots stand for them, as ``u2j, …, u11j``."""
+        plain = {
+            c.term
+            for c in self.levels.coefficients
+            if len(c.predictors) == 1 and not c.predictors[0].column and len(c.factors) == 1
+        }
+        found: set[str] = set()
+        for block in self.design.blocks:
+            at = [self.number.get(label, -2) for label in block.labels]
+            if block.size > MATRIX_SIZE and set(block.labels) <= plain and at == [*range(at[0], at[0] + block.size)]:
+                found |= set(block.labels[1:-1])
+        return frozenset(found)
+
+    def _shortened(self, labels: Sequence[str], told: Sequence[str]) -> list[str]:
+        """What is told of each label, with dots once for a run of those omitted."""
+        kept: list[str] = []
+        for label, one in zip(labels, told, strict=True):
+            if label not in self.omitted:
+                kept.append(one)
+            elif kept[-1] != self.n.dots:
+                kept.append(self.n.dots)
+        return kept
 
     def sections(self, priors: Mapping[str, str] | None, centred: bool) -> Iterator[Section]:
         """Level 1, the levels above, the variance components, and the priors when given."""
@@ -177,6 +203,7 @@ class _Writer:
             self._own(c) if c.term == INTERCEPT else self.n.product(self._own(c), self.n.variable(c.term, self.row))
             for c in self.levels.coefficients
         ]
+        terms = self._shortened([c.term for c in self.levels.coefficients], terms)
         if self.design.offset is not None:
             terms.append(self.n.variable("offset", self.row))
         return self.n.plus.join(terms) if terms else "0"
@@ -235,11 +262,17 @@ class _Writer:
     def _level(self, height: int) -> Iterator[str]:
         """The equations of one level of the chain."""
         top = height == self.depth
-        letter = "gamma" if top else "beta"
+        letter, last = "gamma" if top else "beta", ""
         for c in self.levels.coefficients:
             p = str(self.number[c.term])
             if height == 1:
                 here = [x for x in c.predictors if x.height <= 1]
+                if c.term in self.omitted:
+                    if last not in self.omitted:
+                        yield self.n.dots_below
+                    last = c.term
+                    continue
+                last = c.term
                 yield self._sum(self._own(c), here, letter, p, "0" * (self.depth - 1), height, c.term)
                 continue
             inner = [x for x in c.predictors if x.height <= 1]
@@ -307,7 +340,8 @@ class _Writer:
             covariance = self.n.symbol("Sigma", prefix)
             told = self.n.words(f"({TOLD[block.structure.name, block.structure.hom].format(k=block.size)})")
             return (
-                f"{self.n.vector(effects)}{self.n.distributed}{self.n.call('Normal', '0', covariance)}"
+                f"{self.n.vector(self._shortened(block.labels, effects))}{self.n.distributed}"
+                f"{self.n.call('Normal', '0', covariance)}"
                 f"{self.n.words(' ')}{told}"
             )
         return f"{self.n.vector(effects)}{self.n.distributed}{self.n.call('Normal', '0', self.n.matrix(entries))}"

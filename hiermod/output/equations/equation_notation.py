@@ -46,6 +46,7 @@ class Text:
     """Plain text: ``β0j = γ00 + u0j``."""
 
     times, at_most, distributed, equals, plus = " × ", " ≤ ", " ~ ", " = ", " + "
+    dots, dots_below = "…", "…"
 
     def symbol(self, name: str, sub: str = "") -> str:
         """A letter with an index: β0j; where the index is made of parts, β[0, Subject[i]]."""
@@ -93,6 +94,7 @@ class Latex(Text):
     """LaTeX for MathJax and for papers (amsmath)."""
 
     times, at_most, distributed, equals, plus = r" \times ", r" \le ", r" &\sim ", " &= ", " + "
+    dots, dots_below = r"\dots", r"& \vdots"
 
     def symbol(self, name: str, sub: str = "") -> str:
         r"""A letter with an index: \beta_{0j}."""
@@ -121,7 +123,8 @@ class Latex(Text):
 
     def vector(self, entries: Sequence[str]) -> str:
         """A column of symbols."""
-        return r"\begin{bmatrix} " + r" \\ ".join(entries) + r" \end{bmatrix}"
+        below = [r"\vdots" if entry == self.dots else entry for entry in entries]
+        return r"\begin{bmatrix} " + r" \\ ".join(below) + r" \end{bmatrix}"
 
     def matrix(self, rows: Sequence[Sequence[str]]) -> str:
         """A matrix of entries."""
