@@ -306,3 +306,16 @@ def test_counts_that_are_poisson_say_so() -> None:
     assert "family='poisson' describes these data as well" in " ".join(str(fit.summary()).split())
     assert np.isnan(fit.parameters().loc["alpha", "std_error"])
     assert fit.parameters().loc["alpha", "upper"] == np.inf
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1e6])
+def test_the_unit_of_the_response_changes_units_only(unit: float) -> None:
+    """Of y and its identity link: estimates are multiplied, and the density of each row is divided, by the unit."""
+    data = frame(FAMILIES["t"], "identity")
+    one = hm.Model("y ~ x + (x | g)", data, family="t").ml()
+    other = hm.Model("y ~ x + (x | g)", data.assign(y=data["y"] * unit), family="t").ml()
+    assert other.converged
+    assert other.criterion == pytest.approx(one.criterion + 2 * len(data) * np.log(unit), abs=1e-6)
+    assert other.record.beta == pytest.approx(one.record.beta * unit, rel=1e-4)
+    assert other.record.theta == pytest.approx(one.record.theta * unit, rel=1e-3)
+    assert "grows without limit" not in str(other.check())

@@ -123,12 +123,13 @@ def _at_an_edge(fit: GeneralisedFit) -> list[str]:
 def _doubts(fit: GeneralisedFit) -> list[str]:
     """Runaway variances and standard errors that are not the Hessian's."""
     record, found = fit.record, []
+    runaway = RUNAWAY * record.likelihood.unit
     for block, cov in zip(fit.design.blocks, record.covariance, strict=True):  # type: ignore[union-attr]
         scale = np.sqrt(np.mean(np.square(block.values), axis=0))
-        large = [a for a, s in zip(block.labels, np.sqrt(np.diag(cov)) * scale, strict=True) if s > RUNAWAY]
+        large = [a for a, s in zip(block.labels, np.sqrt(np.diag(cov)) * scale, strict=True) if s > runaway]
         if large:
             found.append(
-                f"The standard deviation of {listing(large)} between levels of {block.factor} is above {RUNAWAY:g} on "
+                f"The standard deviation of {listing(large)} between levels of {block.factor} is above {runaway:g} on "
                 f"the {fit.link} scale: outcomes hardly vary within a level, the estimate may have no upper limit, and "
                 "the Laplace approximation is poor there. Take more quadrature nodes, or fit() with a prior."
             )

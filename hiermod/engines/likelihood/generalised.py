@@ -30,6 +30,7 @@ from hiermod.kernel.start import curvature_guess
 from hiermod.kernel.threads import SHORT, suitable_threads
 from hiermod.kernel.weighted import WeightedProblem, prepare
 
+# Standard deviations and elements of Lambda here count in ``Likelihood.unit``.
 START = 0.7  # first relative standard deviation of every whitened column, on the scale of the linear predictor
 AWAY = 0.1  # a zero column is stationary: the second stage starts at least this far from it
 ZERO = 1e-4  # a diagonal element of the whitened Lambda below this is tried at exactly 0
@@ -138,7 +139,8 @@ def _first_stage(criterion: LaplaceCriterion, start: np.ndarray | None) -> list[
         curvature = np.concatenate([curvature_guess(weighted, x), np.full(len(a), max(1.0, 0.1 * problem.n))])
         return minimise(objective, np.concatenate([x, a]), curvature, max_evaluations=200)
 
-    x = diagonal * START if start is None else problem.x_from_theta(np.asarray(start, dtype=float))
+    unit = criterion.likelihood.unit
+    x = diagonal * START * unit if start is None else problem.x_from_theta(np.asarray(start, dtype=float))
     mode = criterion.mode(x, None)
     if mode is None:
         raise FitError("the conditional modes could not be found at the start: rescale predictors or drop terms")
@@ -150,7 +152,7 @@ def _first_stage(criterion: LaplaceCriterion, start: np.ndarray | None) -> list[
         for further in _further_starts(criterion, replace(found[0], x=found[0].x[: len(diagonal)])):
             found.append(search(further, weighted))
     found.sort(key=lambda one: one.value)
-    places = [in_z(problem.template, one.x[: len(diagonal)]) for one in found]
+    places = [in_z(problem.template, one.x[: len(diagonal)] / unit) for one in found]
     apart = [
         i
         for i, one in enumerate(found)
@@ -162,7 +164,8 @@ def _first_stage(criterion: LaplaceCriterion, start: np.ndarray | None) -> list[
 def _second_stage(criterion: LaplaceCriterion, x: np.ndarray, a: np.ndarray) -> tuple[_Search, Minimum]:
     """The search over theta, beta and a together from a minimum of the first stage, and where it ends."""
     diagonal = criterion.rows.problem.template.diagonal()
-    x = np.where(diagonal & (np.abs(x) < AWAY), AWAY, x)
+    away = AWAY * criterion.likelihood.unit
+    x = np.where(diagonal & (np.abs(x) < away), away, x)
     criterion.set_auxiliary(a)
     mode = criterion.mode(x, None)
     if mode is None:
@@ -197,7 +200,8 @@ def _further_starts(criterion: LaplaceCriterion, best: Minimum) -> np.ndarray:
     if count < LEAST_POINTS:
         return np.empty((0, len(best.x)))
     graph = topograph(template.sizes, template.order, count, SPAN)
-    here, tiny = in_z(template, best.x), template.diagonal() * TINY
+    unit = criterion.likelihood.unit
+    places, here, tiny = graph.points * unit, in_z(template, best.x / unit), template.diagonal() * TINY * unit
     edges = [tiny]
     for part in template.slices if len(template.slices) > 1 else ():
         edge = best.x.copy()
@@ -205,23 +209,23 @@ def _further_starts(criterion: LaplaceCriterion, best: Minimum) -> np.ndarray:
         edges.append(edge)
     level = np.full(count + len(edges), np.inf)
     with np.errstate(all="ignore"):  # where the linear predictor leaves floating point there is no mode
-        for s, x in enumerate([*graph.points, *edges]):
+        for s, x in enumerate([*places, *edges]):
             mode = criterion.mode(x, None)
             if mode is not None:
                 level[s] = laplace_value(mode)
     low = [
         edge
         for edge, value in zip(edges, level[count:], strict=True)
-        if value < best.value + NEARLY and np.abs(in_z(template, edge) - here).max() > CLOSE
+        if value < best.value + NEARLY and np.abs(in_z(template, edge / unit) - here).max() > CLOSE
     ]
-    return np.array([*low, *graph.points[graph.minima(level[:count], here, best.value)[:descents]]])
+    return np.array([*low, *places[graph.minima(level[:count], here, best.value)[:descents]]])
 
 
 class _Search:
     """The second stage, over z: (x, gamma, a) = centre + T z, T from the curvature at the first stage's answer."""
 
     def __init__(self, criterion: LaplaceCriterion, x: np.ndarray, mode: Mode) -> None:
-        self.criterion, self.n_x = criterion, len(x)
+        self.criterion, self.n_x, self.unit = criterion, len(x), criterion.likelihood.unit
         problem = criterion.rows.problem
         m_z, p = problem.cross.n_tail_effects, problem.p
         a = np.array(criterion.likelihood.auxiliary)
@@ -229,7 +233,7 @@ class _Search:
         self.centre = np.concatenate([x, mode.gamma, a])
         weighted = criterion.rows.reweighted(mode.derivatives.expected)
         self.T = np.zeros((len(self.centre), len(self.centre)))
-        self.T[: self.n_x, : self.n_x] = np.diag(np.sqrt(2.0 / curvature_guess(weighted, x)).clip(max=1.0))
+        self.T[: self.n_x, : self.n_x] = np.diag(np.sqrt(2.0 / curvature_guess(weighted, x)).clip(max=self.unit))
         if p:
             L = mode.expected.L[m_z : m_z + p, m_z : m_z + p]
             self.T[self.n_x : self.n_gamma, self.n_x : self.n_gamma] = solve_triangular(L, np.eye(p), lower=True).T
@@ -266,9 +270,9 @@ class _Search:
         best = minimise(self.objective, np.zeros(len(self.centre)), curvature)
         diagonal = self.criterion.rows.problem.template.diagonal()
         x, gamma, a = self.point(best.x)
-        if best.convergence.converged and np.abs(x[diagonal]).min() >= 1e-3:
+        if best.convergence.converged and np.abs(x[diagonal]).min() >= 1e-3 * self.unit:
             return best
-        other = minimise(self.objective, self.at(diagonal * 1.0, gamma, a), curvature)
+        other = minimise(self.objective, self.at(diagonal * self.unit, gamma, a), curvature)
         evaluations = best.convergence.evaluations + other.convergence.evaluations
         if better(other, best):
             best = replace(other, convergence=replace(other.convergence, second_start=True))
@@ -304,11 +308,11 @@ def _at_the_boundary(search: _Search, best: Minimum) -> np.ndarray:
     """z with columns of Lambda whose diagonal is as good as zero put to zero exactly, if the criterion agrees."""
     template = search.criterion.rows.problem.template
     x, gamma, a = search.point(best.x)
-    blocks, changed = template.unpack(x), False
+    blocks, changed, zero = template.unpack(x), False, ZERO * search.unit
     for Lam in blocks:
         for j in range(len(Lam)):
-            if 0 < abs(Lam[j, j]) < ZERO:
-                Lam[j:, j] = np.where(np.abs(Lam[j:, j]) < ZERO, 0.0, Lam[j:, j])
+            if 0 < abs(Lam[j, j]) < zero:
+                Lam[j:, j] = np.where(np.abs(Lam[j:, j]) < zero, 0.0, Lam[j:, j])
                 changed = True
     if not changed:
         return best.x
@@ -328,7 +332,7 @@ def _record(
     rows = criterion.rows
     inverse = search.inverse_hessian(z)
     x, gamma, a = search.point(z)
-    x = np.where(np.abs(x) < ROUNDING, 0.0, x)
+    x = np.where(np.abs(x) < ROUNDING * search.unit, 0.0, x)
     criterion.set_auxiliary(a)
     likelihood = criterion.likelihood
     problem = rows.problem
@@ -370,7 +374,7 @@ def _record(
         vcov_auxiliary=vcov_auxiliary,
         criterion=criterion.value_of(mode),
         npar=problem.p + len(theta) + len(a),
-        convergence=_judged(design, Lambda, problem.rms, best.convergence),
+        convergence=_judged(design, Lambda, [scale / search.unit for scale in problem.rms], best.convergence),
         singular=any(null.shape[1] > 0 for null in nulls),
         null_directions=nulls,
         modes=modes,
@@ -381,10 +385,10 @@ def _record(
     )
 
 
-def _judged(
-    design: Design, Lambda: tuple[np.ndarray, ...], rms: tuple[np.ndarray, ...], found: Convergence
-) -> Convergence:
-    """The search's verdict, unless a variance ran away: there the criterion is flat, and flat is not a minimum."""
+def _judged(design: Design, Lambda: tuple[np.ndarray, ...], rms: list[np.ndarray], found: Convergence) -> Convergence:
+    """The search's verdict, unless a variance ran away: there the criterion is flat, and flat is not a minimum.
+
+    rms: of each column of each block, in units."""
     for block, Lam, scale in zip(design.blocks, Lambda, rms, strict=True):
         if found.converged and (scale * np.sqrt(np.square(Lam).sum(axis=1))).max() > RUNAWAY:
             message = (

@@ -112,6 +112,13 @@ class Likelihood(FrozenArrays):
             return location
         return np.asarray(self.record.mean(location, self.further))
 
+    @property
+    def unit(self) -> float:
+        """One on the scale of the linear predictor: the spread of responses that it shares units with, else 1."""
+        shared = self.link == "identity" and self.record.support is None
+        spread = float(np.std(self.y)) if shared else 1.0
+        return spread if spread > 0 else 1.0
+
     def start(self) -> np.ndarray:
         """(n,) linear predictors near the data (R's mustart): where the first iteration is made."""
         return self._law.start(self.link, self.y, self.trials)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -135,12 +136,21 @@ def first_auxiliary(family: Family, link: str, y: np.ndarray, n: np.ndarray, off
         return ()
     eta0 = float(np.median(RowLikelihood(family, link, (0.0,) * K).start(link, y, n) - offset))
     spread = float(np.std(y)) if link == "identity" and family.support is None else 1.0
-
-    def badness(x: np.ndarray) -> float:
-        value = -float(np.mean(RowLikelihood(family, link, tuple(x[1:])).rows(link, y, n, offset + x[0])))
-        return value + 1e-4 * float(np.square(x[1:]).sum()) if np.isfinite(value) else 1e10
-
     shift = np.log(spread) if spread > 0 else 0.0
-    grid = [np.array([eta0, *([shift + s] * K)]) for s in STARTS]
-    best = min((minimize(badness, x, method="Nelder-Mead") for x in grid), key=lambda found: float(found.fun))
-    return tuple(float(np.clip(one, shift - 8.0, shift + 8.0)) for one in best.x[1:])
+    sides = [tuple(side) for side in product((0.0, shift), repeat=K)] if shift else [(0.0,) * K]
+    found = []
+    for side in sides:  # which parameters have the unit of the response, the density tells
+        centre = np.array([eta0, *side])
+        scale = np.array([spread if spread > 0 else 1.0, *([1.0] * K)])
+
+        def badness(z: np.ndarray, centre: np.ndarray = centre, scale: np.ndarray = scale) -> float:
+            x = centre + scale * z
+            value = -float(np.mean(RowLikelihood(family, link, tuple(x[1:])).rows(link, y, n, offset + x[0])))
+            return value + 1e-4 * float(np.square(z[1:]).sum()) if np.isfinite(value) else 1e10
+
+        for start in STARTS:
+            z = np.array([0.0, *([start] * K)])
+            simplex = np.vstack([z, z + 0.5 * np.eye(K + 1)])
+            best = minimize(badness, z, method="Nelder-Mead", options={"initial_simplex": simplex})
+            found.append((float(best.fun), centre[1:] + np.clip(best.x[1:], -8.0, 8.0)))
+    return tuple(float(one) for one in min(found, key=lambda one: one[0])[1])
