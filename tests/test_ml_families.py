@@ -18,6 +18,7 @@ from scipy import integrate, optimize
 import hiermod as hm
 from hiermod.engines.likelihood.generalised import criterion_of, fit_generalised, rows_of
 from hiermod.engines.likelihood.likelihoods import likelihood_of
+from hiermod.errors import FitError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.families.family import Family
 from hiermod.families.links import inverse_link
@@ -319,3 +320,22 @@ def test_the_unit_of_the_response_changes_units_only(unit: float) -> None:
     assert other.record.beta == pytest.approx(one.record.beta * unit, rel=1e-4)
     assert other.record.theta == pytest.approx(one.record.theta * unit, rel=1e-3)
     assert "grows without limit" not in str(other.check())
+
+
+@pytest.mark.parametrize("right", ["c", "c + (1 | g)"])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("hurdle_poisson", 0, "only those that are not 0"),
+        ("hurdle_gamma", 0, "only those that are not 0"),
+        ("hurdle_poisson", 1, "separation"),
+        ("zero_inflated_poisson", 0, "separation"),
+        ("negativebinomial", 0, "separation"),
+    ],
+)
+def test_a_category_without_an_estimate_is_refused(name: str, value: float, message: str, right: str) -> None:
+    """All 0, where 0 says nothing about the mean or it wants the mean to be 0; all 1, of counts that begin at 1."""
+    data = frame(FAMILIES[name], "log").assign(c=lambda d: np.where(d["g"] < "g04", "a", "b"))
+    data["y"] = np.where(data["c"] == "a", value, data["y"])
+    with pytest.raises(FitError, match=message):
+        hm.Model(f"y ~ {right}", data, family=name, link="log").ml()

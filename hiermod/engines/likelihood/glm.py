@@ -180,6 +180,9 @@ def scoring(
     gamma, eta = np.zeros(Q.shape[1]), offset
     if not Q.shape[1]:
         return gamma, eta, 0
+    told = likelihood.informative()
+    if not told.all():
+        _check_determined(Q[told], names, likelihood.family)
     target, value, length, iteration = likelihood.start(), -np.inf, np.inf, 0
     for iteration in range(1, ITERATIONS + 1):
         at = eta if iteration > 1 else target
@@ -202,7 +205,7 @@ def scoring(
             break
     sure = (np.abs(likelihood.directions()) > 0) & (np.abs(likelihood.score(eta)) < CERTAIN)
     if sure.any() or length >= TIGHT or not np.isfinite(value):
-        direction = separating_direction(Q, likelihood.directions())
+        direction = separating_direction(Q[told], likelihood.directions()[told])
         if direction is not None:
             raise FitError(
                 f"the predictors ({names.of(direction)}) tell apart rows whose outcome never varies (separation): the "
@@ -213,6 +216,18 @@ def scoring(
         if length >= 1e-6 or not np.isfinite(value):
             raise FitError(f"Fisher scoring did not converge in {ITERATIONS} iterations: rescale or drop predictors")
     return gamma, eta, iteration
+
+
+def _check_determined(Q: np.ndarray, names: _Names, family: str) -> None:
+    """The rows that say anything about the linear predictor have to determine all of it."""
+    values, vectors = np.linalg.eigh(Q.T @ Q)
+    if values[0] < 1e-10:
+        raise FitError(
+            f"of the responses of family {family!r} only those that are not 0 say anything about the mean, and they do "
+            f"not determine the coefficients of {names.of(vectors[:, 0])}: where all responses are 0 there is no mean "
+            "to estimate. Leave those rows or predictors out, join rare categories, or use Model.fit(), whose prior "
+            "keeps the coefficients finite"
+        )
 
 
 def separating_direction(Q: np.ndarray, directions: np.ndarray) -> np.ndarray | None:

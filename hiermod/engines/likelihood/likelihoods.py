@@ -112,6 +112,11 @@ class Likelihood(FrozenArrays):
             return location
         return np.asarray(self.record.mean(location, self.further))
 
+    def informative(self) -> np.ndarray:
+        """(n,) whether a row says anything about the linear predictor."""
+        law = self._law
+        return law.informative(self.y, self.trials) if isinstance(law, RowLikelihood) else np.ones(len(self.y), bool)
+
     @property
     def unit(self) -> float:
         """One on the scale of the linear predictor: the spread of responses that it shares units with, else 1."""

@@ -19,6 +19,7 @@ from hiermod.families.links import FAR
 from hiermod.families.row_function import RowFunction
 
 STEPS = 100  # of Newton's method for the best linear predictor of each row
+OUT, NOTHING = 12.0, 1e-9  # a linear predictor far out on a log or logit scale, and a score that is rounding there
 STARTS = (-2.0, 0.0, 2.0)  # auxiliary parameters from which their first values are looked for
 
 
@@ -108,10 +109,16 @@ class RowLikelihood:
         return best
 
     def directions(self, y: np.ndarray, n: np.ndarray) -> np.ndarray:
-        """As for the family's cousin without the further parameter."""
-        if self.family.out_of_trials:
-            return np.where(y == 0, -1, np.where(y == n, 1, 0))
-        return np.where(y == 0, -1, 0) if self.family.kind == "count" else np.zeros(len(y), dtype=int)
+        """By the score far out: a measurement's turns back on both sides."""
+        if self.family.kind == "continuous":
+            return np.zeros(len(y), dtype=int)
+        low, high = (self.score(self.link, y, n, np.full(len(y), side)) for side in (-OUT, OUT))
+        return np.where(low < -NOTHING, -1, np.where(high > NOTHING, 1, 0))
+
+    def informative(self, y: np.ndarray, n: np.ndarray) -> np.ndarray:
+        """(n,) whether a row's density depends on eta at all: that of a zero before a hurdle does not."""
+        sides = (self.score(self.link, y, n, np.full(len(y), side)) for side in (-OUT, 0.0, OUT))
+        return np.any([np.abs(score) > 0 for score in sides], axis=0)
 
     def law(self, mean: np.ndarray, n: np.ndarray) -> Any:
         """scipy's frozen distribution of the response."""
