@@ -18,7 +18,7 @@ from scipy import integrate, optimize
 import hiermod as hm
 from hiermod.engines.likelihood.generalised import criterion_of, fit_generalised, rows_of
 from hiermod.engines.likelihood.likelihoods import likelihood_of
-from hiermod.errors import FitError
+from hiermod.errors import FitError, UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.families.family import Family
 from hiermod.families.links import inverse_link
@@ -339,3 +339,9 @@ def test_a_category_without_an_estimate_is_refused(name: str, value: float, mess
     data["y"] = np.where(data["c"] == "a", value, data["y"])
     with pytest.raises(FitError, match=message):
         hm.Model(f"y ~ {right}", data, family=name, link="log").ml()
+
+
+def test_a_link_without_maximum_likelihood_names_one_with_it() -> None:
+    data = frame(FAMILIES["gamma"], "log")
+    with pytest.raises(UnsupportedError, match=r"no family 'gamma' with link 'inverse'. Write link='log'"):
+        hm.Model("y ~ x", data, family="gamma").ml()

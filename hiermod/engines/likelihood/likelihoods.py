@@ -167,8 +167,10 @@ def likelihood_of(design: Design, family: str, link: str) -> Likelihood:
         known = "; ".join(
             f"{name}: {', '.join(one.generalised_links)}" for name, one in FAMILIES.items() if one.generalised_links
         )
+        links = record.generalised_links if record is not None else ()
+        instead = f"Write link={' or '.join(map(repr, links))}, which is another model. " if links else ""
         raise UnsupportedError(
-            f"ml() has no family {family!r} with link {link!r}. It has gaussian with identity link; {known}. "
+            f"ml() has no family {family!r} with link {link!r}. {instead}It has gaussian with identity link; {known}. "
             "fit() fits the others by Bayes"
         )
     if design.formulas:
