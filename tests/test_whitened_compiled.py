@@ -183,3 +183,17 @@ def test_where_machine_code_is_kept(monkeypatch):
     if sys.platform == "linux":
         assert compiled.folder_of_all() == Path("/somewhere/hiermod/compiled")
     assert compiled.folder_of_all().name == "compiled"
+
+
+def test_prepare_from_the_command_line(capsys):
+    from hiermod.app.cli import main
+
+    assert main(["prepare", "poisson"]) == 0
+    told = capsys.readouterr().out
+    assert "sampler: " in told
+    assert "poisson with link log: " in told
+    assert told.splitlines()[-1].startswith("Kept in ")
+    assert main(["prepare", "poisson"]) == 0
+    assert "poisson with link log: there already" in capsys.readouterr().out
+    assert main(["prepare", "poison"]) == 2
+    assert "poisson" in capsys.readouterr().err
