@@ -19,9 +19,8 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 HEAVY = {"pymc", "bambi", "arviz", "matplotlib"}
-# Declared without an import of our own: nutpie compiles models with numba and does not require it itself; pandas writes
-# tables with jinja2 and tabulate.
-NEEDED_BY_OTHERS = {"numba", "jinja2", "tabulate"}
+# Declared without an import of our own: pandas writes tables with jinja2 and tabulate.
+NEEDED_BY_OTHERS = {"jinja2", "tabulate"}
 
 
 def declared(requirements: list[str]) -> set[str]:
