@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 import hiermod as hm
 from hiermod.core import versions
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnknownNameError, UnsupportedError
 from hiermod.inference.priors_and_reml.data_summaries import data_summaries, summarise
 from hiermod.model import Model
+from hiermod.priors.model_priors import model_priors
 
 ROOT = Path(hm.__file__).parent.parent
 
@@ -97,7 +98,8 @@ def test_numpy_and_the_graph_draw_from_one_prior(sleep, center):
 
     model = Model("Reaction ~ Days + (Days | Subject)", sleep, center_predictors=center)
     build = lambda: model.bambi  # noqa: E731
-    mine = draw_prior(model.spec, model._prior_entries(), "gaussian", "identity", center, build, 3000, 11)
+    priors = model_priors(model.spec, model._priors, "gaussian", "identity", center)
+    mine = draw_prior(model.spec, model._prior_entries(), priors, "gaussian", "identity", center, build, 3000, 11)
     assert mine.record.inference.method == "prior, by numpy"
     theirs, _, their_y = _by_graph(model.bambi, model.spec, 3000, 12)
     y = np.concatenate(list(mine.responses(model.spec)))
@@ -116,13 +118,12 @@ def test_numpy_and_the_graph_draw_from_one_prior(sleep, center):
         assert stats.ks_2samp(a, b).pvalue > 1e-3, name
 
 
-@pytest.mark.stack
-def test_other_families_go_through_the_graph():
+def test_successes_out_of_trials_and_names():
     """cbpp: on the logit scale Normal(0, 1.5) plus N(0, HalfNormal): successes between 0 and the trials, symmetric."""
     data = hm.load_dataset("cbpp")
     model = Model("p(incidence, size) ~ period + (1 | herd)", data, family="binomial")
     prior = model.prior_predictive(draws=600, random_seed=2)
-    assert prior.record.inference.method == "prior, by graph"
+    assert prior.record.inference.method == "prior, by numpy"
     y = np.concatenate(list(prior.draws.responses(model.spec)))
     assert y.shape == (600, 56)
     assert (y >= 0).all()
@@ -133,6 +134,109 @@ def test_other_families_go_through_the_graph():
     counts = pd.DataFrame({"y": [0, 3, 1, 5, 2, 8] * 3, "x": np.arange(18.0), "g": list("abc") * 6})
     found = Model("y ~ x + (1 | g)", counts, family="negativebinomial").prior_predictive(50, 1)
     assert "alpha" in found.parameters().index
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    """Predictors far from 0, so that centring tells."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"x": rng.normal(3, 1, 40), "g": list("abcd") * 10, "n": 6})
+    return data.assign(y=np.resize([1, 2, 3, 4], 40))
+
+
+def test_ascending_thresholds_are_order_statistics(rows):
+    """Closed form: three standard normals in their order; the largest has the mean 3 / (2 sqrt(pi)) and its law is
+    Phi^3.  Without predictors' effects the chance of the lowest category is E F(smallest)."""
+    tight = {"x": "Normal(0, 0.0001)", "1|g": "HalfNormal(0.0001)", "threshold": "Normal(0, 1)"}
+    prior = Model("y ~ x + (1 | g)", rows, family="cumulative", priors=tight).prior_predictive(4000, 3)
+    assert prior.record.inference.method == "prior, by numpy"
+    t = prior.record.auxiliary["threshold"][0]
+    assert (np.diff(t, axis=1) > 0).all()
+    assert within(t[:, 2], 3 / (2 * np.sqrt(np.pi)))
+    assert stats.kstest(t[:, 2], lambda z: stats.norm.cdf(z) ** 3).pvalue > 1e-3
+    y = np.concatenate(list(prior.draws.responses(prior.design)))
+    assert set(np.unique(y)) == {1, 2, 3, 4}
+    lowest = stats.norm.expect(lambda z: 3 * (1 - stats.norm.cdf(z)) ** 2 * special.expit(z))
+    assert within(y[:, 5] == 1, lowest)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("family", ["cumulative", "sratio", "negativebinomial", "binomial", "gamma"])
+def test_generalised_models_draw_as_the_graph(rows, family):
+    """Independent: pm.sample_prior_predictive; of thresholds in their order those of its draws that ascend.  Two-sample
+    Kolmogorov-Smirnov, p > 1e-3 at fixed seeds; the names, dims and kinds of numbers of idata are the same."""
+    from hiermod.engines.prior_draws import _by_graph
+
+    left = "p(y, n)" if family == "binomial" else "y"
+    priors = {}
+    if family in ("negativebinomial", "gamma"):  # wide ones have means that PyMC cannot draw at
+        priors = {"Intercept": "Normal(0, 0.5)", "x": "Normal(0.3, 0.2)", "alpha": "Gamma(4, 2)"}
+        priors |= {"1|g": "HalfNormal(0.3)", "x|g": "HalfNormal(0.2)"}
+    link = "log" if family == "gamma" else None
+    model = Model(f"{left} ~ x + (x | g)", rows, family=family, link=link, priors=priors)
+    mine = model.prior_predictive(3000, 11)
+    assert mine.record.inference.method == "prior, by numpy"
+    theirs, idata, their_y = _by_graph(model._graph, model.spec, 3000, 12)
+    for group in ("prior", "prior_predictive", "observed_data"):
+        one, two = (versions.group_dataset(which, group) for which in (mine.idata, idata))
+        assert set(one.data_vars) == set(two.data_vars), group
+        for name in one.data_vars:
+            assert dict(one[name].sizes) == dict(two[name].sizes), name
+            assert one[name].dtype.kind == two[name].dtype.kind, name
+    kept = np.ones(3000, dtype=bool)
+    if family == "cumulative":
+        kept = (np.diff(theirs["auxiliary"]["threshold"][0], axis=1) > 0).all(axis=1)
+    y = np.concatenate(list(mine.draws.responses(model.spec)))
+    pairs = {
+        f"beta {i}": (mine.record.beta[0, :, i], theirs["beta"][0][kept, i]) for i in range(len(model.spec.common))
+    }
+    for name, values in mine.record.auxiliary.items():
+        own, other = values[0].reshape(3000, -1), theirs["auxiliary"][name][0].reshape(3000, -1)[kept]
+        pairs |= {f"{name} {i}": (own[:, i], other[:, i]) for i in range(own.shape[1])}
+    pairs["sd"] = (mine.record.sd[0][0, :, 1], theirs["sd"][0][0, kept, 1])
+    pairs["corr"] = (mine.record.corr[0][0, :, 0, 1], theirs["corr"][0][0, kept, 0, 1])
+    pairs["b"] = (mine.record.b[0][0, :, 2, 1], theirs["effects"][0][0, kept, 2, 1])
+    pairs["y"] = (y[:, 17], their_y[kept, 17])
+    pairs["mean"] = (y.mean(axis=1), their_y[kept].mean(axis=1))
+    for name, (a, b) in pairs.items():
+        assert stats.ks_2samp(a, b).pvalue > 1e-3, name
+
+
+@pytest.mark.parametrize("link", ["inverse", "identity"])
+def test_links_that_can_leave_the_range_are_left_to_the_graph(rows, link):
+    """A negative mean of a gamma law has no draw; 1e30 as a mean of counts has, and no warning."""
+    from hiermod.engines.prior_draws import _in_numpy
+
+    model = Model("y ~ x + (1 | g)", rows, family="gamma", link=link)
+    priors = model_priors(model.spec, model._priors, "gamma", link)
+    assert not _in_numpy(model.spec, model._prior_entries(), priors, "gamma", link)
+    wide = {"Intercept": "Normal(0, 900)", "x": "Normal(0, 900)"}
+    counts = Model("y ~ x + (1 | g)", rows, family="poisson", priors=wide).prior_predictive(300, 1)
+    assert np.isfinite(np.concatenate(list(counts.draws.responses(counts.design)))).all()
+    assert (versions.group_dataset(counts.idata, "prior_predictive")["y"].values >= 0).all()
+
+
+@pytest.mark.parametrize("family", ["cumulative", "poisson"])
+def test_generalised_models_import_no_pymc(family):
+    code = (
+        "import sys, pandas as pd, numpy as np, hiermod as hm\n"
+        "d = pd.DataFrame({'y': np.resize([1, 2, 3], 30), 'x': np.arange(30.0), 'g': np.resize(list('abc'), 30)})\n"
+        f"p = hm.Model('y ~ x + (1 | g)', d, family={family!r}).prior_predictive(20, 1)\n"
+        "p.simulate(2, random_seed=1), p.parameters(), str(p)\n"
+        "print(sorted({'pymc', 'bambi', 'pytensor'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.stack
+def test_group_effects_that_are_not_normal_go_through_the_graph(sleep):
+    """Their sd has a scipy law, and that does not make them Normal."""
+    import bambi
+
+    priors = {"1|Subject": bambi.Prior("StudentT", nu=4, mu=0, sigma=bambi.Prior("HalfNormal", sigma=30))}
+    found = Model("Reaction ~ Days + (1 | Subject)", sleep, priors=priors, noncentered=False).prior_predictive(100, 1)
+    assert found.record.inference.method == "prior, by graph"
 
 
 @pytest.mark.stack

@@ -33,7 +33,10 @@ def build_idata(record: Posterior, design: Design, on_demand: bool = True, gauss
         _add_block(variables, coords, block, sd, corr, b)
     if record.sigma is not None:
         variables["sigma"] = (("chain", "draw"), record.sigma)
-    variables |= {name: (("chain", "draw"), values) for name, values in record.auxiliary.items()}
+    for name, values in record.auxiliary.items():  # thresholds have a dim of their own
+        own_dims = [f"{name}_dim"] * (values.ndim - 2)
+        coords |= {dim: np.arange(values.shape[-1]) for dim in own_dims}
+        variables[name] = (("chain", "draw", *own_dims), values)
     posterior = xr.Dataset(variables, coords=coords, attrs={"modeling_interface": "hiermod"})
     rows = {"__obs__": np.arange(design.nobs)}
     groups = {

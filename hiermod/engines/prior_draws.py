@@ -1,7 +1,8 @@
 """Draws from the prior: parameters, group effects and, one row of numbers per draw, data.
 
-Gaussian models whose priors are scipy distributions are drawn in numpy, correlation matrices by the vine of
-Lewandowski, Kurowicka and Joe (2009); every other model goes through its PyMC graph."""
+Models whose priors are scipy distributions, and whose responses families/responses.py draws, are drawn in numpy:
+correlation matrices by the vine of Lewandowski, Kurowicka and Joe (2009), ascending thresholds given their order (the
+graph's own draws ignore it).  Every other model goes through its PyMC graph."""
 
 from __future__ import annotations
 
@@ -19,12 +20,18 @@ from hiermod.engines.idata import build_idata
 from hiermod.engines.marginal.coordinates import correlation_matrix
 from hiermod.engines.posterior import Inference, Posterior, extract
 from hiermod.errors import UnsupportedError
-from hiermod.families.catalogue import is_linear
+from hiermod.families.catalogue import FAMILIES, is_linear
+from hiermod.families.links import bounded_inverse_link
+from hiermod.families.responses import category_draws, category_probabilities, response_draws
 from hiermod.formula.design import Block, Design, FrozenArrays
 from hiermod.priors.distributions import scipy_or_none
+from hiermod.priors.model_priors import ModelPriors, OnGraph
 from hiermod.priors.table import Entry
+from hiermod.priors.thresholds import ascending_draws, threshold_laws
 
 NUMBERS_AT_ONCE = 4_000_000  # draws x rows held at once: 32 MB
+ANY_NUMBER = ("log", "logit", "probit", "cloglog")  # links that make a location of every linear predictor
+BY_INVERSION = ("hurdle_poisson", "hurdle_negativebinomial")  # whose quantiles at large means are not finite
 KEPT = 200e6  # bytes of simulated data up to which they are put into idata
 
 
@@ -35,6 +42,8 @@ class PriorDraws(FrozenArrays):
     record: Posterior
     entries: tuple[Entry, ...]
     y: np.ndarray | None
+    family: str = "gaussian"  # with its link what numpy makes the data by
+    link: str = "identity"
 
     @property
     def count(self) -> int:
@@ -48,12 +57,18 @@ class PriorDraws(FrozenArrays):
         rng = np.random.default_rng([self.record.inference.seed, 1]) if seed is None else seed
         for start in range(0, len(index), step):
             part = index[start : start + step]
-            yield self.y[part] if self.y is not None else _gaussian_data(self.record, design, part, rng)
+            yield self.y[part] if self.y is not None else self._data(design, part, rng)
+
+    def _data(self, design: Design, part: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if is_linear(self.family, self.link):
+            return _gaussian_data(self.record, design, part, rng)
+        return _family_data(self.record, design, self.family, self.link, part, rng)
 
 
 def draw_prior(
     design: Design,
     entries: tuple[Entry, ...],
+    priors: ModelPriors,
     family: Any,
     link: Any,
     center_predictors: bool,
@@ -73,10 +88,10 @@ def draw_prior(
                 "one, such as hm.prior_from(lower, upper), to see what the prior says about data"
             )
     start = time.perf_counter()
-    gaussian = is_linear(family, link or "identity") and design.special is None
-    if gaussian and all(one.fixed is not None or one.eta is not None or scipy_or_none(one.law) for one in entries):
-        arrays = _by_numpy(design, entries, center_predictors, int(draws), np.random.default_rng(seed))
-        return PriorDraws(_record(arrays, None, "numpy", start, int(draws), seed), entries, None)
+    if _in_numpy(design, entries, priors, family, link):
+        arrays = _by_numpy(design, entries, family, center_predictors, int(draws), np.random.default_rng(seed))
+        record = _record(arrays, None, "numpy", start, int(draws), seed)
+        return PriorDraws(record, entries, None, family, link or FAMILIES[family].links[0])
     arrays, idata, y = _by_graph(build(), design, int(draws), seed)
     return PriorDraws(_record(arrays, idata, "graph", start, int(draws), seed), entries, y)
 
@@ -99,8 +114,43 @@ def _record(arrays: dict[str, Any], idata: Any, method: str, start: float, draws
     return Posterior(**arrays, inference=inference, idata=idata)
 
 
+def _in_numpy(design: Design, entries: tuple[Entry, ...], priors: ModelPriors, family: Any, link: Any) -> bool:
+    """Whether every prior is a scipy distribution, group effects are Normal, and the family draws its responses
+    whatever the linear predictor is."""
+    if not isinstance(family, str) or family not in FAMILIES or not FAMILIES[family].drawn or design.special:
+        return False
+    usual = FAMILIES[family].links[0]
+    link = link or usual
+    if family in BY_INVERSION or not (link in ANY_NUMBER or link == usual == "identity"):
+        return False
+    if any(isinstance(law, OnGraph) for block in priors.sds for law in block):
+        return False
+    return all(one.fixed is not None or one.eta is not None or _laws(one, design, family) for one in entries)
+
+
+def _thresholds(name: str, family: str) -> str:
+    """ "cuts" or "ascending" for the thresholds of an ordinal response, "" for any other parameter."""
+    found = {one.name: one.support for one in FAMILIES[family].parameters}.get(name, "")
+    return found if found in ("cuts", "ascending") else ""
+
+
+def _laws(one: Entry, design: Design, family: str) -> tuple[Any, ...]:
+    """Its scipy distributions: of thresholds one each, else a single one; none where one has no such."""
+    if one.law is None:
+        return ()
+    several = _thresholds(one.parameter, family)
+    laws = threshold_laws(one.law, len(design.categories) - 1) if several else (one.law,)
+    found = tuple(scipy_or_none(law) for law in laws)
+    return () if any(law is None for law in found) else found
+
+
 def _by_numpy(
-    design: Design, entries: tuple[Entry, ...], center_predictors: bool, draws: int, rng: np.random.Generator
+    design: Design,
+    entries: tuple[Entry, ...],
+    family: str,
+    center_predictors: bool,
+    draws: int,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
     found = {one.parameter: one for one in entries}
 
@@ -108,8 +158,31 @@ def _by_numpy(
         one = found[name]
         if one.fixed is not None:
             return np.full(draws, one.fixed)
-        return np.asarray(scipy_or_none(one.law).rvs(size=draws, random_state=rng), dtype=float)
+        laws = _laws(one, design, family)
+        if _thresholds(name, family) == "ascending":
+            return ascending_draws(laws, draws, rng)
+        drawn = [np.asarray(law.rvs(size=draws, random_state=rng), dtype=float) for law in laws]
+        return np.stack(drawn, axis=-1) if _thresholds(name, family) else drawn[0]
 
+    own = _coefficients(design, values, found, center_predictors, draws, rng)
+    auxiliary = {
+        one.name: values(one.name)[None]
+        for one in FAMILIES[family].parameters
+        if not (one.name == "sigma" and design.precision.sigma_known)
+    }
+    sigma = auxiliary.pop("sigma", None)
+    return {**own, "sigma": sigma, "auxiliary": auxiliary}
+
+
+def _coefficients(
+    design: Design,
+    values: Callable[[str], np.ndarray],
+    found: dict[str, Entry],
+    center_predictors: bool,
+    draws: int,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """beta, effects, sd and corr of a linear predictor, one chain."""
     p = len(design.common)
     beta = np.stack([values(name) for name in design.common], axis=-1) if p else np.empty((draws, 0))
     if center_predictors and design.has_intercept and p > 1:
@@ -127,9 +200,7 @@ def _by_numpy(
         effects.append(b[None])
         sds.append(sd[None])
         correlations.append(None if corr is None else corr[None])
-    sigma = None if design.precision.sigma_known else values("sigma")[None]
-    parts = {"effects": tuple(effects), "sd": tuple(sds), "corr": tuple(correlations)}
-    return {"beta": beta[None], **parts, "sigma": sigma, "auxiliary": {}}
+    return {"beta": beta[None], "effects": tuple(effects), "sd": tuple(sds), "corr": tuple(correlations)}
 
 
 def _group_effects(
@@ -150,6 +221,20 @@ def _gaussian_data(record: Posterior, design: Design, part: np.ndarray, rng: np.
     eta = linear_predictor(some_draws(record, part), design)[0]
     noise = design.precision.sd(None if record.sigma is None else np.asarray(record.sigma)[0, part])
     return eta + noise * rng.standard_normal(eta.shape)
+
+
+def _family_data(
+    record: Posterior, design: Design, family: str, link: str, part: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """(m, n): of counts out of trials the successes, of ordinal responses the categories as the data have them."""
+    eta = linear_predictor(some_draws(record, part), design)[0]
+    further = {name: values[0, part] for name, values in record.auxiliary.items()}
+    if FAMILIES[family].ordinal:
+        codes = category_draws(category_probabilities(family, link, eta, further["threshold"]), rng)
+        return np.asarray(design.category_values[codes.astype(int)], dtype=float)
+    further = {name: values[:, None] for name, values in further.items()}
+    noise = None if record.sigma is None else design.precision.sd(record.sigma[0, part])
+    return response_draws(family, bounded_inverse_link(link, eta), noise, design.trials, rng, True, further)
 
 
 def some_draws(record: Posterior, part: np.ndarray) -> Posterior:
@@ -194,12 +279,21 @@ def prior_idata(draws: PriorDraws, design: Design) -> Any:
         return draws.record.idata
     import xarray as xr
 
-    whole = build_idata(draws.record, design)
+    whole = build_idata(draws.record, design, gaussian=is_linear(draws.family, draws.link))
     observed = versions.group_dataset(whole, "observed_data")
-    groups = {"prior": versions.posterior_dataset(whole)}
+    prior = versions.posterior_dataset(whole)
+    discrete = FAMILIES[draws.family].discrete
+    largest = float(np.iinfo(np.int64).max)  # a count beyond it stays a float
+    if not is_linear(draws.family, draws.link):  # as from the graph: without what is fixed, counts as whole numbers
+        fixed = {one.parameter for one in draws.entries if one.fixed is not None}
+        prior = prior.drop_vars(sorted(fixed & {"sigma", *draws.record.auxiliary}))
+    if discrete:
+        observed = observed.astype(int)
+    groups = {"prior": prior}
     if 8.0 * draws.count * design.nobs <= KEPT:
         y = np.concatenate(list(draws.responses(design)))[None]
         coords = {"chain": [0], "draw": np.arange(draws.count), "__obs__": observed.coords["__obs__"]}
+        y = y.astype(int) if discrete and y.max() < largest else y
         variables = {design.response: (("chain", "draw", "__obs__"), y)}
         groups["prior_predictive"] = xr.Dataset(variables, coords=coords, attrs={"modeling_interface": "hiermod"})
     groups["observed_data"] = observed

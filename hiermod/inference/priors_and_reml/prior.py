@@ -26,6 +26,7 @@ from hiermod.fits.vocabulary import Fit
 from hiermod.formula.design import Design
 from hiermod.inference.priors_and_reml.prior_against import against_table, simulate_summaries
 from hiermod.inference.priors_and_reml.prior_lines import prior_lines
+from hiermod.priors.model_priors import model_priors
 from hiermod.priors.table import priors_frame
 
 if TYPE_CHECKING:
@@ -196,7 +197,9 @@ def prior_predictive(
 ) -> PriorPredictive:
     """Draws from the prior: parameters, group effects and whole data sets; ``.against(m.reml())`` judges them.
 
-    Gaussian models need neither PyMC nor Bambi, others their graph.  Raises UnsupportedError for a flat prior.
+    PyMC and Bambi are needed only for priors that numpy cannot draw, links that can leave the range of the mean, hurdle
+    models of counts, formulas in parameters=, and weighted(), censored() and truncated() responses.
+    Raises UnsupportedError for a flat prior.
 
     >>> import hiermod as hm
     >>> m = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
@@ -208,6 +211,7 @@ def prior_predictive(
     found = draw_prior(
         spec,
         model._prior_entries(),
+        model_priors(spec, model._priors, model.family, model.link, centred),
         model.family,
         model.link,
         centred,
