@@ -264,11 +264,11 @@ def _data(options: argparse.Namespace) -> pd.DataFrame:
 
 def _methods(model: Model, asked: str) -> list[str]:
     """The fits to make, the frequentist one first.  Where REML or ML cannot be beside Bayes, that is said."""
-    from hiermod.families.catalogue import GENERALISED, is_linear
+    from hiermod.families.catalogue import FAMILIES, is_linear
 
     if asked != "both":
         return [{"reml": "REML", "ml": "ML", "bayes": "Bayes"}[asked]]
-    if model.spec.special is None and model.family in GENERALISED:
+    if model.spec.special is None and FAMILIES[model.family].generalised(model.link):
         _say(f"REML is for Gaussian models; for family {model.family!r} ML (Laplace) stands in its place.\n")
         return ["ML", "Bayes"]
     if model.spec.special is None and is_linear(model.family, model.link):

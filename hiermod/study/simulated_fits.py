@@ -19,7 +19,7 @@ from hiermod.engines.marginal.density import marginal_density
 from hiermod.engines.marginal.engine import sample_marginal
 from hiermod.engines.posterior import Posterior
 from hiermod.errors import HiermodError, UnsupportedError
-from hiermod.families.catalogue import GENERALISED, is_linear
+from hiermod.families.catalogue import FAMILIES, GENERALISED, is_linear
 from hiermod.formula.design import Design
 from hiermod.kernel.covariance import positive_columns
 from hiermod.kernel.criterion import Problem
@@ -51,7 +51,7 @@ class SimulatedFits:
             self.problem = problem_of(pilot)
             self.responses = Responses(pilot, self.problem)
             self.start = _true_theta(simulator, self.design, self.problem)
-        elif not self.gaussian and self.family not in GENERALISED:
+        elif not self.gaussian and not FAMILIES[self.family].generalised(self.link):
             raise UnsupportedError(
                 f"many fits by REML or ML are for Gaussian models with identity link and for families "
                 f"{', '.join(GENERALISED)}; got family {self.family!r} with link {self.link!r}"

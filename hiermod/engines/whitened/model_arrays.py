@@ -55,7 +55,7 @@ def obstacle(model: Specification) -> str | None:
         return f"{', '.join(design.formulas)} has a formula of its own"
     if design.special is not None:
         return f"{design.response!r} weighs or censors the log likelihood of each row"
-    if design.weights is not None or design.se is not None:
+    if not design.precision.is_iid or design.precision.sigma_known:
         return "the rows have weights or known standard deviations"
     for block in design.blocks:
         if not (block.structure.free or (block.structure.name == "diag" and not block.structure.hom)):

@@ -34,10 +34,9 @@ class LevelLogs:
 
 def check_quadrature(design: Design, factor: str, family: str, link: str) -> Likelihood:
     """The likelihood, where the effects of a level of ``factor`` can be integrated; UnsupportedError saying why not."""
-    if not FAMILIES[family].generalised(link):
-        raise UnsupportedError(
-            f"it is written for {', '.join(GENERALISED)}, not for family {family!r} with link {link!r}"
-        )
+    able = [name for name in GENERALISED if not FAMILIES[name].parameters]  # further parameters differ between draws
+    if family not in able or not FAMILIES[family].generalised(link):
+        raise UnsupportedError(f"it is written for {', '.join(able)}, not for family {family!r} with link {link!r}")
     likelihood = likelihood_of(design, family, link)
     K = sum(block.size for block in design.blocks if block.factor == factor)
     if K not in NODES:
