@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 
 import hiermod as hm
 from hiermod.engines.likelihood.generalised import START, fit_rows, rows_of
-from hiermod.engines.likelihood.lowest_minimum import best_of, spans_everything
+from hiermod.engines.likelihood.lowest_minimum import best_of, spans_everything, where_sigma_vanishes
 from hiermod.engines.likelihood.mixed import fit_mixed, fit_problem, problem_of
 from hiermod.engines.likelihood.optimise import Convergence, Minimum, minimise_scaled
 from hiermod.engines.likelihood.other_minima import SPAN, other_minima, rises, spread_points
@@ -184,6 +185,23 @@ def test_a_search_on_its_way_to_sigma_zero_is_told_what_it_nears(reml):
     assert spans_everything(model.spec, problem_of(model.spec))
     with pytest.raises(DesignError, match="no residual variance is left"):
         model.reml() if reml else model.ml()
+
+
+def test_a_flat_place_on_the_way_to_sigma_zero_is_no_minimum():
+    """Where one processor's rounding lets the search end there, another's does not: the verdict is the same."""
+    rng = np.random.default_rng(31)
+    frame = pd.DataFrame(rng.normal(size=(12, 3)), columns=["x", "z", "y"]).assign(g=list("abcd") * 3)
+    levels = np.eye(4)[list(range(4)) * 3]
+    effects = sum((levels @ rng.normal(size=4)) * values for values in (1.0, 3.0 * frame.x, frame.z))
+    frame["y"] = 0.1 * frame.y + effects
+    design = hm.Model("y ~ 1 + (x + z || g)", frame).spec
+    problem = problem_of(design)
+    x = np.array([4836.36286596, 8342.79224328, 2288.46602213])  # where one ended, "converged"
+    proved = Convergence("converged", 1e-9, 0.5, 10, 0, False, "")
+    ended = Minimum(x, problem.criterion_x(x, False), np.zeros(3), np.eye(3), proved)
+    assert where_sigma_vanishes(design, problem, False, ended, proved).status == "unbounded"
+    inside = replace(ended, x=x / 100.0, value=ended.value - 1.0)
+    assert where_sigma_vanishes(design, problem, False, inside, proved).status == "converged"
 
 
 def points_everywhere(problem, count):

@@ -89,7 +89,7 @@ def _among_all(
     inside = [one for one in near if one.convergence.converged]
     record = lowest.convergence
     if spanned:
-        record = _where_sigma_vanishes(design, problem, reml, lowest, record)
+        record = where_sigma_vanishes(design, problem, reml, lowest, record)
     others = [one for one in inside if one.value < lowest.value + NEARLY and _differ(problem, one.x, lowest.x)]
     if others:
         other = min(others, key=lambda one: one.value)
@@ -150,7 +150,7 @@ def _rank(matrix: np.ndarray) -> int:
     return int(np.linalg.matrix_rank(matrix / np.where(size > 0, size, 1.0)))
 
 
-def _where_sigma_vanishes(
+def where_sigma_vanishes(
     design: Design, problem: Problem, reml: bool, lowest: Minimum, record: Convergence
 ) -> Convergence:
     """The verdict where X and Z can reproduce any y: what the criterion does as sigma nears 0.
@@ -162,7 +162,8 @@ def _where_sigma_vanishes(
         return replace(record, status="unbounded", message=message)
     small = design.nobs <= MOST_ROWS
     infimum = lowest_without_residual(design, problem, reml) if small else far_out(problem, reml)
-    on_the_way = not record.converged and np.abs(lowest.x).max() > OUTSIDE
+    far = np.abs(lowest.x).max() > OUTSIDE
+    on_the_way = far and (not record.converged or infimum < lowest.value + 1e-3)  # flat there, which passes for an end
     if not (on_the_way or infimum < lowest.value - 1e-3):
         return record
     name = "REML criterion" if reml else "deviance"
