@@ -648,7 +648,7 @@ def test_the_marginal_posterior_is_that_of_nuts_on_the_graph(grid, term, tmp_pat
     m = hm.Model(f"y ~ x + {term}", grid)
     fit = m.fit(random_seed=1)
     assert fit.record.inference.method == "marginal"
-    graph = m.fit(random_seed=2, inference_method="nutpie", chains=2, progressbar=False)
+    graph = m.fit(random_seed=2, inference_method="nutpie", draws=2500, chains=2, progressbar=False)
     ours, theirs = dict(labelled(fit.record, fit.design)), dict(labelled(graph.record, graph.design))
     assert list(ours) == list(theirs)
     for name, mine in ours.items():

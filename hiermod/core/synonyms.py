@@ -332,7 +332,7 @@ def spelled(name: str) -> str:
     """A name as this package would spell it: ``conf.int`` and ``confInt`` are ``conf_int``.
 
     >>> spelled("re.form"), spelled("seFit"), spelled("nAGQ")
-    ('re_form', 'se_fit', 'nagq')
+    ('re_form', 'se_fit', 'n_agq')
     """
     out = "".join("_" + one if one.isupper() and i and name[i - 1].islower() else one for i, one in enumerate(name))
     return out.replace(".", "_").lower()
