@@ -18,6 +18,7 @@ from scipy import integrate, optimize
 import hiermod as hm
 from hiermod.engines.likelihood.generalised import criterion_of, fit_generalised, rows_of
 from hiermod.engines.likelihood.likelihoods import likelihood_of
+from hiermod.errors import DesignError
 from hiermod.errors import FitError, UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.families.family import Family
@@ -345,3 +346,34 @@ def test_a_link_without_maximum_likelihood_names_one_with_it() -> None:
     data = frame(FAMILIES["gamma"], "log")
     with pytest.raises(UnsupportedError, match=r"no family 'gamma' with link 'inverse'. Write link='log'"):
         hm.Model("y ~ x", data, family="gamma").ml()
+
+
+@pytest.mark.parametrize(("name", "link"), [("gamma", "log"), ("t", "identity"), ("lognormal", "identity")])
+def test_a_level_for_every_measurement_is_refused_in_its_own_words(name: str, link: str) -> None:
+    data = frame(FAMILIES[name], link).assign(row=lambda d: [f"r{i}" for i in d.index])
+    with pytest.raises(DesignError, match="single response: the variance") as caught:
+        hm.Model("y ~ x + (1 | row)", data, family=name, link=link).ml()
+    assert "0 or 1" not in str(caught.value)
+
+
+def test_deviance_residuals_do_not_depend_on_the_unit() -> None:
+    """A saturated Student-t row lies at its own response, however large that is."""
+    data = frame(FAMILIES["t"], "identity")
+    small = hm.Model("y ~ x", data, family="t").ml()
+    large = hm.Model("y ~ x", data.assign(y=1e4 + 1e3 * data["y"]), family="t").ml()
+    assert small.residual_deviance > 1
+    np.testing.assert_allclose(large.residuals("deviance"), small.residuals("deviance"), atol=2e-4)
+
+
+def test_a_formula_without_columns() -> None:
+    """Only the offset and alpha: the minimum over alpha by another optimiser."""
+    family = FAMILIES["negativebinomial"]
+    data = frame(family, "log").assign(o=1.0)
+    fit = hm.Model("y ~ 0 + offset(o)", data, family="negativebinomial").ml()
+
+    def deviance(a: float) -> float:
+        return -2.0 * float(family.logpdf(data["y"].to_numpy(), np.exp(1.0), {"alpha": np.exp(a)}).sum())
+
+    found = optimize.minimize_scalar(deviance, bounds=(-3, 3), method="bounded", options={"xatol": 1e-9})
+    assert fit.criterion == pytest.approx(found.fun, abs=1e-8)
+    assert fit.parameters().loc["alpha", "estimate"] == pytest.approx(np.exp(found.x), rel=1e-5)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from hiermod.engines.likelihood.generalised_record import GeneralisedMixedFit
-from hiermod.engines.likelihood.glm import names_of, scoring
+from hiermod.engines.likelihood.glm import UNKNOWN, names_of, scoring
 from hiermod.engines.likelihood.laplace import LaplaceCriterion, laplace_value
 from hiermod.engines.likelihood.likelihoods import Likelihood, first_auxiliary, likelihood_of
 from hiermod.engines.likelihood.mixed import theta_names
@@ -44,8 +44,6 @@ MANY, POINTS_MANY, DESCENTS_MANY = 4, 48, 8  # dimensions from which there are m
 LARGE, FEW = 6.0, 150  # so few zeros and ones may fit best where effects determine them: a start from there as well
 POINTS_TIMES_SIZE = 10_000  # rows and effects: none where a value costs more, and more rows leave fewer minima
 FLAT = 1e-8  # an eigenvalue of the Hessian, relative to the largest, that is not positive
-BOUNDARY = 9.0  # a further parameter so far out on its scale is at the edge of what it can be: a log alpha, a logit psi
-UNKNOWN = 1e-3  # information about a further parameter that is none: a standard error of 30 on its scale
 
 
 def fit_generalised(
@@ -106,7 +104,7 @@ def fit_rows(
 
 
 def _check_identifiable(design: Design, likelihood: Likelihood) -> None:
-    """Counts may have a level for every row (overdispersion); a single 0 or 1 says nothing about a variance."""
+    """Counts may have a level for every row (overdispersion); one measurement, or one 0 or 1, tells no variance."""
     for block in design.structured_blocks:
         raise UnsupportedError(
             f"{block.term}: by maximum likelihood generalised models take free covariances only. Write ({block.text}), "
@@ -114,9 +112,11 @@ def _check_identifiable(design: Design, likelihood: Likelihood) -> None:
         )
     for block in design.blocks:
         if np.all(likelihood.trials == 1) and likelihood.record.kind != "count" and len(block.levels) == design.nobs:
+            binary = likelihood.record.kind == "binary"
             raise DesignError(
-                f"every level of {block.factor!r} in ({block.text}) has a single response of 0 or 1: the variance "
-                "between levels cannot be told from that of the response. Use a coarser factor, or counts with p(k, n)"
+                f"every level of {block.factor!r} in ({block.text}) has a single response{' of 0 or 1' * binary}: the "
+                "variance between levels cannot be told from that of the response. Use a coarser factor"
+                f"{', or counts with p(k, n)' * binary}"
             )
         if len(block.levels) < 2:
             raise DesignError(f"grouping factor {block.factor!r} has one level: a variance needs at least two")

@@ -148,8 +148,13 @@ def _joint_covariance(likelihood: Likelihood, Q: np.ndarray, offset: np.ndarray,
     information[p:, p:] = 0.5 * (information[p:, p:] + information[p:, p:].T)
     known = np.ones(len(centre), dtype=bool)
     known[p:] = np.diag(information)[p:] > UNKNOWN
-    found = np.zeros_like(information)
-    found[np.ix_(known, known)] = np.linalg.inv(information[np.ix_(known, known)])
+    found, kept = np.zeros_like(information), information[np.ix_(known, known)]
+    if not np.linalg.eigvalsh(kept).min(initial=1.0) > 0:
+        raise FitError(
+            f"the likelihood is not curved at its highest point in every direction of the coefficients and "
+            f"{', '.join(likelihood.auxiliary_names)}: drop predictors, or use Model.fit()"
+        )
+    found[np.ix_(known, known)] = np.linalg.inv(kept)
     found[~known, ~known] = np.inf
     return found
 

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special
 from scipy.optimize import minimize
 
+from hiermod.errors import UnsupportedError
 from hiermod.families.family import Derivatives, Family
 from hiermod.families.links import FAR
 from hiermod.families.row_function import RowFunction
@@ -92,8 +93,11 @@ class RowLikelihood:
         return special.logit(share)
 
     def saturated(self, y: np.ndarray, n: np.ndarray) -> np.ndarray:
-        """At the best linear predictor of each row by itself, a held."""
-        eta = np.clip(self.start(self.link, y, n), -FAR, FAR)
+        """At the best linear predictor of each row by itself, a held: of a location that is the response itself."""
+        eta = self.start(self.link, y, n)
+        if self.link == "identity":
+            return self.rows(self.link, y, n, eta)
+        eta = np.clip(eta, -FAR, FAR)
         best = self.rows(self.link, y, n, eta)
         for _ in range(STEPS):
             score = self.score(self.link, y, n, eta)
@@ -103,7 +107,7 @@ class RowLikelihood:
             moved = np.clip(eta + step, -FAR, FAR)
             value = self.rows(self.link, y, n, moved)
             better = value > best
-            eta, best = np.where(better, moved, eta + 0.0), np.where(better, value, best)
+            eta, best = np.where(better, moved, eta), np.where(better, value, best)
             if not better.any():
                 break
         return best
@@ -123,7 +127,7 @@ class RowLikelihood:
     def law(self, mean: np.ndarray, n: np.ndarray) -> Any:
         """scipy's frozen distribution of the response."""
         if self.family.law is None:
-            raise NotImplementedError
+            raise UnsupportedError(f"intervals of new responses of family {self.family.name!r} are not known here")
         return self.family.law(mean, self.further(n))
 
     def further(self, n: np.ndarray) -> dict[str, np.ndarray]:
