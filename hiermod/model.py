@@ -346,6 +346,7 @@ class Model:
             asked["inference_method"] = inference_method
             return cached_fit(self, cache, random_seed, asked, progressbar=progressbar, cores=cores)
         from hiermod.engines.catalogue import choose
+        from hiermod.engines.engine import Sampling
         from hiermod.fits.bayesian import BayesianFit
         from hiermod.priors.given import where_the_prior_decides
 
@@ -356,8 +357,7 @@ class Model:
                 warn(words, HiermodWarning)
         own = {"tune": tune, "target_accept": target_accept}
         sampler |= {name: value for name, value in own.items() if value is not None}
-        how: dict[str, Any] = {"draws": draws, "chains": chains, "progressbar": progressbar, "cores": cores}
-        record = chosen.run(specified, random_seed=random_seed, **how, **sampler)
+        record = chosen.run(specified, Sampling(draws, chains, random_seed, progressbar, cores), **sampler)
         if record.inference.messages:
             warn(" ".join(record.inference.messages), ConvergenceWarning)
         return BayesianFit(self.spec, record, self.family, self.link, self._gaussian_priors(specified), self)

@@ -16,7 +16,7 @@ from hiermod.core import versions
 from hiermod.core.arguments import check_count, check_settings, resolve_seed
 from hiermod.engines import catalogue
 from hiermod.engines.catalogue import ENGINES, choose, method_named
-from hiermod.engines.engine import Engine, Method, Specification
+from hiermod.engines.engine import Engine, Method, Sampling, Specification
 from hiermod.engines.posterior import Draws, Inference, Posterior, assess
 from hiermod.errors import ArgumentError, UnsupportedError
 from hiermod.model import Model
@@ -165,13 +165,11 @@ class Conjugate:
     def cost(self, model: Specification) -> float:
         return -1.0
 
-    def run(
-        self, model: Specification, /, *, draws: int, chains: int, random_seed: Any, progressbar: bool, cores: Any,
-        **settings: Any,
-    ) -> Posterior:  # fmt: skip
+    def run(self, model: Specification, sampling: Sampling, /, **settings: Any) -> Posterior:
         check_settings(settings, engine=self.name)
+        draws, chains = sampling.draws, sampling.chains
         check_count("draws", draws, 4)
-        seed = resolve_seed(random_seed)
+        seed = resolve_seed(sampling.random_seed)
         priors, weights = model.density.priors, 1 / np.square(model.design.se)
         precision = weights.sum() + priors.sd[0] ** -2
         mean = (weights @ model.design.y + priors.mean[0] * priors.sd[0] ** -2) / precision

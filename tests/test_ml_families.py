@@ -18,8 +18,7 @@ from scipy import integrate, optimize
 import hiermod as hm
 from hiermod.engines.likelihood.generalised import criterion_of, fit_generalised, rows_of
 from hiermod.engines.likelihood.likelihoods import likelihood_of
-from hiermod.errors import DesignError
-from hiermod.errors import FitError, UnsupportedError
+from hiermod.errors import DesignError, FitError, UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.families.family import Family
 from hiermod.families.links import inverse_link

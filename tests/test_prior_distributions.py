@@ -11,9 +11,11 @@ from marginal_cases import Half
 from scipy import stats
 
 from hiermod.engines.nuts.quiet import collected
+from hiermod.engines.whitened.log_density import law_at
 from hiermod.errors import UnsupportedError
 from hiermod.priors.distributions import CATALOGUE, Distribution, scipy_or_none
 from hiermod.priors.parse import parse_distribution
+from hiermod.priors.terms import TERMS
 
 # Text -> the same written with scipy alone; None for what has no scipy distribution, in hiermod or at all.
 EXAMPLES: dict[str, Any] = {
@@ -113,6 +115,24 @@ def test_log_density_is_scipys_and_its_slope_its_derivative(text):
     difference = (density(GRID[inside] + step)[0] - density(GRID[inside] - step)[0]) / (2 * step)
     np.testing.assert_allclose(slope[inside], difference, rtol=1e-6, atol=1e-6)
     assert density(np.array([1.0]))[0].shape == (1,)
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_as_terms_it_has_the_same_density_up_to_a_constant(text):
+    """The sum of terms that compiled code evaluates, and its slope, against the kind's own formula (an identity)."""
+    prior = read(text)
+    form = prior.kind.as_terms(prior.values)
+    if form is None:
+        assert prior.name not in {"Normal", "StudentT", "HalfNormal", "HalfStudentT", "HalfCauchy", "Gamma", "Beta"}
+        return
+    numbers = np.zeros(TERMS)
+    numbers[list(form)] = list(form.values())
+    lower, upper = prior.support
+    inside = GRID[(lower < GRID) & (upper > GRID)]
+    value, slope = prior.log_density()(inside)
+    found, by_x = np.transpose([law_at(numbers, float(x)) for x in inside])
+    np.testing.assert_allclose(found - found[0], value - value[0], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(by_x, slope, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("text", EXAMPLES)

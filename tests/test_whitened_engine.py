@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special, stats
 from whitened_cases import model_of
 
 from hiermod.core import versions
@@ -140,6 +141,36 @@ def test_further_parameters_have_their_names():
     assert draws_of(fit, "alpha").shape == (4, 100)
     assert "alpha" in fit.parameters().index
     assert fit.posterior_predictive(draws=8, random_seed=1).shape[2] == 150
+
+
+@pytest.mark.stack
+def test_zero_inflated_counts_have_bambis_prior_of_psi():
+    """Beta(2, 2) on psi: means against sums over a grid of all three parameters, each group integrated by 21 nodes."""
+    data = pd.DataFrame({"y": [3, 0, 5, 0, 2, 4, 0, 6, 1, 3, 0, 5], "g": list("aaaabbbbcccc")})
+    model = Model("y ~ 1 + (1 | g)", data, family="zero_inflated_poisson")
+    fit = model.fit(random_seed=1, progressbar=False)
+    assert fit.inference.method == "whitened"
+
+    beta, sd = np.linspace(-2.5, 4.0, 45), np.linspace(0.01, 6.0, 45)
+    psi = np.linspace(0.0125, 0.9875, 40)
+    z, w = np.polynomial.hermite_e.hermegauss(21)
+    log_w = np.log(w / w.sum())
+    eta = beta[:, None, None] + sd[:, None] * z
+    y = data["y"].to_numpy()
+    rows = stats.poisson.logpmf(y[:, None, None, None], np.exp(eta))[..., None]
+    inflated = np.where(
+        y[:, None, None, None, None] == 0, np.log(1 - psi + psi * np.exp(rows)), np.log(psi) + rows
+    )  # (rows, beta, sd, nodes, psi)
+    levels = [special.logsumexp(inflated[4 * k : 4 * k + 4].sum(axis=0) + log_w[:, None], axis=2) for k in range(3)]
+    priors = {entry.parameter: entry.law.scipy() for entry in model._prior_entries() if entry.law is not None}
+    total = sum(levels) + priors["Intercept"].logpdf(beta)[:, None, None]
+    total = total + priors["1|g_sigma"].logpdf(sd)[:, None] + priors["psi"].logpdf(psi)
+    weight = np.exp(total - total.max())
+    weight /= weight.sum()
+    table = fit.parameters()
+    for name, values, axes in (("psi", psi, (0, 1)), ("Intercept", beta, (1, 2)), ("1|g_sigma", sd, (0, 2))):
+        expected = float(weight.sum(axis=axes) @ values)
+        assert abs(table.loc[name, "estimate"] - expected) < 4.5 * table.loc[name, "mcse"] + 0.01 * abs(expected)
 
 
 def test_a_fixed_parameter_stays_fixed():

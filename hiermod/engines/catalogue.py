@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hiermod.core import versions
-from hiermod.engines.engine import Engine, Method, Specification
+from hiermod.engines.engine import Engine, Method, Sampling, Specification
 from hiermod.engines.marginal.engine import MARGINAL
 from hiermod.engines.nuts.engine import NUTPIE, PYMC, SAMPLERS
 from hiermod.engines.posterior import Posterior
@@ -24,9 +24,9 @@ class Choice:
     engine: Engine
     because: str
 
-    def run(self, model: Specification, /, **settings: Any) -> Posterior:
+    def run(self, model: Specification, sampling: Sampling, /, **settings: Any) -> Posterior:
         """Its posterior; ``settings`` are those of ``Engine.run``."""
-        record = self.engine.run(model, **settings)
+        record = self.engine.run(model, sampling, **settings)
         told = record.inference.reason
         said = self.because == AS_ASKED and told != self.engine.reason  # how it came to what it did, in its own words
         if said or not self.because:

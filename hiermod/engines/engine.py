@@ -61,6 +61,17 @@ class Specification:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """What every engine is asked for: how many draws of how many chains, from which seed, and how it is shown."""
+
+    draws: int = 1000
+    chains: int = 4
+    random_seed: int | np.random.Generator | None = None
+    progressbar: bool = True
+    cores: int | None = None
+
+
 @dataclass(frozen=True)
 class Method:
     """How draws came about, for people to read; what ``fit.inference.method`` names."""
@@ -122,18 +133,7 @@ class Engine(Protocol):
 
         A rule of model and data alone, the same on every machine: "auto" takes the cheapest."""
 
-    def run(
-        self,
-        model: Specification,
-        /,
-        *,
-        draws: int,
-        chains: int,
-        random_seed: int | np.random.Generator | None,
-        progressbar: bool,
-        cores: int | None,
-        **settings: Any,
-    ) -> Posterior:
-        """The posterior.  The same seed gives the same draws whatever ``cores``.
+    def run(self, model: Specification, sampling: Sampling, /, **settings: Any) -> Posterior:
+        """The posterior.  The same seed gives the same draws whatever ``sampling.cores``.
 
         settings: those that a person gave besides; ArgumentError, naming it, for one that the engine does not have."""

@@ -18,6 +18,7 @@ import scipy  # scipy.stats takes half a second to load, and is loaded where it 
 from scipy import special
 
 from hiermod.errors import UnsupportedError
+from hiermod.priors import terms
 
 Values = Mapping[str, float]  # arguments by name, those that were given
 Density = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # points -> log density and its derivative, same shape
@@ -54,6 +55,10 @@ class Kind:
 
     def from_shape(self, shape: float, scale: float) -> Values | None:
         """Arguments from a shape, which sets the ratio of any two quantiles, and a scale."""
+        return None
+
+    def as_terms(self, a: Values) -> Mapping[int, float] | None:
+        """The coefficients of terms.py that are not 0; None for a density that is no sum of such terms."""
         return None
 
 
@@ -112,6 +117,10 @@ class Beta(Kind):
     def scipy(self, a: Values) -> Any:
         return scipy.stats.beta(*self._shapes(a))
 
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        p, q = self._shapes(a)
+        return {terms.LOGX: p - 1, terms.LOG_REST: q - 1}
+
 
 class Cauchy(Kind):
     """Location alpha, scale beta."""
@@ -123,6 +132,9 @@ class Cauchy(Kind):
 
     def scipy(self, a: Values) -> Any:
         return scipy.stats.cauchy(a["alpha"], a["beta"])
+
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        return {terms.TAIL: -1.0, terms.SPREAD: a["beta"] ** -2.0, terms.PLACE: a["alpha"]}
 
 
 class ChiSquared(Kind):
@@ -138,6 +150,9 @@ class ChiSquared(Kind):
 
     def scipy(self, a: Values) -> Any:
         return scipy.stats.chi2(a["nu"])
+
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        return {terms.LOGX: a["nu"] / 2 - 1, terms.LINEAR: -0.5}
 
 
 class ExGaussian(Kind):
@@ -186,6 +201,9 @@ class Exponential(Kind):
     def scipy(self, a: Values) -> Any:
         return scipy.stats.expon(scale=a["scale"] if "scale" in a else 1 / a.get("lam", 1.0))
 
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        return {terms.LINEAR: -self._rate(a)}
+
 
 class Flat(Kind):
     """The same weight for every number."""
@@ -194,6 +212,9 @@ class Flat(Kind):
 
     def log_density(self, a: Values) -> Density:
         return lambda x: (np.zeros_like(x), np.zeros_like(x))
+
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        return {}
 
 
 class Gamma(Kind):
@@ -231,6 +252,10 @@ class Gamma(Kind):
     def from_shape(self, shape: float, scale: float) -> Values:
         return {"alpha": shape, "beta": 1 / scale}
 
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        shape, rate = self._shape_and_rate(a)
+        return {terms.LOGX: shape - 1, terms.LINEAR: -rate}
+
 
 class Gumbel(Kind):
     """Of largest values: location mu, scale beta."""
@@ -266,6 +291,9 @@ class HalfCauchy(Kind):
 
     def scipy(self, a: Values) -> Any:
         return scipy.stats.halfcauchy(scale=a["beta"])
+
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        return {terms.TAIL: -1.0, terms.SPREAD: a["beta"] ** -2.0}
 
 
 class HalfFlat(Kind):
@@ -304,6 +332,9 @@ class HalfNormal(Kind):
     def scipy(self, a: Values) -> Any:
         return scipy.stats.halfnorm(scale=_sd(a))
 
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        return {terms.SQUARE: -0.5 * _sd(a) ** -2.0}
+
 
 class HalfStudentT(Kind):
     """|x| of a t with nu degrees of freedom around 0, scale sigma or lam = 1 / sigma^2."""
@@ -338,6 +369,10 @@ class HalfStudentT(Kind):
         from hiermod.priors.folded_t import folded_t
 
         return folded_t(a["nu"], scale=_sd(a, precision="lam"))
+
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        spread = _sd(a, "sigma", "lam") ** -2.0 / a["nu"]
+        return {terms.TAIL: -0.5 * (a["nu"] + 1), terms.SPREAD: spread}
 
 
 class InverseGamma(Kind):
@@ -375,6 +410,10 @@ class InverseGamma(Kind):
 
     def from_shape(self, shape: float, scale: float) -> Values:
         return {"alpha": shape, "beta": scale}
+
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        shape, scale = self._shape_and_scale(a)
+        return {terms.LOGX: -shape - 1, terms.INVERSE: -scale}
 
 
 class Kumaraswamy(Kind):
@@ -474,6 +513,9 @@ class LogNormal(Kind):
     def from_shape(self, shape: float, scale: float) -> Values:
         return {"mu": float(np.log(scale)), "sigma": 1 / shape}
 
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        return {terms.LOGX: -1.0, terms.LOG_SQUARE: -0.5 * _sd(a) ** -2.0, terms.LOG_PLACE: a.get("mu", 0.0)}
+
 
 class Normal(Kind):
     """Mean mu, sd sigma or precision tau."""
@@ -486,6 +528,9 @@ class Normal(Kind):
 
     def scipy(self, a: Values) -> Any:
         return scipy.stats.norm(a.get("mu", 0.0), _sd(a))
+
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        return {terms.SQUARE: -0.5 * _sd(a) ** -2.0, terms.PLACE: a.get("mu", 0.0)}
 
 
 class Pareto(Kind):
@@ -562,6 +607,10 @@ class StudentT(Kind):
     def scipy(self, a: Values) -> Any:
         return scipy.stats.t(a["nu"], a.get("mu", 0.0), _sd(a, precision="lam"))
 
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        spread = _sd(a, "sigma", "lam") ** -2.0 / a["nu"]
+        return {terms.TAIL: -0.5 * (a["nu"] + 1), terms.SPREAD: spread, terms.PLACE: a.get("mu", 0.0)}
+
 
 class Triangular(Kind):
     """From lower to upper, densest at c."""
@@ -622,6 +671,9 @@ class TruncatedNormal(Kind):
         (lower, upper), mu, s = self.support(a), a.get("mu", 0.0), _sd(a)
         return scipy.stats.truncnorm((lower - mu) / s, (upper - mu) / s, loc=mu, scale=s)
 
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        return {terms.SQUARE: -0.5 * _sd(a) ** -2.0, terms.PLACE: a.get("mu", 0.0)}
+
 
 class Uniform(Kind):
     """From lower to upper."""
@@ -641,6 +693,9 @@ class Uniform(Kind):
 
     def scipy(self, a: Values) -> Any:
         return scipy.stats.uniform(a.get("lower", 0.0), a.get("upper", 1.0) - a.get("lower", 0.0))
+
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        return {}
 
 
 class VonMises(Kind):
@@ -700,6 +755,9 @@ class Weibull(Kind):
 
     def from_shape(self, shape: float, scale: float) -> Values:
         return {"alpha": shape, "beta": scale}
+
+    def as_terms(self, a: Values) -> Mapping[int, float]:
+        return {terms.LOGX: a["alpha"] - 1, terms.POWER: -(a["beta"] ** -a["alpha"]), terms.EXPONENT: a["alpha"]}
 
 
 CATALOGUE: dict[str, Kind] = {kind.__name__: kind() for kind in Kind.__subclasses__()}

@@ -25,7 +25,7 @@ from hiermod.core.arguments import (
     resolve_seed,
 )
 from hiermod.core.memory import check_room
-from hiermod.engines.engine import Method, Specification
+from hiermod.engines.engine import Method, Sampling, Specification
 from hiermod.engines.marginal.coordinates import correlation_matrix
 from hiermod.engines.marginal.density import MarginalDensity
 from hiermod.engines.marginal.metropolis import accepted, choose, step_on
@@ -487,21 +487,10 @@ class MarginalEngine:
         """Only the variance parameters are sampled, and without gradients."""
         return float(model.n_variances)
 
-    def run(
-        self,
-        model: Specification,
-        /,
-        *,
-        draws: int,
-        chains: int,
-        random_seed: int | np.random.Generator | None,
-        progressbar: bool,
-        cores: int | None,
-        **settings: Any,
-    ) -> Posterior:
+    def run(self, model: Specification, sampling: Sampling, /, **settings: Any) -> Posterior:
         """As ``sample_marginal``; there is nothing to wait for that a progress bar would show."""
-        how: dict[str, Any] = {"draws": draws, "chains": chains, "cores": cores}
-        return sample_marginal(model.density, model.design, random_seed=random_seed, **how, **settings)
+        how = {name: value for name, value in vars(sampling).items() if name != "progressbar"}
+        return sample_marginal(model.density, model.design, **how, **settings)
 
 
 MARGINAL = MarginalEngine()

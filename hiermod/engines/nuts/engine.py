@@ -25,7 +25,7 @@ from hiermod.core.arguments import (
 )
 from hiermod.core.memory import check_room
 from hiermod.core.progress import someone_watches
-from hiermod.engines.engine import Method, Specification
+from hiermod.engines.engine import Method, Sampling, Specification
 from hiermod.engines.nuts.interrupts import interruptible
 from hiermod.engines.nuts.masked_graph import nutpie_sampler, pymc_sampler
 from hiermod.engines.nuts.quiet import collected
@@ -350,22 +350,10 @@ class GraphSampler:
         """Every parameter and every effect is a coordinate; one more stands for building the graph."""
         return self.gradient * (1 + model.n_effects + model.n_variances)
 
-    def run(
-        self,
-        model: Specification,
-        /,
-        *,
-        draws: int,
-        chains: int,
-        random_seed: int | np.random.Generator | None,
-        progressbar: bool,
-        cores: int | None,
-        **settings: Any,
-    ) -> Posterior:
+    def run(self, model: Specification, sampling: Sampling, /, **settings: Any) -> Posterior:
         """As ``sample``, on the model's own graph."""
         graph = model.graph()
-        how: dict[str, Any] = {"draws": draws, "chains": chains, "progressbar": progressbar, "cores": cores}
-        record = sample(graph.model, model.design, self, random_seed=random_seed, **how, **settings)
+        record = sample(graph.model, model.design, self, **vars(sampling), **settings)
         return replace(record, inference=replace(record.inference, group_effects=graph.centring))
 
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-LAW = 11  # numbers of one prior: see ``laws.py``
 SINH, LOG, INTERVAL, IDENTITY = 0, 1, 2, 3  # how a scalar parameter is made of its unbounded coordinate
 
 
@@ -39,12 +38,12 @@ class Arrays(NamedTuple):
     scale: np.ndarray  # (S,)
     low: np.ndarray  # (S,) of an INTERVAL
     high: np.ndarray  # (S,)
-    laws: np.ndarray  # (S, LAW)
+    laws: np.ndarray  # (S, TERMS) priors: see priors/terms.py
     by_log: np.ndarray  # (further parameters,) whether the row function takes its logarithm, else its coordinate
     fixed: np.ndarray  # (further parameters,) nan where it is sampled, else what the row function takes
     scalar_of: np.ndarray  # (further parameters,) which scalar it is, -1 where fixed
     shapes: np.ndarray  # (C,) of each partial correlation: (r + 1) / 2 ~ Beta(shape, shape)
-    beta_laws: np.ndarray  # (p, LAW)
+    beta_laws: np.ndarray  # (p, TERMS)
     # --- the Gaussian approximation, frozen ---
     A: np.ndarray  # J K K of each group: precision of a level's effects without their prior
     d: np.ndarray  # (p + effects,) what the effects would have to explain

@@ -24,7 +24,7 @@ from hiermod.core.arguments import (
     resolve_seed,
 )
 from hiermod.core.memory import check_room
-from hiermod.engines.engine import Method, Specification
+from hiermod.engines.engine import Method, Sampling, Specification
 from hiermod.engines.marginal.coordinates import correlation_matrix
 from hiermod.engines.nuts.engine import NUTPIE
 from hiermod.engines.posterior import MAX_R_HAT, MIN_ESS, Draws, Inference, Posterior, assess
@@ -354,14 +354,8 @@ def sample_whitened(
         reason += f"; {told[0]}, so the draws were made again with longer warm-up and smaller steps"
     if why is not None:
         reason = f"NUTS on the graph, since draws in whitened coordinates fell short ({'; then '.join(told)})"
-        how: dict[str, Any] = {
-            "draws": draws,
-            "chains": chains,
-            "random_seed": seed,
-            "progressbar": progressbar,
-            "cores": cores,
-        }
-        record = NUTPIE.run(model, **how, target_accept=target_accept or CAREFUL)
+        sampling = Sampling(draws, chains, seed, progressbar, cores)
+        record = NUTPIE.run(model, sampling, target_accept=target_accept or CAREFUL)
         return replace(record, inference=replace(record.inference, reason=reason))
     max_r_hat, bulk, tail, words = verdict
     inference = Inference(
@@ -444,21 +438,9 @@ class WhitenedEngine:
         """Every coordinate is moved, in fewer steps than on the graph, and nothing is compiled for the model."""
         return 0.5 * (1 + model.n_effects) + model.n_variances
 
-    def run(
-        self,
-        model: Specification,
-        /,
-        *,
-        draws: int,
-        chains: int,
-        random_seed: int | np.random.Generator | None,
-        progressbar: bool,
-        cores: int | None,
-        **settings: Any,
-    ) -> Posterior:
+    def run(self, model: Specification, sampling: Sampling, /, **settings: Any) -> Posterior:
         """As ``sample_whitened``."""
-        how: dict[str, Any] = {"draws": draws, "chains": chains, "progressbar": progressbar, "cores": cores}
-        return sample_whitened(model, random_seed=random_seed, **how, **settings)
+        return sample_whitened(model, **vars(sampling), **settings)
 
 
 WHITENED = WhitenedEngine()

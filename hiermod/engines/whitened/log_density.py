@@ -24,7 +24,7 @@ def sech(z: float) -> float:
 
 
 def law_at(law: np.ndarray, x: float) -> tuple[float, float]:
-    """Log density of one prior without its constant, and its slope (laws.py says what the numbers are)."""
+    """Log density of one prior without its constant, and its slope (priors/terms.py says what the numbers are)."""
     value, slope = law[1] * x, law[1]
     if law[0] != 0.0:
         value += law[0] * math.log(x)
@@ -48,6 +48,9 @@ def law_at(law: np.ndarray, x: float) -> tuple[float, float]:
         power = law[9] * x ** law[10]
         value += power
         slope += law[10] * power / x
+    if law[11] != 0.0:
+        value += law[11] * math.log1p(-x)
+        slope -= law[11] / (1.0 - x)
     return value, slope
 
 

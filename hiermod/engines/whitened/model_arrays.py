@@ -12,25 +12,26 @@ import numpy as np
 from scipy import sparse
 
 from hiermod.engines.engine import Specification
-from hiermod.engines.whitened.arrays import LAW, LOG, SINH, WORK, Arrays, proper
+from hiermod.engines.whitened.arrays import LOG, SINH, WORK, Arrays, proper
 from hiermod.engines.whitened.compiled import density, inverse, row_loop, sampler
-from hiermod.engines.whitened.laws import PLACE, SPREAD, SQUARE, TAIL, coefficient_law, scalar_law
+from hiermod.engines.whitened.laws import coefficient_law, scalar_law
 from hiermod.engines.whitened.whitening import Group, Whitening, groups_of
 from hiermod.errors import UnsupportedError
 from hiermod.families.catalogue import FAMILIES
 from hiermod.families.row_function import RowFunction
 from hiermod.priors.distributions import UNIT
 from hiermod.priors.model_priors import Law, evaluable, model_priors
+from hiermod.priors.terms import PLACE, SPREAD, SQUARE, TAIL, TERMS
 
 START = 0.3  # sd of a group's contribution to eta at the start
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """The priors as numbers: of coefficients (p, LAW), of scalars, of partial correlations per group."""
+    """The priors as numbers: of coefficients (p, TERMS), of scalars, of partial correlations per group."""
 
     beta: np.ndarray
-    laws: np.ndarray  # (S, LAW)
+    laws: np.ndarray  # (S, TERMS)
     kind: list[int]
     low: list[float]
     high: list[float]
@@ -71,7 +72,7 @@ def numbers_of(model: Specification, rows: RowFunction, groups: tuple[Group, ...
     """UnsupportedError where a prior is of a kind that the compiled density has not."""
     design = model.design
     priors = model_priors(design, model.priors, model.family, model.link, model.center_predictors)
-    beta = np.empty((len(design.common), LAW))
+    beta = np.empty((len(design.common), TERMS))
     for i, (name, law) in enumerate(zip(design.common, priors.common, strict=True)):
         beta[i] = coefficient_law(evaluable(law), name)
     laws: list[np.ndarray] = []
@@ -103,7 +104,7 @@ def numbers_of(model: Specification, rows: RowFunction, groups: tuple[Group, ...
             add(given, name, even=False)
             if transform == "logit" and (low[-1], high[-1]) != UNIT:
                 raise UnsupportedError(f"the prior of {name!r} is {given}, which is not on all shares")
-    return Numbers(beta, np.array(laws).reshape(-1, LAW), kind, low, high, shapes, fixed, priors.centred)
+    return Numbers(beta, np.array(laws).reshape(-1, TERMS), kind, low, high, shapes, fixed, priors.centred)
 
 
 @dataclass(frozen=True, eq=False)
