@@ -221,7 +221,7 @@ def draw(
     last = max(attempt.tune - settling - learning, 1)
     run = run_chains(w, metric, z, step, rngs, settling, True, attempt.target, threads)
     run = run_chains(w, metric, z, run.steps, rngs, learning, True, attempt.target, threads)
-    t_all, x_all = folded(w, run.t.reshape(-1, w.head)), run.x.reshape(-1, run.x.shape[2])
+    t_all, x_all = folded(w, run.t.reshape(chains * learning, w.head)), run.x.reshape(chains * learning, -1)
     if len(t_all) >= 40:
         anew = whitened_anew(w, t_all, x_all)
         if nearness(anew, t_all, x_all) > nearness(w, t_all, x_all):
@@ -341,7 +341,12 @@ def sample_whitened(
     )
     told: list[str] = []
     for rng, attempt in zip(np.random.default_rng(seed).spawn(len(ladder)), ladder, strict=True):
-        w, run, tuned = draw(start, attempt, int(draws), int(chains), rng, threads)
+        try:
+            w, run, tuned = draw(start, attempt, int(draws), int(chains), rng, threads)
+        except np.linalg.LinAlgError:
+            why = "the Gaussian approximation has no inverse"
+            told.append(why)
+            continue
         arrays = collected(w, run, design, start.shift, start.further)
         divergences = int(run.stats[..., DIVERGED].sum())
         verdict = assess(arrays, design, divergences, worst=WORST)

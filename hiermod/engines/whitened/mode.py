@@ -14,7 +14,11 @@ from hiermod.engines.whitened.arrays import LOG, SINH
 from hiermod.engines.whitened.whitening import Whitening
 
 ROUNDS = 6  # of whitening and maximising
+NEWTON = 20  # steps towards the effects' mode at one t, in one round
+LONGEST = 2.0  # change of a linear predictor in one of them: on a log scale a whole step can overshoot by decades
+SETTLED = 1e-3  # change of linear predictors at which they end
 MOVED = 0.02  # change of t at which rounds end
+FARTHEST = 12.0  # |t| in one search: an sd 1e5 times its scale, at which exp(eta) would overflow
 STEPS = 60  # of L-BFGS in one round
 DIFFERENCE = 0.05  # of t for second derivatives: t is of the order of 1
 FLATTEST = 0.15  # curvature of t below which a direction counts as boundary: sd about 2.6
@@ -37,12 +41,12 @@ def find_mode(start: Whitening, t: np.ndarray, eta: np.ndarray) -> Mode:
     w, evaluations = start, 0
     head = w.head
     for _ in range(ROUNDS):
-        for _ in range(3):  # towards the mode of the effects at this t
+        for _ in range(NEWTON):  # towards the mode of the effects at this t
             w = w.at(t, eta, *w.weights(eta, w.further(t)))
-            x = w.density(_joined(t, w))[2]
-            new = np.clip(w.eta(x), -LARGEST, LARGEST)
-            moved, eta = np.abs(new - eta).max(initial=0.0), new
-            if moved < 1e-3:
+            step = np.clip(w.eta(w.density(_joined(t, w))[2]), -LARGEST, LARGEST) - eta
+            moved = np.abs(step).max(initial=0.0)
+            eta = eta + step * min(1.0, LONGEST / max(moved, LONGEST))
+            if moved < SETTLED:
                 break
 
         def negative(q: np.ndarray, w: Whitening = w) -> tuple[float, np.ndarray]:
@@ -51,9 +55,11 @@ def find_mode(start: Whitening, t: np.ndarray, eta: np.ndarray) -> Mode:
                 return 1e300, np.zeros_like(gradient)
             return -value, -gradient
 
+        bounds = [(-FARTHEST, FARTHEST)] * head + [(None, None)] * (w.size - head)
         found = optimize.minimize(
-            negative, _joined(t, w), jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "maxcor": 20}
-        )
+            negative, _joined(t, w), jac=True, method="L-BFGS-B", bounds=bounds,
+            options={"maxiter": STEPS, "maxcor": 20},
+        )  # fmt: skip
         evaluations += found.nfev
         eta = np.clip(w.eta(w.density(found.x)[2]), -LARGEST, LARGEST)
         moved, t = np.abs(found.x[:head] - t).max(initial=0.0), found.x[:head].copy()

@@ -178,10 +178,8 @@ class Whitening:
             H = sparse.csr_array(H[:lo, :lo] - B.T @ VB)
             Hx, rz = Hx[:lo] - B.T @ VBx, rz[:lo] - B.T @ Vr
             S, rx = S - Bx.T @ VBx, rx - Bx.T @ Vr
-        S = S + np.diag(self.precision)
-        S.ravel()[:: p + 1] += TINY * np.maximum(np.diagonal(S), 1.0)
         rx = rx + self.precision * self.middle
-        root = np.linalg.inv(np.linalg.cholesky(S)) if p else np.empty((0, 0))
+        root = np.linalg.inv(_cholesky(S + np.diag(self.precision))) if p else np.empty((0, 0))
         centre = root.T @ (root @ rx)
         x = np.zeros(len(d))
         x[:p] = centre
@@ -219,6 +217,18 @@ class Whitening:
     def rescaled(self, scale: np.ndarray, t: np.ndarray) -> Whitening:
         """With other scales of the scalars' coordinates; t is where the frozen approximation stays."""
         return replace(self, arrays=self.arrays._replace(scale=proper(scale, float)), t=t)
+
+
+def _cholesky(S: np.ndarray) -> np.ndarray:
+    """Of a precision whose digits eliminations may have taken: with as little more on its diagonal as it needs."""
+    more = TINY
+    while True:
+        try:
+            return np.linalg.cholesky(S + np.diag(more * np.maximum(np.diagonal(S), 1.0)))
+        except np.linalg.LinAlgError:
+            if not more < 1.0 or not np.isfinite(S).all():
+                raise
+            more *= 100.0
 
 
 def _split(own: Any, J: int, K: int) -> tuple[np.ndarray, Any]:
