@@ -204,6 +204,11 @@ def _nutpie(graph: Any, names: list[str], seed: int, options: dict[str, Any], sa
         raise
     except RuntimeError as error:
         raise FitError(f"nutpie stopped: {error}. {_START_ADVICE}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # what Rust's panics become is no Exception, and has no module
+            raise
+        told = str(error).splitlines()[0]
+        raise FitError(f"nutpie stopped: {told}. {_START_ADVICE}") from error
 
 
 _START_ADVICE = "Look for huge or tiny columns (rescale them) and for priors far from the data"

@@ -33,12 +33,13 @@ from hiermod.engines.whitened.mode import boundary_scales, covariance_of, find_m
 from hiermod.engines.whitened.model_arrays import Start, obstacle, start_of
 from hiermod.engines.whitened.nuts import ACCEPT, DEPTH, DIVERGED, ENERGY, LP, STEPS
 from hiermod.engines.whitened.whitening import Whitening
-from hiermod.errors import ArgumentError
+from hiermod.errors import ArgumentError, FitError
 from hiermod.formula.design import Design
 
 TUNE = 200
 TARGET_ACCEPT = 0.8
 CAREFUL = 0.95
+MOST_CAREFUL = 0.99
 DEEPEST = 10
 DENSE = 120  # coordinates up to which crossed factors share the dense metric of theta and beta
 LEAST_E_BFMI = 0.3  # Betancourt (2016, arXiv 1604.00695): below it momenta do not carry a chain through its energies
@@ -200,6 +201,17 @@ class Attempt:
     every: int = 1  # draws for each that is kept
 
 
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What one attempt brought, and ``assess``'s verdict on it."""
+
+    draws: Draws
+    run: Chains
+    tuned: int
+    divergences: int
+    verdict: tuple[float, float, float, tuple[str, ...]]
+
+
 def draw(
     start: Start, attempt: Attempt, draws: int, chains: int, seed: np.random.Generator, threads: int
 ) -> tuple[Whitening, Chains, int]:
@@ -333,13 +345,13 @@ def sample_whitened(
     threads = min(int(chains), cores or _processors())
     start = start_of(model)
     target = TARGET_ACCEPT if target_accept is None else float(target_accept)
-    careful = max(target, CAREFUL)
     ladder = (
         Attempt(int(tune), target),
-        Attempt(2 * int(tune), careful, 3.0),
-        Attempt(4 * int(tune), careful, 3.0, 2),
+        Attempt(2 * int(tune), max(target, CAREFUL), 3.0),
+        Attempt(4 * int(tune), max(target, MOST_CAREFUL), 3.0, 2),
     )
     told: list[str] = []
+    made: Made | None = None
     for rng, attempt in zip(np.random.default_rng(seed).spawn(len(ladder)), ladder, strict=True):
         try:
             w, run, tuned = draw(start, attempt, int(draws), int(chains), rng, threads)
@@ -350,6 +362,7 @@ def sample_whitened(
         arrays = collected(w, run, design, start.shift, start.further)
         divergences = int(run.stats[..., DIVERGED].sum())
         verdict = assess(arrays, design, divergences, worst=WORST)
+        made = Made(arrays, run, tuned, divergences, verdict)
         why = _shortfall(verdict, divergences, e_bfmi(run.stats[..., ENERGY]), int(draws), int(chains))
         if why is None:
             break
@@ -358,17 +371,27 @@ def sample_whitened(
     if told:
         reason += f"; {told[0]}, so the draws were made again with longer warm-up and smaller steps"
     if why is not None:
-        reason = f"NUTS on the graph, since draws in whitened coordinates fell short ({'; then '.join(told)})"
+        short = f"draws in whitened coordinates fell short ({'; then '.join(told)})"
         sampling = Sampling(draws, chains, seed, progressbar, cores)
-        record = NUTPIE.run(model, sampling, target_accept=target_accept or CAREFUL)
-        return replace(record, inference=replace(record.inference, reason=reason))
-    max_r_hat, bulk, tail, words = verdict
+        try:
+            record = NUTPIE.run(model, sampling, target_accept=target_accept or CAREFUL)
+        except FitError as error:
+            if made is None:
+                raise
+            reason = f"{REASON}; {short}, and the graph could not be sampled: {error}"
+        else:
+            if made is None or not record.inference.max_r_hat > max(MAX_R_HAT, made.verdict[0]):
+                reason = f"NUTS on the graph, since {short}"
+                return replace(record, inference=replace(record.inference, reason=reason))
+            reason = f"{REASON}; {short}, and chains on the graph agreed less (R-hat {record.inference.max_r_hat:.3f})"
+    assert made is not None
+    run, divergences, (max_r_hat, bulk, tail, words) = made.run, made.divergences, made.verdict
     inference = Inference(
         method="whitened",
         reason=reason,
         seconds=time.perf_counter() - begin,
         draws=int(draws),
-        tune=tuned,
+        tune=made.tuned,
         chains=int(chains),
         seed=seed,
         divergences=divergences,
@@ -386,7 +409,7 @@ def sample_whitened(
         "tree_depth": run.stats[..., DEPTH].astype(int),
         "step_size": np.repeat(run.steps[:, None], int(draws), axis=1),
     }
-    return Posterior(**vars(arrays), inference=inference, idata=None, stats=stats)
+    return Posterior(**vars(made.draws), inference=inference, idata=None, stats=stats)
 
 
 def _shortfall(
