@@ -380,6 +380,10 @@ def test_one_page_for_each_kind_of_fit(sleep: FrequentistFit) -> None:
     fit = Model("y ~ x + (1 | g)", counts(1), family="poisson").ml()
     titles = [ax.get_title(loc="left") for ax in plots.assumptions(fit).axes if ax.get_visible()]
     assert titles == ["Simulated residuals", "Residuals against fitted", "Intercept by g", "Influence of each g"]
+    # a variance that the mean alone does not decide: no panel that says so in the place of a figure
+    fit = Model("y ~ x + (1 | g)", counts(1), family="negativebinomial").ml()
+    titles = [ax.get_title(loc="left") for ax in plots.assumptions(fit).axes if ax.get_visible()]
+    assert titles == ["Simulated residuals", "Intercept by g", "Influence of each g"]
     bayes = hand_made(Model("Reaction ~ Days + (1 | Subject)", load_dataset("sleepstudy")), beta=[250, 10], sds=30.0)
     assert len([ax for ax in plots.assumptions(bayes).axes if ax.get_visible()]) == 5
     flat = Model("mpg ~ wt", load_dataset("mtcars")).reml()

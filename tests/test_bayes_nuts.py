@@ -25,7 +25,7 @@ from hiermod.datasets import load_dataset
 from hiermod.engines.nuts.engine import NUTPIE, SAMPLERS, _dims, sample
 from hiermod.engines.nuts.graph import build_bambi
 from hiermod.engines.posterior import Posterior
-from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
+from hiermod.errors import ArgumentError, ArgumentTypeError, FitError, UnsupportedError
 from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.model import Model
@@ -227,6 +227,24 @@ def test_nothing_is_printed_and_nothing_is_left_changed(sleepstudy, capfd):
     assert (pytensor.config.mode, pytensor.config.numba__fastmath) == flags
     assert any("effective sample size" in message for message in record.inference.messages)
     assert not record.inference.ok
+
+
+def test_a_panic_of_the_sampler_is_an_error_of_ours(monkeypatch):
+    """What nutpie's Rust code raises where it cannot start is no Exception: it would pass every ``except``."""
+    import nutpie
+
+    class PanicException(BaseException):
+        pass
+
+    class Running:
+        def wait(self):
+            raise PanicException("bad initial gradient\n\nStack backtrace: ...")
+
+    monkeypatch.setattr(nutpie, "sample", lambda *args, **settings: Running())
+    model = Model("Reaction ~ Days + (1 | Subject)", load_dataset("sleepstudy"))
+    with pytest.raises(FitError, match=r"^nutpie stopped: bad initial gradient\. Look for huge") as raised:
+        model.fit(inference_method="nutpie", random_seed=1)
+    assert isinstance(raised.value.__cause__, PanicException)
 
 
 def test_progress_bar_only_where_someone_watches(monkeypatch):

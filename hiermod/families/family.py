@@ -220,6 +220,11 @@ class Family:
         """Whether new responses are drawn in numpy, without a graph."""
         return self.draw is not None or self.categories is not None
 
+    @property
+    def pearson_residuals(self) -> bool:
+        """Whether (y - mean) / sd of y, with a variance that only the mean decides, shows what is wrong with a model."""
+        return self.likelihood is not None and self.kind != "binary"
+
     def linear(self, link: str) -> bool:
         """Whether this is the linear model, Normal with identity link: REML's, whose effects integrate out."""
         return self.normal_errors and link == "identity"

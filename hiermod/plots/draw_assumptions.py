@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hiermod.errors import UnsupportedError
-from hiermod.families.catalogue import FAMILIES, GENERALISED
+from hiermod.families.catalogue import FAMILIES
 from hiermod.plots.draw_influence import influence
 from hiermod.plots.draw_qq import qq
 from hiermod.plots.draw_residuals import residuals_by_group, residuals_fitted, scale_location, simulated_residuals
@@ -53,7 +53,7 @@ def _panels(fit: Any, group: str | None, random_seed: int | None) -> list[Callab
     else:
         residuals = fit.simulated_residuals(random_seed=random_seed)
         panels = [lambda ax: simulated_residuals(residuals, ax=ax)]
-        if fit.family in GENERALISED and FAMILIES[fit.family].kind != "binary":
+        if FAMILIES[fit.family].pearson_residuals:
             panels += [lambda ax: residuals_fitted(fit, ax=ax)]
     if group is not None:
         if FAMILIES[fit.family].normal_errors:

@@ -130,7 +130,7 @@ def residual_points(fit: Fit) -> pd.DataFrame:
         return _gaussian_points(fit)
     fitted = fit.fitted()
     family = FAMILIES[fit.family]
-    if family.likelihood is None or family.kind == "binary":
+    if not family.pearson_residuals:
         raise UnsupportedError(
             f"residuals of family {fit.family!r} against fitted values show the family's shape, not the model's "
             f"faults: {ELSEWHERE}"
