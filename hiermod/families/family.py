@@ -222,7 +222,7 @@ class Family:
 
     @property
     def pearson_residuals(self) -> bool:
-        """Whether (y - mean) / sd of y, with a variance that only the mean decides, shows what is wrong with a model."""
+        """Whether (y - mean) / sd of y, where only the mean decides the sd, shows what is wrong with a model."""
         return self.likelihood is not None and self.kind != "binary"
 
     def linear(self, link: str) -> bool:
