@@ -352,6 +352,7 @@ def sample_whitened(
     )
     told: list[str] = []
     made: Made | None = None
+    why: str | None = None
     for rng, attempt in zip(np.random.default_rng(seed).spawn(len(ladder)), ladder, strict=True):
         try:
             w, run, tuned = draw(start, attempt, int(draws), int(chains), rng, threads)
