@@ -11,7 +11,7 @@ import pytest
 from hand_made import hand_made
 from scipy.integrate import dblquad, quad
 from scipy.special import expit, logsumexp
-from scipy.stats import binom, multivariate_normal, norm, poisson
+from scipy.stats import binom, multivariate_normal, nbinom, norm, poisson
 
 import hiermod as hm
 from hiermod.engines.marginal.density import marginal_density
@@ -309,23 +309,24 @@ def test_gaussian_levels_in_closed_form():
 
 
 # --- refits by NUTS ------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def cbpp():
+@pytest.fixture(scope="module", params=["nutpie", "whitened"])
+def cbpp(request):
     model = hm.Model("p(incidence, size) ~ period + (1 | herd)", hm.load_dataset("cbpp"), family="binomial")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 2 chains are few, and enough here
-        how = {"chains": 2, "random_seed": 1, "progressbar": False, "cores": 1, "inference_method": "nutpie"}
+        how = {"chains": 2, "random_seed": 1, "progressbar": False, "cores": 1, "inference_method": request.param}
         return model.fit(draws=600, tune=500, **how)
 
 
 @pytest.mark.stack
-def test_groups_left_out_of_a_graph(cbpp):
-    """Refits by NUTS, the level's effect from its prior: the elpd that quadrature and weights give without refits."""
+def test_groups_left_out_of_refits(cbpp):
+    """Refits by NUTS, on the graph or in whitened coordinates, the level's effect from its prior: the elpd that quadrature and weights give without refits."""
     quick = cbpp.logo("herd")
     assert quick.estimator == "quadrature"
     assert np.all(quick.pareto_k < 0.7)
     slow = cbpp.kfold("all", group="herd", random_seed=2)
-    assert slow.reason == "refits by NUTS on the graph"
+    how = {"nutpie": "refits by NUTS on the graph", "whitened": "refits by the engine that made the fit"}
+    assert slow.reason == how[cbpp.inference.method]
     both = np.hypot(quick.mcse_i, slow.mcse_i)
     assert np.all(np.abs(quick.elpd_i - slow.elpd_i) < EACH * both)
     assert both.max() < 0.15
@@ -368,6 +369,38 @@ def test_rows_with_a_bad_k_are_refitted(cbpp):
     assert cbpp.loo(integrated=False).refitted == ()
     with pytest.raises(ArgumentError, match="refit_bad"):
         cbpp.loo(refit_bad=3)
+
+
+def test_refits_are_those_of_the_other_rows_alone():
+    """Further parameters, slopes and a level that loses all its rows: a model of the other rows, priors given."""
+    rng = np.random.default_rng(5)
+    g, x = np.repeat(np.arange(12), 8), rng.normal(2.0, 1.0, 96)
+    mean = np.exp(0.3 + 0.4 * x + 0.5 * rng.normal(size=12)[g])
+    data = pd.DataFrame({"y": rng.negative_binomial(2.0, 2.0 / (2.0 + mean)), "x": x, "g": [f"g{i:02}" for i in g]})
+    priors = {
+        "Intercept": "Normal(0, 2)", "x": "Normal(0, 1)", "1|g": "HalfNormal(1)", "x|g": "HalfNormal(1)",
+        "alpha": "Exponential(0.5)",
+    }  # fmt: skip
+    how = {"family": "negativebinomial", "priors": priors, "center_predictors": False}
+    fit = hm.Model("y ~ x + (x | g)", data, **how).fit(random_seed=1, progressbar=False)
+    assert fit.inference.method == "whitened"
+    score = fit.kfold(3, random_seed=4, progressbar=False)
+    held = np.flatnonzero(score.folds == 1)
+    other = hm.Model("y ~ x + (x | g)", data.drop(index=held), **how).fit(random_seed=2, progressbar=False)
+    record, rows = other.record, data.iloc[held]
+    level = pd.Categorical(rows["g"], other.design.blocks[0].levels).codes
+    assert (level >= 0).all()
+    b = record.b[0].reshape(-1, *record.b[0].shape[2:])[:, level]
+    beta = record.beta.reshape(-1, 2)
+    mu = np.exp(beta[:, :1] + beta[:, 1:] * rows["x"].to_numpy() + b[..., 0] + b[..., 1] * rows["x"].to_numpy())
+    alpha = record.auxiliary["alpha"].reshape(-1, 1)
+    densities = nbinom.pmf(rows["y"].to_numpy(), alpha, alpha / (alpha + mu))
+    error = densities.std(axis=0) / densities.mean(axis=0) / np.sqrt(1000)  # of 4,000 draws, 1,000 independent or more
+    away = score.elpd_i[held] - np.log(densities.mean(axis=0))
+    assert np.all(np.abs(away) < EACH * np.hypot(error, score.mcse_i[held]))
+    left = fit.kfold("all", group="g", random_seed=5, progressbar=False)
+    inside = fit.loo(refit_bad=False)
+    assert left.elpd < inside.elpd  # a level's other rows tell of it
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -137,3 +137,15 @@ class Engine(Protocol):
         """The posterior.  The same seed gives the same draws whatever ``sampling.cores``.
 
         settings: those that a person gave besides; ArgumentError, naming it, for one that the engine does not have."""
+
+
+@runtime_checkable
+class RefittingEngine(Engine, Protocol):
+    """An engine that draws without some rows as quickly as with them: it has nothing to compile for a model."""
+
+    def run_without(
+        self, model: Specification, left_out: np.ndarray, /, draws: int, chains: int, tune: int, seed: int, cores: int
+    ) -> Posterior:
+        """The posterior given the other rows; priors, centring, contrasts and levels stay those of all rows.
+
+        FitError where there is none to be had; draws that fall short say so in ``inference.messages``."""

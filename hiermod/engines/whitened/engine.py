@@ -211,6 +211,35 @@ class Made:
     divergences: int
     verdict: tuple[float, float, float, tuple[str, ...]]
 
+    def posterior(self, reason: str, seed: int, begin: float) -> Posterior:
+        """begin: when it was asked for, by ``time.perf_counter``."""
+        stats, (max_r_hat, bulk, tail, words) = self.run.stats, self.verdict
+        chains, draws = stats.shape[:2]
+        inference = Inference(
+            method="whitened",
+            reason=reason,
+            seconds=time.perf_counter() - begin,
+            draws=draws,
+            tune=self.tuned,
+            chains=chains,
+            seed=seed,
+            divergences=self.divergences,
+            max_r_hat=max_r_hat,
+            min_ess_bulk=bulk,
+            min_ess_tail=tail,
+            messages=words,
+        )
+        named = {
+            "lp": stats[..., LP],
+            "acceptance_rate": stats[..., ACCEPT],
+            "n_steps": stats[..., STEPS].astype(int),
+            "diverging": stats[..., DIVERGED] > 0.0,
+            "energy": stats[..., ENERGY],
+            "tree_depth": stats[..., DEPTH].astype(int),
+            "step_size": np.repeat(self.run.steps[:, None], draws, axis=1),
+        }
+        return Posterior(**vars(self.draws), inference=inference, idata=None, stats=named)
+
 
 def draw(
     start: Start, attempt: Attempt, draws: int, chains: int, seed: np.random.Generator, threads: int
@@ -344,34 +373,12 @@ def sample_whitened(
     seed = resolve_seed(random_seed)
     threads = min(int(chains), cores or _processors())
     start = start_of(model)
-    target = TARGET_ACCEPT if target_accept is None else float(target_accept)
-    ladder = (
-        Attempt(int(tune), target),
-        Attempt(2 * int(tune), max(target, CAREFUL), 3.0),
-        Attempt(4 * int(tune), max(target, MOST_CAREFUL), 3.0, 2),
-    )
-    told: list[str] = []
-    made: Made | None = None
-    why: str | None = None
-    for rng, attempt in zip(np.random.default_rng(seed).spawn(len(ladder)), ladder, strict=True):
-        try:
-            w, run, tuned = draw(start, attempt, int(draws), int(chains), rng, threads)
-        except np.linalg.LinAlgError:
-            why = "the Gaussian approximation has no inverse"
-            told.append(why)
-            continue
-        arrays = collected(w, run, design, start.shift, start.further)
-        divergences = int(run.stats[..., DIVERGED].sum())
-        verdict = assess(arrays, design, divergences, worst=WORST)
-        made = Made(arrays, run, tuned, divergences, verdict)
-        why = _shortfall(verdict, divergences, e_bfmi(run.stats[..., ENERGY]), int(draws), int(chains))
-        if why is None:
-            break
-        told.append(why)
+    ladder = attempts_of(int(tune), TARGET_ACCEPT if target_accept is None else float(target_accept))
+    made, told, good = attempts(start, design, ladder, int(draws), int(chains), seed, threads)
     reason = REASON
     if told:
         reason += f"; {told[0]}, so the draws were made again with longer warm-up and smaller steps"
-    if why is not None:
+    if not good:
         short = f"draws in whitened coordinates fell short ({'; then '.join(told)})"
         sampling = Sampling(draws, chains, seed, progressbar, cores)
         try:
@@ -386,31 +393,63 @@ def sample_whitened(
                 return replace(record, inference=replace(record.inference, reason=reason))
             reason = f"{REASON}; {short}, and chains on the graph agreed less (R-hat {record.inference.max_r_hat:.3f})"
     assert made is not None
-    run, divergences, (max_r_hat, bulk, tail, words) = made.run, made.divergences, made.verdict
-    inference = Inference(
-        method="whitened",
-        reason=reason,
-        seconds=time.perf_counter() - begin,
-        draws=int(draws),
-        tune=made.tuned,
-        chains=int(chains),
-        seed=seed,
-        divergences=divergences,
-        max_r_hat=max_r_hat,
-        min_ess_bulk=bulk,
-        min_ess_tail=tail,
-        messages=words,
+    return made.posterior(reason, seed, begin)
+
+
+def sample_without(
+    model: Specification,
+    left_out: np.ndarray,
+    /,
+    *,
+    draws: int,
+    chains: int,
+    tune: int,
+    random_seed: int,
+    cores: int = 1,
+) -> Posterior:
+    """The posterior given the other rows; priors, centring and levels are those of all.
+
+    FitError where the Gaussian approximation cannot be made; draws that fall short say so in ``inference.messages``."""
+    begin = time.perf_counter()
+    start = start_of(model, np.setdiff1d(np.arange(model.design.nobs), left_out))
+    ladder = attempts_of(tune, TARGET_ACCEPT)
+    made, told, _ = attempts(start, model.design, ladder, draws, chains, random_seed, min(chains, cores))
+    if made is None:
+        raise FitError(f"the posterior without {len(left_out)} rows cannot be drawn: {told[-1]}")
+    return made.posterior(REASON, random_seed, begin)
+
+
+def attempts_of(tune: int, target: float) -> tuple[Attempt, ...]:
+    """Each more careful than the one before."""
+    return (
+        Attempt(tune, target),
+        Attempt(2 * tune, max(target, CAREFUL), 3.0),
+        Attempt(4 * tune, max(target, MOST_CAREFUL), 3.0, 2),
     )
-    stats = {
-        "lp": run.stats[..., LP],
-        "acceptance_rate": run.stats[..., ACCEPT],
-        "n_steps": run.stats[..., STEPS].astype(int),
-        "diverging": run.stats[..., DIVERGED] > 0.0,
-        "energy": run.stats[..., ENERGY],
-        "tree_depth": run.stats[..., DEPTH].astype(int),
-        "step_size": np.repeat(run.steps[:, None], int(draws), axis=1),
-    }
-    return Posterior(**vars(made.draws), inference=inference, idata=None, stats=stats)
+
+
+def attempts(
+    start: Start, design: Design, ladder: tuple[Attempt, ...], draws: int, chains: int, seed: int, threads: int
+) -> tuple[Made | None, list[str], bool]:
+    """What the first attempt brought whose draws are good enough, else the last (None where none could be made); why
+    those before it were not; whether the draws are good enough."""
+    told: list[str] = []
+    made: Made | None = None
+    for rng, attempt in zip(np.random.default_rng(seed).spawn(len(ladder)), ladder, strict=True):
+        try:
+            w, run, tuned = draw(start, attempt, draws, chains, rng, threads)
+        except np.linalg.LinAlgError:
+            told.append("the Gaussian approximation has no inverse")
+            continue
+        arrays = collected(w, run, design, start.shift, start.further)
+        divergences = int(run.stats[..., DIVERGED].sum())
+        verdict = assess(arrays, design, divergences, worst=WORST)
+        made = Made(arrays, run, tuned, divergences, verdict)
+        why = _shortfall(verdict, divergences, e_bfmi(run.stats[..., ENERGY]), draws, chains)
+        if why is None:
+            return made, told, True
+        told.append(why)
+    return made, told, False
 
 
 def _shortfall(
@@ -470,6 +509,12 @@ class WhitenedEngine:
     def run(self, model: Specification, sampling: Sampling, /, **settings: Any) -> Posterior:
         """As ``sample_whitened``."""
         return sample_whitened(model, **vars(sampling), **settings)
+
+    def run_without(
+        self, model: Specification, left_out: np.ndarray, /, draws: int, chains: int, tune: int, seed: int, cores: int
+    ) -> Posterior:
+        """As ``sample_without``."""
+        return sample_without(model, left_out, draws=draws, chains=chains, tune=tune, random_seed=seed, cores=cores)
 
 
 WHITENED = WhitenedEngine()

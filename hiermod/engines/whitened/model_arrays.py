@@ -118,16 +118,19 @@ class Start:
     further: tuple[tuple[str, float], ...]  # further parameters of the response: name, nan or what it is fixed at
 
 
-def start_of(model: Specification) -> Start:
-    """The arrays of a model without an obstacle, and where the search for its mode starts."""
+def start_of(model: Specification, kept: np.ndarray | None = None) -> Start:
+    """The arrays of a model without an obstacle, and where the search for its mode starts.
+
+    kept: the rows that its likelihood is of (None: all); priors, centring and levels are those of all rows."""
     design = model.design
     rows = row_function_of(model.family, model.link)
     if rows is None:
         raise UnsupportedError(str(obstacle(model)))
     groups = groups_of(design.blocks)
     numbers = numbers_of(model, rows, groups)
-    n, p = design.nobs, len(design.common)
-    order = np.argsort(groups[0].codes, kind="stable") if groups else np.arange(n)
+    kept = np.arange(design.nobs) if kept is None else np.asarray(kept)
+    n, p = len(kept), len(design.common)
+    order = kept[np.argsort(groups[0].codes[kept], kind="stable")] if groups else kept
     shift = np.zeros(p)
     if numbers.centred:
         shift = np.asarray(design.X).mean(axis=0)

@@ -12,7 +12,8 @@ import numpy as np
 from hiermod.core.arguments import LARGEST_CORES, check_count, resolve_seed
 from hiermod.core.checked import checked
 from hiermod.core.progress import progress
-from hiermod.engines.catalogue import check_installed
+from hiermod.engines.catalogue import ENGINES, check_installed
+from hiermod.engines.engine import RefittingEngine
 from hiermod.engines.marginal.density import marginal_density
 from hiermod.engines.nuts.engine import TUNE, refitting_sampler
 from hiermod.errors import ArgumentError, ArgumentTypeError, UnsupportedError, listing
@@ -21,6 +22,7 @@ from hiermod.fits.tables import check_group
 from hiermod.inference.scores.exact_folds import ExactRefits, LeftOut, run_exact
 from hiermod.inference.scores.folds import Fold, divide, make_folds
 from hiermod.inference.scores.record import Score
+from hiermod.inference.scores.redrawn_folds import run_redrawn
 from hiermod.inference.scores.row_likelihood import AT_ONCE, row_log_likelihood
 from hiermod.inference.scores.score_of_fit import make_score
 from hiermod.inference.scores.smoothing import log_average
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 EXACT = "refits with common and group effects integrated out exactly"
 GRAPH = "refits by NUTS on the graph"
+REDRAWN = "refits by the engine that made the fit"
 
 
 @checked
@@ -48,7 +51,8 @@ def kfold(
     k: number of folds, or "all" for one unit each (leave-one-out, leave-one-group-out).  group: leave out whole
     levels of this factor, scored jointly; else rows are left out, with ``stratify`` balanced within its levels.
     The same seed gives the same folds and numbers whatever ``cores``.  A model whose effects integrate out is
-    refitted without sampling them, in tenths of a second; others by NUTS, on a graph that is compiled once."""
+    refitted without sampling them, in tenths of a second; others are drawn anew by the engine that made the fit: in
+    whitened coordinates, or by NUTS on a graph that is compiled once."""
     design = fit.design
     cores = check_count("cores", cores, most=LARGEST_CORES)
     unit, labels, members = _units(fit, group)
@@ -114,7 +118,12 @@ def _run(fit: BayesianFit, jobs: list[Fold], cores: int, progressbar: bool) -> t
     if fit.priors is not None and _integrates(fit, fit.priors):
         with progress("refits", progressbar) as report:
             return EXACT, run_exact(ExactRefits(fit.design, fit.priors, draws, chains), jobs, cores, report)
-    graph = _graph(fit)
+    model = _model(fit)
+    engine = next((one for one in ENGINES if one.name == fit.inference.method), None)
+    if isinstance(engine, RefittingEngine):
+        with progress("refits", progressbar) as report:
+            return REDRAWN, run_redrawn(fit, engine, model._specification(), jobs, cores, report)
+    graph = model.pymc
     from hiermod.inference.scores.graph_folds import run_graph
 
     sampler = refitting_sampler(fit.inference.method)
@@ -136,7 +145,8 @@ def _integrates(fit: BayesianFit, priors: GaussianPriors) -> bool:
     return True
 
 
-def _graph(fit: BayesianFit) -> Any:
+def _model(fit: BayesianFit) -> Any:
+    """The Model that was fitted.  UnsupportedError where it cannot be refitted without some rows."""
     if fit.model is None:
         raise UnsupportedError(
             "this fit does not know its model, so it cannot be refitted. Fit the model with Model(...).fit()"
@@ -150,7 +160,7 @@ def _graph(fit: BayesianFit) -> Any:
             f"the response {fit.design.response!r} weighs or censors the likelihood of its rows, so by what a row "
             "that is left out should be scored is not clear: refit and score it by hand"
         )
-    return fit.model.pymc
+    return fit.model
 
 
 def _gather(jobs: Sequence[Fold], answers: Sequence[LeftOut], count: int) -> LeftOut:

@@ -16,10 +16,9 @@ from hiermod.engines.nuts.engine import NUTPIE, TARGET_ACCEPT, GraphSampler, cal
 from hiermod.engines.nuts.masked_graph import LOGS
 from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import FitError, UnsupportedError
-from hiermod.inference.scores.exact_folds import MAX_R_HAT, LeftOut, log_mean_exp
+from hiermod.inference.scores.exact_folds import LeftOut
 from hiermod.inference.scores.folds import Fold
-
-DIVERGENT = 0.01  # share of divergent transitions worth a word
+from hiermod.inference.scores.redrawn_folds import scored
 
 
 def run_graph(
@@ -54,34 +53,17 @@ def run_graph(
                     f"the refit without fold {done} of {len(folds)} ({len(fold.held)} rows) stopped: {error}. "
                     "Give the priors of what these rows alone determine more strength, or use other folds"
                 ) from error
-            found.append(_scored(idata, fold, draws * chains))
+            found.append(_scored(idata, fold))
             if report is not None:
                 report(done, len(folds))
     return found
 
 
-def _scored(idata: Any, fold: Fold, count: int) -> LeftOut:
+def _scored(idata: Any, fold: Fold) -> LeftOut:
     posterior = versions.posterior_dataset(idata)
     rows = np.asarray(posterior[LOGS].transpose("chain", "draw", ...).values, dtype=float)
-    logs = np.stack([rows[..., unit].sum(axis=-1) for unit in fold.units], axis=-1)
-    elpd, mcse = log_mean_exp(logs)
-    k = np.full(len(elpd), np.nan)
-    joint = np.array([len(unit) > 1 for unit in fold.units])
-    if joint.any():  # a mean of products of many densities, which a few draws can dominate
-        flat = logs[..., joint].reshape(-1, int(joint.sum())).T
-        k[joint] = versions.psis(flat)[1]
-    return LeftOut(elpd, mcse, k, _words(idata, logs, count))
-
-
-def _words(idata: Any, logs: np.ndarray, count: int) -> tuple[str, ...]:
-    words = []
     divergences = 0
     if "sample_stats" in versions.group_names(idata):
         stats = versions.group_dataset(idata, "sample_stats")
         divergences = int(np.asarray(stats["diverging"]).sum()) if "diverging" in stats else 0
-    if divergences > DIVERGENT * count:
-        words.append(f"{divergences} of {count} transitions diverged")
-    r_hat = versions.r_hat(np.exp(logs - logs.max(axis=(0, 1))))
-    if np.any(r_hat > MAX_R_HAT):
-        words.append(f"R-hat of a held-out density is {np.nanmax(r_hat):.2f}: the chains disagree")
-    return tuple(words)
+    return scored(rows[..., fold.held], fold, divergences)

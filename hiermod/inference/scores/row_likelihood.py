@@ -22,8 +22,8 @@ AT_ONCE = 6_000_000  # draws x rows of log likelihood held at once
 GROUP = "log_likelihood"
 
 
-def row_log_likelihood(fit: BayesianFit) -> Callable[[slice], np.ndarray]:
-    """A function of a slice of rows that returns (c, d, rows): by the family's own density,
+def row_log_likelihood(fit: BayesianFit) -> Callable[[slice | np.ndarray], np.ndarray]:
+    """A function of a slice or numbers of rows that returns (c, d, rows): by the family's own density,
     or by Bambi where the left side weighs or censors it.
 
     UnsupportedError where it is neither stored with the fit nor to be had from its model."""
