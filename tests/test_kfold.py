@@ -320,7 +320,7 @@ def cbpp(request):
 
 @pytest.mark.stack
 def test_groups_left_out_of_refits(cbpp):
-    """Refits by NUTS, on the graph or in whitened coordinates, the level's effect from its prior: the elpd that quadrature and weights give without refits."""
+    """Refits by NUTS, a level without rows drawn from its prior: the elpd that quadrature and weights give."""
     quick = cbpp.logo("herd")
     assert quick.estimator == "quadrature"
     assert np.all(quick.pareto_k < 0.7)
