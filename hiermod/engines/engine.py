@@ -144,7 +144,15 @@ class RefittingEngine(Engine, Protocol):
     """An engine that draws without some rows as quickly as with them: it has nothing to compile for a model."""
 
     def run_without(
-        self, model: Specification, left_out: np.ndarray, /, draws: int, chains: int, tune: int, seed: int, cores: int
+        self,
+        model: Specification,
+        left_out: np.ndarray,
+        /,
+        draws: int,
+        chains: int,
+        tune: int,
+        seed: int,
+        cores: int | None,
     ) -> Posterior:
         """The posterior given the other rows; priors, centring, contrasts and levels stay those of all rows.
 

@@ -405,7 +405,7 @@ def sample_without(
     chains: int,
     tune: int,
     random_seed: int,
-    cores: int = 1,
+    cores: int | None = None,
 ) -> Posterior:
     """The posterior given the other rows; priors, centring and levels are those of all.
 
@@ -413,7 +413,9 @@ def sample_without(
     begin = time.perf_counter()
     start = start_of(model, np.setdiff1d(np.arange(model.design.nobs), left_out))
     ladder = attempts_of(tune, TARGET_ACCEPT)
-    made, told, _ = attempts(start, model.design, ladder, draws, chains, random_seed, min(chains, cores))
+    made, told, _ = attempts(
+        start, model.design, ladder, draws, chains, random_seed, min(chains, cores or _processors())
+    )
     if made is None:
         raise FitError(f"the posterior without {len(left_out)} rows cannot be drawn: {told[-1]}")
     return made.posterior(REASON, random_seed, begin)
@@ -511,7 +513,15 @@ class WhitenedEngine:
         return sample_whitened(model, **vars(sampling), **settings)
 
     def run_without(
-        self, model: Specification, left_out: np.ndarray, /, draws: int, chains: int, tune: int, seed: int, cores: int
+        self,
+        model: Specification,
+        left_out: np.ndarray,
+        /,
+        draws: int,
+        chains: int,
+        tune: int,
+        seed: int,
+        cores: int | None,
     ) -> Posterior:
         """As ``sample_without``."""
         return sample_without(model, left_out, draws=draws, chains=chains, tune=tune, random_seed=seed, cores=cores)

@@ -81,9 +81,15 @@ def kfold(
 
 
 def refit_units(
-    fit: BayesianFit, members: Sequence[np.ndarray], which: np.ndarray, cores: int = 1, progressbar: bool = True
+    fit: BayesianFit,
+    members: Sequence[np.ndarray],
+    which: np.ndarray,
+    cores: int | None = None,
+    progressbar: bool = True,
 ) -> LeftOut:
-    """Some units, each from a refit without it; seeds follow from the fit's own."""
+    """Some units, each from a refit without it; seeds follow from the fit's own.
+
+    cores: None for as many as the fit itself may take, where starting them costs nothing."""
     seeds = np.random.SeedSequence([fit.inference.seed, 1]).generate_state(len(members)) >> 1
     every = np.arange(fit.design.nobs)
     jobs = [
@@ -112,12 +118,12 @@ def _number_of_folds(k: int | str, count: int, what: str) -> int:
     return int(k)
 
 
-def _run(fit: BayesianFit, jobs: list[Fold], cores: int, progressbar: bool) -> tuple[str, list[LeftOut]]:
+def _run(fit: BayesianFit, jobs: list[Fold], cores: int | None, progressbar: bool) -> tuple[str, list[LeftOut]]:
     """How, in words, and every job's answer."""
     chains, draws = fit.record.shape
     if fit.priors is not None and _integrates(fit, fit.priors):
         with progress("refits", progressbar) as report:
-            return EXACT, run_exact(ExactRefits(fit.design, fit.priors, draws, chains), jobs, cores, report)
+            return EXACT, run_exact(ExactRefits(fit.design, fit.priors, draws, chains), jobs, cores or 1, report)
     model = _model(fit)
     engine = next((one for one in ENGINES if one.name == fit.inference.method), None)
     if isinstance(engine, RefittingEngine):
@@ -129,7 +135,7 @@ def _run(fit: BayesianFit, jobs: list[Fold], cores: int, progressbar: bool) -> t
     sampler = refitting_sampler(fit.inference.method)
     check_installed(sampler)
     tune = fit.inference.tune if fit.inference.method == sampler.name else TUNE
-    settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "sampler": sampler}
+    settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains, "cores": cores or 1, "sampler": sampler}
     with progress("refits", progressbar) as report:
         return GRAPH, run_graph(graph, fit.design.nobs, jobs, report=report, **settings)
 

@@ -26,7 +26,7 @@ def run_redrawn(
     engine: RefittingEngine,
     model: Specification,
     folds: Sequence[Fold],
-    cores: int,
+    cores: int | None,
     report: Report | None = None,
 ) -> list[LeftOut]:
     """Every fold's answer, in order, from as many draws as the fit has.  cores: chains at the same time, which changes
