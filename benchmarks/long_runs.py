@@ -1,4 +1,4 @@
-"""Long runs of NUTS on the PyMC graph: the answers that the marginal engine is held to (tests/test_long_runs.py).
+"""Long runs of NUTS on the PyMC graph: what tests/engines/marginal/test_long_runs.py holds the marginal engine to.
 
 Nothing is shared with that engine but the numbers of the priors, which are written out and kept beside the answers.
 Run by hand (nutpie, about half a minute a model on two cores):  python benchmarks/long_runs.py [--cases NAME ...]"""

@@ -2,7 +2,7 @@
 
 One table for attributes (of fits, of a model, of the package), one for arguments, one for values of arguments.  Every
 answer is a line to paste: ``fit`` a fit, ``m`` a model, ``d`` the data with columns y, x, f and g.  docs/coming_from/
-names.md is this table; tests/test_synonyms.py runs every line."""
+names.md is this table; tests/core/test_synonyms.py runs every line."""
 
 from __future__ import annotations
 

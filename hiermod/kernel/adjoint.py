@@ -4,7 +4,7 @@ Given P = d criterion / dU on the tail, one step back over an eliminated factor 
 inverse (Takahashi et al. 1973): P_jt = -Q_j R_j P_tt and P_jj = Q_j + Q_j R_j P_tt R_j'Q_j.  With P the inverse of the
 tail these are the blocks of (Z'WZ + (Lambda Lambda')^-1)^-1, for a singular Lambda too; with the term c v v' of the
 residual sum of squares added they give the gradient.  Checked against differences and dense algebra in
-tests/test_kernel_*.py."""
+tests/kernel."""
 
 from __future__ import annotations
 

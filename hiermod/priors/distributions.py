@@ -3,7 +3,7 @@
 A kind has PyMC's name, its arguments in PyMC's order and meaning, the support, the log density with its derivative,
 the same of a standard deviation on the log scale, the scipy distribution, and what ``prior_from`` needs to choose
 arguments.  What a kind has not is None: then only the PyMC graph can do it.  A new kind is one subclass of Kind here,
-and an example in tests/test_prior_distributions.py, which puts every kind through one contract."""
+and an example in tests/priors/test_prior_distributions.py, which puts every kind through one contract."""
 
 # ruff: noqa: D102 - what each method of a kind gives is said once, in Kind
 

@@ -1,4 +1,4 @@
-"""Writes the files that tests/test_storage.py reads on both stacks: run once on each, ``python tests/stored/make.py``.
+"""Writes the files of tests/output/test_storage.py on both stacks: run once on each, ``python tests/stored/make.py``.
 
 A small logistic model sampled by NUTS; the numbers beside it are what the fit says before it is saved."""
 

@@ -1,7 +1,7 @@
 """Writes tests/stored/format-1: one file of each kind that hiermod writes, and what each must give back.
 
 Run once, when format 1 was settled (``python tests/stored/make_kinds.py``, Python 3.11), and kept as it was then: later
-versions must read these bytes (tests/test_stored_files.py), so files here are added to and never made again."""
+versions must read these bytes (tests/output/test_stored_files.py), so files here are added to and never made again."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 As families/elementary.py's of single numbers, but without branches and calls, so that a loop over rows becomes vector
 instructions (a nanosecond for an exponential, instead of ten).  exp and log go as in fdlibm, to about a unit in the
-last place; tests/test_whitened_compiled.py compares them with scipy."""
+last place; tests/engines/whitened/test_whitened_compiled.py compares them with scipy."""
 
 from __future__ import annotations
 

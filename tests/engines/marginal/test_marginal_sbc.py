@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "sbc.py"
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "sbc.py"
 NAMES = ("random intercept", "correlated slopes", "crossed", "boundary")
 
 

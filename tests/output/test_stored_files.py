@@ -21,7 +21,7 @@ from hiermod.output.storage.container import Packed
 from hiermod.output.storage.storage import save
 from hiermod.study import power_study
 
-FOLDER = Path(__file__).parent / "stored" / "format-1"
+FOLDER = Path(__file__).parents[1] / "stored" / "format-1"
 EXPECTED = json.loads((FOLDER / "numbers.json").read_text(encoding="utf-8"))
 KINDS = [name for name in EXPECTED if name != "power"]
 CACHED = next(name for name in KINDS if name.startswith("cache/"))

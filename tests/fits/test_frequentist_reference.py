@@ -6,47 +6,24 @@ The engine is held to the `tight` optimum elsewhere; lme4's default optimiser, w
 
 from __future__ import annotations
 
-import json
-import warnings
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REFERENCE, data_name, read_reference
+from conftest import read_reference
+from reference_fits import INDEX, fitted, our_name
 from scipy import stats
 
 from hiermod.datasets import load_dataset
-from hiermod.errors import DesignError, SingularFitWarning, UnsupportedError
+from hiermod.errors import DesignError, UnsupportedError
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.model import Model
 
-INDEX = json.loads((REFERENCE / "index.json").read_text(encoding="utf-8"))
 MIXED = [case for case, row in INDEX.items() if row["kind"].startswith("lmer") and case != "insteval"]  # too big here
 LINEAR = [case for case, row in INDEX.items() if row["kind"] == "lm"]
 STOP = 2e-4
 EXACT = 1e-8  # lm: closed form on both sides
-
-
-@cache
-def fitted(case: str) -> tuple[dict[str, Any], FrequentistFit]:
-    r = read_reference(case)
-    model = Model(r["formula"], load_dataset(data_name(r["data"])), weights=r.get("weights"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SingularFitWarning)
-        return r, model.reml() if r.get("reml", True) else model.ml()
-
-
-def our_name(r: dict[str, Any], name: str) -> str:
-    """R's ``recipeB:temperature185`` as ``recipe[B]:temperature[185]``; ``(Intercept)`` as ``Intercept``."""
-    levels = read_levels(r)
-    return ":".join(levels.get(part, part.replace("(Intercept)", "Intercept")) for part in name.split(":"))
-
-
-def read_levels(r: dict[str, Any]) -> dict[str, str]:
-    data = load_dataset(data_name(r["data"]))
-    return {f"{f}{level}": f"{f}[{level}]" for f in r["categorical"] for level in map(str, data[f].unique())}
 
 
 def ours(r: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from hiermod.formula.build import build_design
 from hiermod.formula.design import Design
 from hiermod.model import Model
 
-REFERENCE = Path(__file__).parent / "reference" / "posterior"
+REFERENCE = Path(__file__).parents[2] / "reference" / "posterior"
 CASES = {  # tests/reference/posterior/README.md
     "sleepstudy": (
         "Reaction ~ Days + (Days | Subject)",

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from test_inference_ddf import holes
+from test_ddf import holes
 
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnsupportedError

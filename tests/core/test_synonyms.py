@@ -1,6 +1,6 @@
 """Names that people bring along: each is answered by the line that it is here, and every such line runs.
 
-``python tests/test_synonyms.py`` writes docs/coming_from/names.md anew from the table."""
+``python tests/core/test_synonyms.py`` writes docs/coming_from/names.md anew from the table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hiermod.fits.bayesian import BayesianFit
 from hiermod.fits.frequentist import FrequentistFit
 from hiermod.fits.generalised import GeneralisedFit
 
-PAGE = Path(__file__).parents[1] / "docs" / "coming_from" / "names.md"
+PAGE = Path(__file__).parents[2] / "docs" / "coming_from" / "names.md"
 pytestmark = pytest.mark.filterwarnings("ignore::hiermod.errors.HiermodWarning")
 FORMULA = "y ~ x + f + (1 | g)"
 FILE = "y;g;x;day\n1,5;1;2,5;31.12.2024\n2,25;2;-99;1.1.2025\n"
@@ -264,7 +264,7 @@ def page() -> str:
 
 
 def test_the_page_of_the_docs_is_the_table() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/test_synonyms.py"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/core/test_synonyms.py"
 
 
 if __name__ == "__main__":

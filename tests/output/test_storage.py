@@ -23,7 +23,7 @@ from hiermod.output.storage import container, storage
 from hiermod.output.storage.container import Packed, describe, pack
 from hiermod.output.storage.stored_values import Reader, Writer
 
-STORED = Path(__file__).parent / "stored"
+STORED = Path(__file__).parents[1] / "stored"
 SEALED = len(container.SEAL) + 65  # bytes of the seal at the end of a file
 
 

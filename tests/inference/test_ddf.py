@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from conftest import read_reference
 from kernel_cases import dense_parts, frame
+from reference_fits import INDEX, fitted, our_name
 from scipy import stats
-from test_results_reference import INDEX, fitted, our_name
 
 from hiermod.datasets import load_dataset
 from hiermod.engines.likelihood.mixed import MixedFit, fit_mixed

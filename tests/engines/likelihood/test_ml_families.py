@@ -205,7 +205,7 @@ def test_quadrature_is_the_integral(family: Family, link: str) -> None:
 
 
 # --- against R ------------------------------------------------------------------------------------------------------
-REFERENCE = Path(__file__).parent / "reference" / "glmmtmb"
+REFERENCE = Path(__file__).parents[2] / "reference" / "glmmtmb"
 GLMMTMB = json.loads((REFERENCE / "glmmtmb.json").read_text())
 
 

@@ -123,7 +123,7 @@ def test_check_and_report_use_the_word_too():
 
 
 def test_the_words_stand_in_the_guide_as_in_the_code():
-    page = (Path(__file__).parents[1] / "docs" / "guide" / "prior_sensitivity.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "prior_sensitivity.md").read_text(encoding="utf-8")
     table = dict(re.findall(r"^\| ([a-z -]+) \| ([^|]+) \|", page, flags=re.MULTILINE))
     assert {word: table.get(word) for word in MEANING} == MEANING
 
