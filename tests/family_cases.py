@@ -13,7 +13,7 @@ from hand_made import inference
 from scipy import stats
 
 from hiermod.core import versions
-from hiermod.engines.nuts.engine import _kept_names
+from hiermod.engines.nuts.engine import kept_names
 from hiermod.engines.nuts.graph import build_bambi  # noqa: F401  (the model is built by it, through Model.bambi)
 from hiermod.engines.posterior import extract
 from hiermod.fits.bayesian import BayesianFit
@@ -203,7 +203,7 @@ def made_up(name: str, draws: int = 7) -> BayesianFit:
     made, rng = model(name), np.random.default_rng(5)
     graph, design = made.pymc, made.spec
     variables, coords = {}, {"chain": [0, 1], "draw": np.arange(draws)}
-    for variable in sorted(_kept_names(made.bambi, design)):  # Bambi's own order varies between processes
+    for variable in sorted(kept_names(made.bambi, design)):  # Bambi's own order varies between processes
         dims = tuple(graph.named_vars_to_dims.get(variable, ()))
         coords |= {dim: list(graph.coords[dim]) for dim in dims}
         shape = (2, draws, *(len(graph.coords[dim]) for dim in dims))

@@ -205,3 +205,16 @@ def test_names_for_type_checkers_are_the_lazy_ones():
     assert set(told) == set(hiermod.__all__)
     for name, home in hiermod._HOMES.items():
         assert told[name] == f"{home}.{name}"
+
+
+def test_tests_ask_for_public_names_only():
+    """What is tested by name has a name that others may read: private ones change with what they are part of."""
+    asked = [
+        f"{path.name}: {node.module}.{alias.name}"
+        for path in Path(__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hiermod")
+        for alias in node.names
+        if alias.name.startswith("_")
+    ]
+    assert not asked

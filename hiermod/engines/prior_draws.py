@@ -88,11 +88,11 @@ def draw_prior(
                 "one, such as hm.prior_from(lower, upper), to see what the prior says about data"
             )
     start = time.perf_counter()
-    if _in_numpy(design, entries, priors, family, link):
+    if drawn_in_numpy(design, entries, priors, family, link):
         arrays = _by_numpy(design, entries, family, center_predictors, int(draws), np.random.default_rng(seed))
         record = _record(arrays, None, "numpy", start, int(draws), seed)
         return PriorDraws(record, entries, None, family, link or FAMILIES[family].links[0])
-    arrays, idata, y = _by_graph(build(), design, int(draws), seed)
+    arrays, idata, y = drawn_by_graph(build(), design, int(draws), seed)
     return PriorDraws(_record(arrays, idata, "graph", start, int(draws), seed), entries, y)
 
 
@@ -114,7 +114,7 @@ def _record(arrays: dict[str, Any], idata: Any, method: str, start: float, draws
     return Posterior(**arrays, inference=inference, idata=idata)
 
 
-def _in_numpy(design: Design, entries: tuple[Entry, ...], priors: ModelPriors, family: Any, link: Any) -> bool:
+def drawn_in_numpy(design: Design, entries: tuple[Entry, ...], priors: ModelPriors, family: Any, link: Any) -> bool:
     """Whether every prior is a scipy distribution, group effects are Normal, and the family draws its responses
     whatever the linear predictor is."""
     if not isinstance(family, str) or family not in FAMILIES or not FAMILIES[family].drawn or design.special:
@@ -244,13 +244,14 @@ def some_draws(record: Posterior, part: np.ndarray) -> Posterior:
     return replace(record, beta=record.beta[:, part], effects=tuple(b[:, part] for b in record.b))
 
 
-def _by_graph(model: Any, design: Design, draws: int, seed: int) -> tuple[dict[str, Any], Any, np.ndarray]:
+def drawn_by_graph(model: Any, design: Design, draws: int, seed: int) -> tuple[dict[str, Any], Any, np.ndarray]:
+    """Draws of the priors by PyMC from a built graph: (1, draws, ...) by name, idata, and responses (draws, n)."""
     import pymc as pm
 
-    from hiermod.engines.nuts.engine import _fixed, _kept_names
+    from hiermod.engines.nuts.engine import _fixed, kept_names
     from hiermod.engines.nuts.quiet import collected
 
-    names = _kept_names(model, design)
+    names = kept_names(model, design)
     response = model.backend.model.observed_RVs[0].name
     with collected():
         raw = pm.sample_prior_predictive(

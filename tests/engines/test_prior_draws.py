@@ -94,14 +94,14 @@ def test_correlation_matrices_are_lkj(eta):
 @pytest.mark.parametrize("center", [True, False])
 def test_numpy_and_the_graph_draw_from_one_prior(sleep, center):
     """Independent: pm.sample_prior_predictive on the graph; two-sample Kolmogorov-Smirnov, p > 1e-3 at fixed seeds."""
-    from hiermod.engines.prior_draws import _by_graph, draw_prior
+    from hiermod.engines.prior_draws import draw_prior, drawn_by_graph
 
     model = Model("Reaction ~ Days + (Days | Subject)", sleep, center_predictors=center)
     build = lambda: model.bambi  # noqa: E731
     priors = model_priors(model.spec, model._priors, "gaussian", "identity", center)
     mine = draw_prior(model.spec, model._prior_entries(), priors, "gaussian", "identity", center, build, 3000, 11)
     assert mine.record.inference.method == "prior, by numpy"
-    theirs, _, their_y = _by_graph(model.bambi, model.spec, 3000, 12)
+    theirs, _, their_y = drawn_by_graph(model.bambi, model.spec, 3000, 12)
     y = np.concatenate(list(mine.responses(model.spec)))
     pairs = {
         "Intercept": (mine.record.beta[0, :, 0], theirs["beta"][0, :, 0]),
@@ -165,7 +165,7 @@ def test_ascending_thresholds_are_order_statistics(rows):
 def test_generalised_models_draw_as_the_graph(rows, family):
     """Independent: pm.sample_prior_predictive; of thresholds in their order those of its draws that ascend.  Two-sample
     Kolmogorov-Smirnov, p > 1e-3 at fixed seeds; the names, dims and kinds of numbers of idata are the same."""
-    from hiermod.engines.prior_draws import _by_graph
+    from hiermod.engines.prior_draws import drawn_by_graph
 
     left = "p(y, n)" if family == "binomial" else "y"
     priors = {}
@@ -176,7 +176,7 @@ def test_generalised_models_draw_as_the_graph(rows, family):
     model = Model(f"{left} ~ x + (x | g)", rows, family=family, link=link, priors=priors)
     mine = model.prior_predictive(3000, 11)
     assert mine.record.inference.method == "prior, by numpy"
-    theirs, idata, their_y = _by_graph(model._graph, model.spec, 3000, 12)
+    theirs, idata, their_y = drawn_by_graph(model._graph, model.spec, 3000, 12)
     for group in ("prior", "prior_predictive", "observed_data"):
         one, two = (versions.group_dataset(which, group) for which in (mine.idata, idata))
         assert set(one.data_vars) == set(two.data_vars), group
@@ -205,11 +205,11 @@ def test_generalised_models_draw_as_the_graph(rows, family):
 @pytest.mark.parametrize("link", ["inverse", "identity"])
 def test_links_that_can_leave_the_range_are_left_to_the_graph(rows, link):
     """A negative mean of a gamma law has no draw; 1e30 as a mean of counts has, and no warning."""
-    from hiermod.engines.prior_draws import _in_numpy
+    from hiermod.engines.prior_draws import drawn_in_numpy
 
     model = Model("y ~ x + (1 | g)", rows, family="gamma", link=link)
     priors = model_priors(model.spec, model._priors, "gamma", link)
-    assert not _in_numpy(model.spec, model._prior_entries(), priors, "gamma", link)
+    assert not drawn_in_numpy(model.spec, model._prior_entries(), priors, "gamma", link)
     wide = {"Intercept": "Normal(0, 900)", "x": "Normal(0, 900)"}
     counts = Model("y ~ x + (1 | g)", rows, family="poisson", priors=wide).prior_predictive(300, 1)
     assert np.isfinite(np.concatenate(list(counts.draws.responses(counts.design)))).all()

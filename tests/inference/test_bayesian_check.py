@@ -12,7 +12,7 @@ from test_predictive_checks import SLOPE, longitudinal, words
 
 import hiermod as hm
 from hiermod.datasets import load_dataset
-from hiermod.inference.predictive.bayesian_checks import _per_level
+from hiermod.inference.predictive.bayesian_checks import level_slopes
 from hiermod.model import Model
 
 
@@ -57,11 +57,11 @@ def test_check_names_a_group_whose_slope_is_another():
 def test_coefficients_of_levels_are_least_squares():
     rng = np.random.default_rng(1)
     codes, x, y = np.array([2, 0, 2, 0, 2, 5]), rng.normal(3, 1, 6), rng.normal(size=(2, 6))
-    levels, slopes = _per_level(y, codes, x, centred=True)
+    levels, slopes = level_slopes(y, codes, x, centred=True)
     assert levels.tolist() == [0, 2]  # one row has no slope
     expected = [[np.polyfit(x[codes == j], one[codes == j], 1)[0] for j in (0, 2)] for one in y]
     np.testing.assert_allclose(slopes, expected, rtol=1e-10)
-    levels, means = _per_level(y, codes, np.ones(6), centred=False)
+    levels, means = level_slopes(y, codes, np.ones(6), centred=False)
     np.testing.assert_allclose(means[1], [y[1, codes == j].mean() for j in (0, 2, 5)], rtol=1e-12)
 
 

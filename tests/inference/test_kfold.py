@@ -25,7 +25,7 @@ from hiermod.errors import (
     UnsupportedError,
 )
 from hiermod.inference.scores.cross_validation import refit_units
-from hiermod.inference.scores.exact_folds import _nests, new_rows
+from hiermod.inference.scores.exact_folds import keeps_nesting, new_rows
 from hiermod.inference.scores.folds import Fold, divide, make_folds
 from hiermod.inference.scores.level_gaussian import gaussian_level_logs
 from hiermod.inference.scores.level_quadrature import check_quadrature, integrate, level_logs
@@ -115,8 +115,8 @@ def test_factors_that_nest_only_in_the_training_rows():
     model = hm.Model("y ~ 1 + (1 | a) + (1 | b)", data)
     train = np.setdiff1d(np.arange(40), [3, 9, 12])
     part = marginal_density(take_rows(model.spec, train), model._marginal_density().priors)
-    assert not _nests(model.spec, part, train, np.array([3]))
-    assert _nests(model.spec, part, train, np.array([12]))
+    assert not keeps_nesting(model.spec, part, train, np.array([3]))
+    assert keeps_nesting(model.spec, part, train, np.array([12]))
     found, expected = by_models(model, train, [np.array([i]) for i in (3, 9, 12)])
     np.testing.assert_allclose(found, expected, atol=1e-9)
 

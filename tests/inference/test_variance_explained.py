@@ -15,7 +15,7 @@ from hand_made import hand_made
 from hiermod.datasets import load_dataset
 from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError
 from hiermod.inference import intervals
-from hiermod.inference.marginal_effects.variance_explained import _of_refits, null_count
+from hiermod.inference.marginal_effects.variance_explained import null_count, shares_of_refits
 from hiermod.model import Model
 
 TIGHT = 1e-5
@@ -170,7 +170,7 @@ def test_a_refit_is_read_as_the_fit_itself(sleepstudy: Model) -> None:
     found = intervals.bootstrap_record(fit.record, 2, random_seed=1, progressbar=False)
     own = fit.parameters()["estimate"]
     values = np.array([[own[intervals.parameter_name(fit.design, one)] for one in found.parameters]])
-    shares = _of_refits(fit.design, replace(found, values=values, failed=np.zeros(1, dtype=bool)))
+    shares = shares_of_refits(fit.design, replace(found, values=values, failed=np.zeros(1, dtype=bool)))
     total = float(shares.total[0])
     assert float(shares.fixed[0]) / total == pytest.approx(fit.r2().loc["marginal", "estimate"], rel=1e-10)
     assert float(shares.between[0]) / total == pytest.approx(fit.icc().loc[1, "estimate"], rel=1e-10)

@@ -85,7 +85,7 @@ def sample(
     }
     start = time.perf_counter()
     with collected() as messages, calm(sampler):
-        names = _kept_names(model, design)
+        names = kept_names(model, design)
         idata = sampler.draw(model.backend.model, names, seed, options, settings, sampler.name)
         idata = _tidy(model, idata, names, design)
         dataset = versions.posterior_dataset(idata)
@@ -138,7 +138,7 @@ def calm(sampler: GraphSampler) -> Iterator[None]:
         yield
 
 
-def _kept_names(model: Any, design: Design) -> list[str]:
+def kept_names(model: Any, design: Design) -> list[str]:
     """Variables that belong in the posterior, in the tables' order: no helpers, nothing with one value per row."""
     from hiermod.engines.nuts.correlation import HELPER
 
@@ -346,7 +346,7 @@ class GraphSampler:
 
     def obstacle(self, model: Specification) -> str | None:
         """Labels with a comma, where the sampler's conversion to ArviZ's records cannot have them."""
-        commas = () if self.commas else tuple(dim for dim in _dims(model.design) if "," in dim)
+        commas = () if self.commas else tuple(dim for dim in term_dims(model.design) if "," in dim)
         if not commas or not versions.splits_labels_at_commas():
             return None
         return f"{self.title} with this ArviZ cannot label {commas[0]!r}, whose name has a comma"
@@ -362,7 +362,7 @@ class GraphSampler:
         return replace(record, inference=replace(record.inference, group_effects=graph.centring))
 
 
-def _dims(design: Design) -> list[str]:
+def term_dims(design: Design) -> list[str]:
     """Names of the dims that Bambi makes for terms with several columns, and for the levels of factors."""
     found = []
     for one in (design, *parts_of(design).values()):

@@ -60,7 +60,7 @@ def build_bambi(
         _start_in_order(model.backend.model, design, family, found)
 
     with collected():
-        model = _bambi_model(
+        model = unbuilt_bambi(
             design,
             finish=finish,
             family=chosen,
@@ -222,7 +222,8 @@ def _family(design: Design, family: Any, priors: dict[str, Any]) -> Any:
     return known_sd(design.precision.sd(1.0))
 
 
-def _bambi_model(design: Design, extra_namespace: Mapping[str, Any] | None, **arguments: Any) -> Any:
+def unbuilt_bambi(design: Design, extra_namespace: Mapping[str, Any] | None, **arguments: Any) -> Any:
+    """The model of a Design as Bambi has it, its graph still to be built; arguments: those of ``bambi.Model``."""
     import bambi
 
     from hiermod.engines.nuts.bambi_model import HierarchicalModel

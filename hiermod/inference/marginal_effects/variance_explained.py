@@ -160,7 +160,7 @@ def _both(fit: Any, bootstrap: int | None, random_seed: Seed, cores: int) -> tup
     if bootstrap is None:
         return point, None
     found = intervals.bootstrap_record(fit.record, bootstrap, random_seed, cores, progressbar=False)
-    return point, _of_refits(fit.design, found)
+    return point, shares_of_refits(fit.design, found)
 
 
 def variances(fit: Any) -> Shares:
@@ -213,7 +213,7 @@ def _of_draws(fit: Any) -> Shares:
     )
 
 
-def _of_refits(design: Design, found: Bootstrap) -> Shares:
+def shares_of_refits(design: Design, found: Bootstrap) -> Shares:
     """Variances of each bootstrap refit from its coefficients, sds and correlations."""
     values = found.values[~found.failed]
     beta, sigma2 = np.zeros((len(values), len(design.common))), np.zeros(len(values))

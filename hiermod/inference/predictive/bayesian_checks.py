@@ -193,7 +193,7 @@ def _groups(fit: BayesianFit) -> list[str]:
     found = []
     for block in fit.design.blocks:
         for label, x in zip(block.labels, block.values.T, strict=True):
-            levels, values = _per_level(away, block.codes, x, centred=label != "Intercept")
+            levels, values = level_slopes(away, block.codes, x, centred=label != "Intercept")
             if len(levels) < LEAST_LEVELS:
                 continue
             with np.errstate(invalid="ignore", divide="ignore"):
@@ -210,7 +210,7 @@ def _groups(fit: BayesianFit) -> list[str]:
     return found
 
 
-def _per_level(y: np.ndarray, codes: np.ndarray, x: np.ndarray, centred: bool) -> tuple[np.ndarray, np.ndarray]:
+def level_slopes(y: np.ndarray, codes: np.ndarray, x: np.ndarray, centred: bool) -> tuple[np.ndarray, np.ndarray]:
     """Levels, and the least-squares coefficient of (m, n) on x within each, (m, L), where x varies."""
     order = np.argsort(codes, kind="stable")
     present, starts, sizes = np.unique(codes[order], return_index=True, return_counts=True)

@@ -83,7 +83,7 @@ def new_rows(design: Design, density: MarginalDensity, fold: Fold, phi: np.ndarr
     """(S, U) log p(y_u | y_train, phi) at each phi (S, d); density: of the fold's training rows."""
     units = _units_elsewhere(design, density, fold.units)
     logs = held_out(density, units, phi).log_replicate
-    crossed = [u for u, rows in enumerate(fold.units) if not _nests(design, density, fold.train, rows)]
+    crossed = [u for u, rows in enumerate(fold.units) if not keeps_nesting(design, density, fold.train, rows)]
     for u in crossed:  # rare: levels nested among the rows that stay, yet crossed by this unit
         rows = np.sort(np.concatenate([fold.train, fold.units[u]]))
         together = marginal_density(take_rows(design, rows), density.priors)
@@ -106,7 +106,7 @@ def _units_elsewhere(design: Design, density: MarginalDensity, members: Sequence
     return stack_units(pieces, members, half_log_w)
 
 
-def _nests(design: Design, density: MarginalDensity, train: np.ndarray, rows: np.ndarray) -> bool:
+def keeps_nesting(design: Design, density: MarginalDensity, train: np.ndarray, rows: np.ndarray) -> bool:
     """Whether these rows keep to the nesting of factors that the density was built on."""
     for inner, outer in density.problem.nested_blocks:
         within, codes = design.blocks[inner], design.blocks[outer].codes

@@ -27,7 +27,7 @@ from scipy.linalg import cho_factor, cho_solve
 from hiermod.covariance.vine import pairs
 from hiermod.datasets import load_dataset
 from hiermod.engines.marginal.density import marginal_density
-from hiermod.engines.nuts.graph import _bambi_model, build_bambi
+from hiermod.engines.nuts.graph import build_bambi, unbuilt_bambi
 from hiermod.engines.nuts.quiet import collected
 from hiermod.errors import UnsupportedError
 from hiermod.formula.build import build_design
@@ -221,7 +221,7 @@ def _reference_cases() -> list[Any]:
 
 def _bambis(design: Design, priors: Any, centred: bool) -> Any:
     with collected():
-        return _bambi_model(
+        return unbuilt_bambi(
             design,
             finish=lambda model: None,
             family="gaussian",

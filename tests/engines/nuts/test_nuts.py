@@ -22,7 +22,7 @@ from hiermod.core import versions
 from hiermod.core.arguments import resolve_seed
 from hiermod.core.progress import someone_watches
 from hiermod.datasets import load_dataset
-from hiermod.engines.nuts.engine import NUTPIE, SAMPLERS, _dims, sample
+from hiermod.engines.nuts.engine import NUTPIE, SAMPLERS, sample, term_dims
 from hiermod.engines.nuts.graph import build_bambi
 from hiermod.engines.posterior import Posterior
 from hiermod.errors import ArgumentError, ArgumentTypeError, FitError, UnsupportedError
@@ -344,6 +344,6 @@ def test_dims_with_a_comma_are_known_without_the_graph(formula: str) -> None:
     """The labels that the obstacle looks at are those that the graph comes to have."""
     d = load_dataset("sleepstudy").assign(d=lambda d: (d["Days"] % 3).astype(str))
     model = Model(formula, d)
-    ours = {dim for dim in _dims(model.spec) if "," in dim}
+    ours = {dim for dim in term_dims(model.spec) if "," in dim}
     assert ours == {dim for dim in model.pymc.coords if "," in dim}
     assert (NUTPIE.obstacle(model._specification()) is None) == (not ours or not versions.splits_labels_at_commas())
