@@ -4,6 +4,7 @@ integrals over a grid of the variance parameters, of NUTS against quadrature."""
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from hand_made import hand_made
 from scipy.integrate import dblquad, quad
 from scipy.special import expit, logsumexp
-from scipy.stats import binom, multivariate_normal, nbinom, norm, poisson
+from scipy.stats import binom, gamma, lognorm, multivariate_normal, nbinom, norm, poisson
 
 import hiermod as hm
 from hiermod.engines.marginal.density import marginal_density
@@ -265,6 +266,32 @@ def test_scalar_effects_by_quadrature(formula, family, link, density):
             assert logs.at_draws[level, 3 * c + d] == pytest.approx(np.log(density(eta + own, rows)).sum(), abs=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("family", "link", "density"),
+    [
+        ("negativebinomial", None, lambda y, mu, alpha: nbinom.logpmf(y, alpha, alpha / (alpha + mu))),
+        ("gamma", "log", lambda y, mu, alpha: gamma.logpdf(y + 1, alpha, scale=mu / alpha)),
+        ("lognormal", None, lambda y, mu, sigma: lognorm.logpdf(y + 1, sigma, scale=mu)),
+    ],
+)
+def test_further_parameters_differ_between_draws(family, link, density):
+    formula = "y ~ x + (1 | g)" if family == "negativebinomial" else "I(y + 1) ~ x + (1 | g)"
+    fit = hand_made(hm.Model(formula, COUNTS, family=family, link=link), beta=[0.3, 0.5], draws=3, chains=2)
+    alpha = np.array([[0.4, 2.0, 30.0], [1.0, 5.0, 0.8]])
+    record = replace(fit.record, auxiliary={"alpha": alpha}, sigma=alpha)
+    logs = level_logs(fit.design, record, "g", check_quadrature(fit.design, "g", family, fit.link))
+    for level in range(4):
+        rows = np.flatnonzero(fit.design.blocks[0].codes == level)
+        y = COUNTS["y"].to_numpy()[rows]
+        for c, d in ((0, 0), (0, 2), (1, 1)):
+            eta, sd, a = eta_without(fit, (c, d), "g", rows), record.sd[0][c, d, 0], alpha[c, d]
+            value = quad(lambda b, e=eta, s=sd, a=a, y=y: np.exp(density(y, np.exp(e + b), a).sum())
+                         * norm.pdf(b, 0, s), -12, 12, limit=200, epsabs=0, epsrel=1e-10, points=[0])[0]  # fmt: skip
+            assert logs.integrated[level, 3 * c + d] == pytest.approx(np.log(value), abs=1e-4)  # 15 adaptive nodes
+            own = density(y, np.exp(eta + record.b[0][c, d, level, 0]), a).sum()
+            assert logs.at_draws[level, 3 * c + d] == pytest.approx(own, abs=1e-9)
+
+
 def test_two_effects_by_quadrature():
     fit = hand_made(hm.Model("y ~ x + (x | g)", COUNTS, family="poisson"), beta=[0.3, 0.5], sds=0.8, draws=2, chains=1)
     logs = level_logs(fit.design, fit.record, "g", check_quadrature(fit.design, "g", "poisson", "log"))
@@ -281,8 +308,11 @@ def test_three_effects_are_refused():
     model = hm.Model("y ~ x + (x + np.square(x) | g)", COUNTS, family="poisson")
     with pytest.raises(UnsupportedError, match=r'3 effects.*kfold\(k="all"'):
         hand_made(model).logo("g")
-    with pytest.raises(UnsupportedError, match="negativebinomial"):
-        hand_made(hm.Model("y ~ x + (1 | g)", COUNTS, family="negativebinomial")).logo("g")
+
+
+def test_rows_that_may_have_two_modes_are_refused():
+    with pytest.raises(UnsupportedError, match="not for family 't'"):
+        hand_made(hm.Model("y ~ x + (1 | g)", COUNTS, family="t")).logo("g")
 
 
 def test_gaussian_levels_in_closed_form():

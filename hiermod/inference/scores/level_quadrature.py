@@ -7,6 +7,7 @@ and Pierce 1994, Biometrika 81).  The inverse of that density weighs the draws t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -34,8 +35,8 @@ class LevelLogs:
 
 def check_quadrature(design: Design, factor: str, family: str, link: str) -> Likelihood:
     """The likelihood, where the effects of a level of ``factor`` can be integrated; UnsupportedError saying why not."""
-    able = [name for name in GENERALISED if not FAMILIES[name].parameters]  # further parameters differ between draws
-    if family not in able or not FAMILIES[family].generalised(link):
+    able = [name for name in GENERALISED if any(_one_mode(name, link) for link in FAMILIES[name].generalised_links)]
+    if family not in able or not FAMILIES[family].generalised(link) or not _one_mode(family, link):
         raise UnsupportedError(f"it is written for {', '.join(able)}, not for family {family!r} with link {link!r}")
     likelihood = likelihood_of(design, family, link)
     K = sum(block.size for block in design.blocks if block.factor == factor)
@@ -44,6 +45,11 @@ def check_quadrature(design: Design, factor: str, family: str, link: str) -> Lik
             f"each level of {factor!r} has {K} effects, and quadrature integrates one or two out, no more"
         )
     return likelihood
+
+
+def _one_mode(family: str, link: str) -> bool:
+    """Whether the integrand has one mode whatever the further parameters of the response."""
+    return not FAMILIES[family].parameters or (link in FAMILIES[family].rows and FAMILIES[family].rows[link].concave)
 
 
 def level_logs(design: Design, record: Posterior, factor: str, likelihood: Likelihood) -> LevelLogs:
@@ -56,6 +62,7 @@ def level_logs(design: Design, record: Posterior, factor: str, likelihood: Likel
     J, codes = len(blocks[0].levels), blocks[0].codes
     S = half.shape[0]
     integrated, at_draws = np.empty((J, S)), np.empty((J, S))
+    further = _further(likelihood, record)
     effects = [record.effects_of(i) for i in range(len(design.blocks))]
     for level in range(J):
         rows = np.flatnonzero(codes == level)
@@ -66,11 +73,11 @@ def level_logs(design: Design, record: Posterior, factor: str, likelihood: Likel
             eta += effects_at(design.blocks[i], effects[i], rows)
         seen = eta + sum(effects_at(design.blocks[i], effects[i], rows) for i in own)
         part = (likelihood.y[rows], likelihood.trials[rows])
-        at_draws[level] = _rows(likelihood, seen, *part).sum(axis=1)
+        at_draws[level] = _rows(likelihood, seen, *part, further).sum(axis=1)
         step = max(1, NUMBERS // max(1, len(rows) * NODES[values.shape[1]] ** values.shape[1]))
         for start in range(0, S, step):
             at = slice(start, start + step)
-            integrated[level, at] = integrate(likelihood, eta[at], values[rows], half[at], *part)
+            integrated[level, at] = integrate(likelihood, eta[at], values[rows], half[at], *part, further[:, at])
     return LevelLogs(integrated, at_draws)
 
 
@@ -92,19 +99,28 @@ def effects_at(block: Block, b: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def integrate(
-    likelihood: Likelihood, eta: np.ndarray, values: np.ndarray, half: np.ndarray, y: np.ndarray, trials: np.ndarray
+    likelihood: Likelihood,
+    eta: np.ndarray,
+    values: np.ndarray,
+    half: np.ndarray,
+    y: np.ndarray,
+    trials: np.ndarray,
+    further: np.ndarray | None = None,
 ) -> np.ndarray:
     """(S,) log of the integral over u ~ N(0, I) of the likelihood at eta + values half u.
 
-    eta (S, m) without the level's effects; values (m, K); half (S, K, K); y, trials (m,)."""
+    eta (S, m) without the level's effects; values (m, K); half (S, K, K); y, trials (m,).
+    further (A, S): the family's further parameters at each draw, on scales without ends; None where there are none."""
     S, m = eta.shape
     K = values.shape[1]
     V = values @ half  # (S, m, K)
-    tiled = replace(likelihood, y=np.tile(y, S), trials=np.tile(trials, S))
+    tiled = _tiled(likelihood, y, trials, S, further)
+    columns: tuple[Any, ...] = tuple(np.asarray(a)[:, None] for a in tiled.auxiliary)
+    wide = replace(tiled, auxiliary=columns)
 
     def log_integrand(u: np.ndarray) -> np.ndarray:  # u (S, K, nodes) -> (S, nodes)
         at = (eta[:, :, None] + V @ u).reshape(S * m, -1)
-        rows = tiled.rows(at) + tiled.constant[:, None]
+        rows = wide.rows(at) + tiled.constant[:, None]
         return rows.reshape(S, m, -1).sum(axis=1) - 0.5 * np.square(u).sum(axis=1) - 0.5 * K * np.log(2 * np.pi)
 
     mode, root = _mode(tiled, eta, V, log_integrand)
@@ -152,10 +168,29 @@ def _curvature(tiled: Likelihood, eta: np.ndarray, V: np.ndarray, u: np.ndarray)
     return slope, H
 
 
-def _rows(likelihood: Likelihood, eta: np.ndarray, y: np.ndarray, trials: np.ndarray) -> np.ndarray:
+def _further(likelihood: Likelihood, record: Posterior) -> np.ndarray:
+    """(A, S) the family's further parameters at each draw, on scales without ends."""
+    S = record.shape[0] * record.shape[1]
+    if likelihood.record.likelihood is not None:
+        return np.empty((0, S))
+    functions = likelihood.record.rows[likelihood.link]
+    named = record.auxiliary if record.sigma is None else {**record.auxiliary, "sigma": record.sigma}
+    drawn = [functions.unconstrained(k, flat_draws(named[name])) for k, name in enumerate(functions.names)]
+    return np.array(drawn).reshape(len(drawn), S)
+
+
+def _tiled(likelihood: Likelihood, y: np.ndarray, trials: np.ndarray, S: int, further: np.ndarray | None) -> Likelihood:
+    """The m rows once for every draw, draw after draw, each with that draw's further parameters."""
+    held: tuple[Any, ...] = () if further is None else tuple(np.repeat(a, len(y)) for a in further)
+    return replace(likelihood, y=np.tile(y, S), trials=np.tile(trials, S), auxiliary=held)
+
+
+def _rows(
+    likelihood: Likelihood, eta: np.ndarray, y: np.ndarray, trials: np.ndarray, further: np.ndarray
+) -> np.ndarray:
     """(S, m) log likelihood of each row."""
     S, m = eta.shape
-    tiled = replace(likelihood, y=np.tile(y, S), trials=np.tile(trials, S))
+    tiled = _tiled(likelihood, y, trials, S, further)
     flat = eta.reshape(-1)
     return (tiled.rows(flat) + tiled.constant).reshape(S, m)
 
