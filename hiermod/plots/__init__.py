@@ -31,6 +31,7 @@ from hiermod.plots.draw_sensitivity import power_scaling
 from hiermod.plots.draw_shrinkage import shrinkage
 from hiermod.plots.draw_spread import pooling_animation, pooling_path, pooling_steps
 from hiermod.plots.draw_variance import variance_partition
+from hiermod.plots.style import theme
 
 __all__ = [
     "agreement",
@@ -75,6 +76,7 @@ __all__ = [
     "simpson",
     "simulated_residuals",
     "spaghetti",
+    "theme",
     "trace",
     "variance_partition",
 ]

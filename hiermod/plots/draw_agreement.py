@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,22 +14,24 @@ from hiermod.fits.tables import LEVEL, quantile
 from hiermod.inference.priors_and_reml.agreement_table import agreement as agreement_table
 from hiermod.inference.priors_and_reml.agreement_words import AGREE, FEW_GROUPS, LITTLE, LOST, NEAR
 from hiermod.inference.priors_and_reml.verdicts import BOUNDARY, CONFLICT, DECIDES, NO_ERROR, SAY
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, Colours, ink, new_axes, over_all, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHADES = {  # Okabe and Ito (2008)
-    AGREE: COLOURS["Bayes"],
-    FEW_GROUPS: "#E69F00",
-    LITTLE: "#56B4E9",
-    SAY: "#CC79A7",
-    DECIDES: "#CC79A7",
-    CONFLICT: "#CC79A7",
-    BOUNDARY: "#D55E00",
-    NO_ERROR: "#8c8c8c",
-    LOST: "#000000",
-}
+SHADES = Colours(
+    {  # Okabe and Ito (2008)
+        AGREE: COLOURS["Bayes"],
+        FEW_GROUPS: "#E69F00",
+        LITTLE: "#56B4E9",
+        SAY: "#CC79A7",
+        DECIDES: "#CC79A7",
+        CONFLICT: "#CC79A7",
+        BOUNDARY: "#D55E00",
+        NO_ERROR: "#8c8c8c",
+        LOST: None,
+    }
+)
 MARKS = {
     AGREE: "o",
     FEW_GROUPS: "s",
@@ -40,6 +43,7 @@ MARKS = {
     NO_ERROR: "o",
     LOST: "v",
 }
+LONGEST = 30  # letters of a parameter's name in one line
 WIDEST = 12.0  # REML standard errors beyond which intervals are cut
 
 
@@ -54,18 +58,24 @@ def agreement(fit: BayesianFit, reml: FrequentistFit, level: float = LEVEL, ax: 
     with styled():
         own = ax is None
         ax = new_axes(7.5, 2.0 + 0.42 * len(table), ax)
-        ax.axvspan(-half, half, color="#e9e9e9", lw=0, zorder=0, label=f"{method}'s {100 * level:g} % interval")
-        ax.axvspan(-NEAR, NEAR, color="#d5d5d5", lw=0, zorder=0)
-        ax.axvline(0.0, color="#555555", lw=1.0, zorder=1)
+        ax.axvspan(-half, half, color=ink(0.09), lw=0, zorder=0, label=f"{method}'s {100 * level:g} % interval")
+        ax.axvspan(-NEAR, NEAR, color=ink(0.16), lw=0, zorder=0)
+        ax.axvline(0.0, color=ink(0.67), lw=1.0, zorder=1)
         seen: set[str] = set()
         for place, (_, row) in enumerate(table.iterrows()):
             _row(ax, len(table) - 1 - place, row, method, seen)
-        ax.set_yticks(range(len(table)), list(table.index[::-1]))
+        ax.set_yticks(range(len(table)), ["\n".join(textwrap.wrap(name, LONGEST)) for name in table.index[::-1]])
+        if max(map(len, table.index)) > LONGEST:
+            ax.tick_params(axis="y", labelsize="small")
         ax.set_ylim(-0.6, len(table) - 0.4)
         low, high = _limits(table, half)
         ax.set_xlim(low, high)
-        ax.set_xlabel(f"posterior minus {method}, in {method} standard errors")
-        ax.set_title(f"Posterior against {method}\n{fit.formula}", loc="left", fontsize="medium")
+        ax.set_xlabel(f"posterior minus {method},\nin {method} standard errors")
+        told = f"Posterior against {method}\n{fit.formula}"
+        if own:
+            over_all(ax.figure, told, x=0.01, ha="left", fontsize="medium", fontweight="bold")
+        else:
+            titled(ax, told, fontsize="medium")
         ax.grid(axis="y", visible=False)
         if own:
             ax.figure.legend(loc="outside lower center", ncols=4, fontsize="small")

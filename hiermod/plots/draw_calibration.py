@@ -14,7 +14,7 @@ from hiermod.inference.predictive.loo_pit import LooPit
 from hiermod.inference.predictive.predictive_shapes import frequencies
 from hiermod.inference.predictive.reliability import Calibration
 from hiermod.inference.predictive.replicates import replicates
-from hiermod.plots.style import COLOURS, new_axes, plain_name, styled
+from hiermod.plots.style import COLOURS, new_axes, plain_name, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def loo_pit_ecdf(pit: Any, level: float = 0.95, ax: Axes | None = None) -> Axes:
             ax.plot(x[outside], y[outside], ls="", marker="o", ms=4, color=COLOURS["REML"], label="outside the band")
         ax.set_xlabel("LOO-PIT")
         ax.set_ylabel("share of rows − uniform")
-        ax.set_title(f"LOO-PIT: uniformity p = {found.p:.2g}", loc="left")
+        titled(ax, f"LOO-PIT: uniformity p = {found.p:.2g}")
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize="small")
     return ax
 
@@ -120,7 +120,7 @@ def rootogram(
         ax.axhline(0.0, color=COLOURS["complete"], lw=1.2)
         ax.set_xlabel(plain_name(drawn.response))
         ax.set_ylabel("√rows" if style != "suspended" else "√expected − √observed")
-        ax.set_title("Rootogram", loc="left")
+        titled(ax, "Rootogram")
         ax.legend(fontsize="x-small")
     return ax
 
@@ -157,7 +157,7 @@ def calibration(fit: Any, predictions: str = "loo", level: float = 0.95, ax: Axe
             f"discrimination {found.discrimination:.3f}"
         )
         ax.text(0.98, 0.18, told, transform=ax.transAxes, ha="right", va="bottom", fontsize="x-small")
-        ax.set_title("Calibration", loc="left")
+        titled(ax, "Calibration")
         ax.legend(loc="upper left", fontsize="x-small")
     return ax
 

@@ -14,7 +14,7 @@ from hiermod.errors import ArgumentError, UnknownNameError, UnsupportedError, ne
 from hiermod.fits.tables import LEVEL, check_group
 from hiermod.fits.targets import choice
 from hiermod.inference.groups.parameter_intervals import named_fits
-from hiermod.plots.style import COLOURS, counted, looks, new_axes, sampled, styled
+from hiermod.plots.style import COLOURS, counted, looks, new_axes, sampled, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def caterpillar(
         ax = new_axes(6.4, float(np.clip(1.6 + 0.2 * len(order), 3.2, 8.5)), ax)
         _one(ax, tables, fits, terms[0], kind, order)
         count = counted(len(_drawn(order)), len(order), group)
-        ax.set_title(", ".join(filter(None, [terms[0], count])), loc="left")
+        titled(ax, ", ".join(filter(None, [terms[0], count])))
         ax.set_ylabel(group)
         if len(fits) > 1:
             ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(fits), fontsize="small")  # beside the title
@@ -155,4 +155,4 @@ def _one(
     ax.set_ylim(-0.8, len(order) - 0.2)
     ax.grid(False, axis="y")
     ax.set_xlabel("difference to the population" if kind == "ranef" else f"{term} of each level")
-    ax.set_title(term, loc="left")
+    titled(ax, term)

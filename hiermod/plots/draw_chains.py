@@ -11,13 +11,13 @@ import numpy as np
 from scipy import stats
 
 from hiermod.inference.predictive.chain_draws import LOW_ENERGY, chain_draws, chain_energy
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, Palette, ink, new_axes, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CHAINS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8c8c8c")
+CHAINS = Palette("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", None, "#8c8c8c")
 BINS = 20
 
 
@@ -55,10 +55,10 @@ def trace(fit: Any, parameters: str | Sequence[str] | None = None) -> Figure:
                     ls="",
                     marker="|",
                     ms=8,
-                    color="#000000",
+                    color=ink(),
                     label="divergences",
                 )
-            left.set_title(name, loc="left", fontsize="small")
+            titled(left, name, fontsize="small")
             left.set_yticks([])
             left.xaxis.set_major_locator(MaxNLocator(4))
             for one in (left, right):
@@ -91,7 +91,7 @@ def ranks(fit: Any, parameters: str | Sequence[str] | None = None) -> Figure:
                 ax.stairs(counts, edges, baseline=None, color=CHAINS[c % len(CHAINS)], lw=1.3)
             ax.axhline(draws / BINS, color=COLOURS["complete"], lw=1.0, ls=":")
             ax.set_ylim(0, None)
-            ax.set_title(name, loc="left", fontsize="small")
+            titled(ax, name, fontsize="small")
             ax.tick_params(labelsize="x-small")
             ax.grid(False)
         for ax in axes.ravel()[len(found.names) :]:
@@ -122,6 +122,6 @@ def energy(fit: Any, ax: Axes | None = None) -> Axes:
         low = " (low)" if (found.bfmi < LOW_ENERGY).any() else ""
         ax.set_xlabel("energy")
         ax.set_yticks([])
-        ax.set_title("E-BFMI " + ", ".join(f"{one:.2f}" for one in found.bfmi) + low, loc="left")
+        titled(ax, "E-BFMI " + ", ".join(f"{one:.2f}" for one in found.bfmi) + low)
         ax.legend(fontsize="x-small")
     return ax

@@ -14,7 +14,7 @@ from hiermod.core.escaping import label_text
 from hiermod.errors import ArgumentError, ArgumentTypeError
 from hiermod.inference.scores.comparable import paired_units
 from hiermod.inference.scores.record import MAX_K, NAMES, Score
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, ink, new_axes, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,13 +54,13 @@ def compare_scores(table: Any, ax: Axes | None = None) -> Axes:
                 ax.annotate(
                     words, (elpd[at], y[at] + BELOW), (0, -12), textcoords="offset points",
                     ha="center", va="center", fontsize="x-small", color=COLOURS["REML"],
-                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+                    bbox={"facecolor": ink(0.0), "edgecolor": "none", "pad": 0.5},
                 )  # fmt: skip
         ax.set_yticks(y, [str(name) for name in table.index])
         ax.set_ylim(len(table) - 0.3, -0.6)
         ax.grid(axis="y", visible=False)
         criterion = NAMES.get(table.attrs.get("criterion", ""), "")
-        ax.set_title(f"{criterion[:1].upper()}{criterion[1:]}" or "Predictive comparison", loc="left")
+        titled(ax, f"{criterion[:1].upper()}{criterion[1:]}" or "Predictive comparison")
         ax.set_xlabel("expected log predictive density (larger is better)")
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.0, ncols=2)
     return ax
@@ -89,7 +89,7 @@ def score_differences(models: Mapping[str, Any], by: Sequence[Any] | None = None
     value = units["difference"].to_numpy()
     place = np.arange(len(units), dtype=float)
     colours = np.where(value >= 0, COLOURS["Bayes"], COLOURS["REML"])
-    faces = np.where(bad, "white", colours)
+    faces = np.where(bad, ink(0.0), colours)
     with styled():
         if listed:
             ax = new_axes(6.4, 1.6 + 0.26 * len(units), ax)
@@ -111,8 +111,8 @@ def score_differences(models: Mapping[str, Any], by: Sequence[Any] | None = None
         for colour, better in ((COLOURS["Bayes"], first), (COLOURS["REML"], second)):
             ax.plot([], [], "o-", color=colour, label=f"{better} predicts better")
         if bad.any():
-            ax.plot([], [], "o", mfc="white", color=COLOURS["none"], label=f"Pareto k > {MAX_K}")
+            ax.plot([], [], "o", mfc=ink(0.0), color=COLOURS["none"], label=f"Pareto k > {MAX_K}")
         ax.legend(fontsize="small")
         total = f"{value.sum():+.1f}".replace("-", "−")
-        ax.set_title(f"elpd: {first} less {second}, {total} in all", loc="left")
+        titled(ax, f"elpd: {first} less {second}, {total} in all")
     return ax

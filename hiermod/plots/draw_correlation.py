@@ -10,7 +10,7 @@ import numpy as np
 from hiermod.errors import ArgumentTypeError
 from hiermod.fits.tables import LEVEL
 from hiermod.inference.groups.effect_pairs import EffectPair, effect_pair
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, new_axes, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def effect_correlation(
             ax.annotate(str(name), at, (6, 5), textcoords="offset points", fontsize="small", zorder=6)
         ax.set_xlabel(f"effect on {pair.x}")
         ax.set_ylabel(f"effect on {pair.y}")
-        ax.set_title(f"Effects by {pair.group}: {_correlation(pair)}", loc="left")
+        titled(ax, f"Effects by {pair.group}: {_correlation(pair)}")
         ax.legend(loc="best", fontsize="small", frameon=True, framealpha=0.85, edgecolor="none")
     return ax
 

@@ -15,13 +15,12 @@ from hiermod.families.responses import check_mean
 from hiermod.formula.data import level_labels
 from hiermod.formula.roles import FACTOR, variable_roles
 from hiermod.inference.marginal_effects.reference_grid import check_variable, levels_of, typical_values
-from hiermod.plots.style import COLOURS, level_ticks, new_axes, plain_name, styled
+from hiermod.plots.style import COLOURS, PALETTE, level_ticks, new_axes, plain_name, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 POINTS = 80  # of a line
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c8c8c")  # Okabe and Ito
 LINES, MARKERS = ("-", "--", "-.", ":"), ("o", "D", "s", "^")
 DARKER = 0.5  # a further fit's share of the line's brightness
 WIDTH = 0.6  # of a factor's level that its points and bars share
@@ -197,6 +196,6 @@ def _dress(
     about = ""
     if design.blocks and link != {"identity"}:
         about = ", averaged over groups" if target == "new_group" else ", a typical group"
-    ax.set_title(f"Effect of {x}{f' by {by}' if by else ''}{about}", loc="left")
+    titled(ax, f"Effect of {x}{f' by {by}' if by else ''}{about}")
     if legend:
         ax.legend(title=by, fontsize="small")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hiermod.core.escaping import label_text
 from hiermod.errors import ArgumentTypeError, UnknownNameError, nearest
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, new_axes, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,5 +52,5 @@ def influence(table: Any, term: str | None = None, group: str | None = None, ax:
         what = "Cook's distance" if term is None else f"change of {term} in standard errors"
         ax.set_xlabel(f"{what} ({how})")
         more = "" if len(shown) == len(values) else f", largest {len(shown)} of {len(values)}"
-        ax.set_title(f"Influence of each {unit}{more}", loc="left")
+        titled(ax, f"Influence of each {unit}{more}")
     return ax

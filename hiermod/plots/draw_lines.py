@@ -20,7 +20,7 @@ from hiermod.inference.groups.group_lines import (
     within_slope,
     without_groups,
 )
-from hiermod.plots.style import COLOURS, PALETTE, new_axes, plain_name, styled
+from hiermod.plots.style import COLOURS, PALETTE, new_axes, plain_name, styled, titled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +74,7 @@ def spaghetti(
         )  # fmt: skip
         total, shown = lines.attrs["levels"], lines.attrs["shown"]
         count = f"{total}" if shown == total else f"{shown} of {total}"
-        ax.set_title(f"{plain_name(fit.design.response)} by {x}, {count} levels of {group}", loc="left")
+        titled(ax, f"{plain_name(fit.design.response)} by {x}, {count} levels of {group}")
         ax.set_xlabel(x)
         ax.set_ylabel(plain_name(fit.design.response))
         ax.legend(loc="best", fontsize="small")
@@ -119,7 +119,7 @@ def simpson(
             complete[x], complete["estimate"], color=COLOURS["complete"], ls=(0, (4, 1.5)), lw=2.6, zorder=5,
             label=f"ignoring {group}: slope {_number(slopes[''])}",
         )  # fmt: skip
-        ax.set_title(f"{plain_name(fit.design.response)} by {x}, within {group} and across", loc="left")
+        titled(ax, f"{plain_name(fit.design.response)} by {x}, within {group} and across")
         ax.set_xlabel(x)
         ax.set_ylabel(plain_name(fit.design.response))
         ax.legend(loc="best", fontsize="small")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hiermod.study.pooling import Pooling
 
 HELD = (0.1, 0.3, 0.5, 0.7, 0.9)
-SHADE = "#9ecae1"
+SHADE, EDGE = "#9ecae1", "#4a8fc0"
 
 
 def shrinkage_map(
@@ -47,7 +47,7 @@ def shrinkage_map(
             ellipse = np.array(centre)[:, None] + radius * root @ outline
             ax.fill(*ellipse, color=SHADE, alpha=0.22, zorder=0.5, lw=0)
             label = "where 10, 30, 50, 70 and 90 % are expected" if held == HELD[0] else None
-            ax.plot(*ellipse, color=SHADE, lw=1.0, zorder=0.6, gid=f"contour {held:g}", label=label)
+            ax.plot(*ellipse, color=EDGE, lw=1.0, zorder=0.6, gid=f"contour {held:g}", label=label)
         # below the axes: inside it would hide groups
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize="small")
     return ax

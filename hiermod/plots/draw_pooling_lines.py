@@ -12,7 +12,7 @@ import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, nearest
 from hiermod.inference.groups.pooled_lines import line_variable
-from hiermod.plots.style import COLOURS, counted, plain_name, styled
+from hiermod.plots.style import COLOURS, counted, ink, plain_name, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def pooling_lines(
         )
         for ax, level in zip(axes.flat, shown, strict=False):
             rows = block.codes == block.levels.index(level)
-            ax.scatter(pooling.design.frame[name][rows], y[rows], s=14, color="#4d4d4d", zorder=3)
+            ax.scatter(pooling.design.frame[name][rows], y[rows], s=14, color=ink(0.7), zorder=3)
             for method in methods:
                 line = table[(table["method"] == method) & (table["level"] == level)]
                 if line["estimate"].notna().all():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod.errors import ArgumentTypeError
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, new_axes, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +44,6 @@ def power_curve(found: Any, power: float = 0.8, ax: Axes | None = None) -> Axes:
         ax.set_ylim(0, 1.03)
         ax.set_xlabel("sample size")
         ax.set_ylabel("power")
-        ax.set_title(f"Power for {found.term} ({found.method}, alpha {found.alpha:g})", loc="left")
+        titled(ax, f"Power for {found.term} ({found.method}, alpha {found.alpha:g})")
         ax.legend(loc="upper left", fontsize="small")
     return ax

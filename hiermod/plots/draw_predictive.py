@@ -17,13 +17,13 @@ from hiermod.inference.predictive.predictive_checks import Statistics, statistic
 from hiermod.inference.predictive.predictive_checks import predictive_intervals as interval_table
 from hiermod.inference.predictive.predictive_shapes import densities, distribution_functions, frequencies
 from hiermod.inference.predictive.replicates import Replicates, group_codes, replicates
-from hiermod.plots.style import COLOURS, new_axes, plain_name, styled
+from hiermod.plots.style import COLOURS, ink, new_axes, over_all, plain_name, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DATA, MODEL = "#000000", COLOURS["Bayes"]
+MODEL = COLOURS["Bayes"]
 FACETS = 24  # groups that are drawn; with more, the first
 COLUMNS = 6
 
@@ -55,7 +55,7 @@ def predictive_density(
         _shape(ax, drawn, kind, curves)
         ax.set_xlabel(plain_name(drawn.response))
         ax.set_ylabel({"density": "density", "ecdf": "share of rows", "bars": "rows"}[kind])
-        ax.set_title("Observed and simulated responses", loc="left")
+        titled(ax, "Observed and simulated responses")
         ax.legend(fontsize="x-small")
     return ax
 
@@ -89,11 +89,11 @@ def predictive_groups(
         for ax, j in zip(axes.ravel(), shown, strict=False):
             part = drawn.rows(codes == j)
             _shape(ax, part, kind, curves)
-            ax.set_title(levels[j], loc="left", fontsize="small")
+            titled(ax, levels[j], fontsize="small")
         for ax in axes.ravel()[len(shown) :]:
             ax.set_axis_off()
         more = "" if len(shown) == len(present) else f" ({len(shown)} of {len(present)} levels)"
-        figure.suptitle(f"Observed (dark) and simulated responses by {group}{more}", fontsize="medium")
+        over_all(figure, f"Observed (dark) and simulated responses by {group}{more}", fontsize="medium")
         figure.supxlabel(plain_name(drawn.response), fontsize="medium")
         figure.supylabel({"density": "density", "ecdf": "share of rows", "bars": "rows"}[kind], fontsize="medium")
     return figure
@@ -128,10 +128,10 @@ def predictive_statistics(
             simulated = found.simulated[:, i]
             known = simulated[np.isfinite(simulated)]
             one.hist(known, bins=30, color=MODEL, alpha=0.45, label="simulated data")
-            one.axvline(found.observed[i], color=DATA, lw=2.0, label="data")
+            one.axvline(found.observed[i], color=ink(), lw=2.0, label="data")
             one.set_yticks([])
             one.grid(False)
-            one.set_title(f"{found.names[i][0]}  (p = {found.p[i]:.3g})", loc="left", fontsize="small")
+            titled(one, f"{found.names[i][0]}  (p = {found.p[i]:.3g})", fontsize="small")
         for one in axes[count:]:
             one.set_axis_off()
         axes[0].legend(fontsize="x-small")
@@ -168,7 +168,7 @@ def predictive_intervals(
         ax.vlines(place, table["inner_lower"], table["inner_upper"], lw=width * 1.5, label="50 %", **wide)
         inside = table["inside"].to_numpy()
         y = table["observed"].to_numpy()
-        ax.plot(place[inside], y[inside], ls="", marker="o", ms=3, color=DATA, label="data")
+        ax.plot(place[inside], y[inside], ls="", marker="o", ms=3, color=ink(), label="data")
         if not inside.all():
             ax.plot(place[~inside], y[~inside], ls="", marker="o", ms=4.5, color=COLOURS["REML"], label="data outside")
             for i in np.flatnonzero(~inside)[:12]:
@@ -183,7 +183,7 @@ def predictive_intervals(
             ax.set_xticks(place[order], [str(one) for one in table.index[order]], rotation=60, fontsize="x-small")
         ax.set_xlabel(xlabel)
         ax.set_ylabel(table.attrs["response"] if group is None else f"mean {table.attrs['response']}")
-        ax.set_title(f"{int(inside.sum())} of {len(table)} inside", loc="left")
+        titled(ax, f"{int(inside.sum())} of {len(table)} inside")
         ax.legend(fontsize="x-small")
     return ax
 
@@ -210,7 +210,7 @@ def _shape(ax: Axes, drawn: Replicates, kind: str, curves: int) -> None:
         ax.plot(
             found.x, curve, color=MODEL, lw=0.7, alpha=0.3, label="simulated data" if i == 0 else "_nolegend_", **style
         )
-    ax.plot(found.x, found.observed, color=DATA, lw=2.0, label="data", **style)
+    ax.plot(found.x, found.observed, color=ink(), lw=2.0, label="data", **style)
 
 
 def _bars(ax: Axes, table: pd.DataFrame, drawn: Replicates) -> None:

@@ -17,7 +17,7 @@ from hiermod.inference.priors_and_reml.conflict import bandwidth, kernel_density
 from hiermod.inference.priors_and_reml.prior import PriorPredictive
 from hiermod.inference.priors_and_reml.prior_against import marginals
 from hiermod.inference.priors_and_reml.tail_tests import Marginal
-from hiermod.plots.style import COLOURS, new_axes, plain_name, styled
+from hiermod.plots.style import COLOURS, ink, new_axes, over_all, plain_name, styled, titled
 from hiermod.priors.distributions import scipy_or_none
 from hiermod.priors.lkj import correlation_law, lkj_marginal
 
@@ -58,7 +58,7 @@ def prior_against_reml(
             _against(ax, known[name], table.loc[name], posterior.get(name), labels=i == 0)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
-        figure.suptitle(f"Prior against REML: {prior.formula}", x=0.01, ha="left")
+        over_all(figure, f"Prior against REML: {prior.formula}", x=0.01, ha="left")
     return figure
 
 
@@ -118,11 +118,11 @@ def _against(ax: Axes, marginal: Marginal, row: Any, posterior: np.ndarray | Non
     ax.set_xlim(low, high)
     ax.set_ylim(-0.16, 1.08)
     conflict = bool(row["conflict"])
-    ax.set_title(
+    titled(
+        ax,
         f"{marginal.name}{': conflict' if conflict else ''}",
         fontsize="small",
-        loc="left",
-        color=COLOURS["REML"] if conflict else "black",
+        color=COLOURS["REML"] if conflict else ink(),
     )
 
 
@@ -155,7 +155,7 @@ def prior_densities(source: Any, design: Design | None = None) -> Figure:
     with styled():
         figure, axes = _panels(len(entries))
         for one, ax in zip(entries, axes, strict=True):
-            ax.set_title(f"{one.parameter}\n{one.text}", fontsize="small", loc="left", fontweight="normal")
+            titled(ax, f"{one.parameter}\n{one.text}", fontsize="small", fontweight="normal")
             if one.eta is None:
                 found = scipy_or_none(one.law)
             elif one.parameter in blocks:
@@ -213,7 +213,7 @@ def prior_predictive(
         ax.set_ylim(low - margin, high + margin)
         ax.set_xlabel(column or factor)
         ax.set_ylabel(plain_name(prior.design.response))
-        ax.set_title(f"Prior predictive: {prior.formula}", loc="left")
+        titled(ax, f"Prior predictive: {prior.formula}")
         if column is None and len(ax.get_xticks()) > MOST_LABELS:
             ax.set_xticks([])
         ax.legend(loc="upper left", fontsize="small", frameon=True, framealpha=0.9, edgecolor="none")

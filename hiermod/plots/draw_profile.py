@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentTypeError
-from hiermod.plots.style import COLOURS, styled
+from hiermod.plots.style import COLOURS, over_all, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,8 +43,8 @@ def profile(curves: Any, absolute: bool = False) -> Figure:
             ax.set_visible(False)
         for ax in axes[:, 0]:
             ax.set_ylabel("|ζ|" if absolute else "ζ")
-        figure.suptitle(
-            f"Profile ζ of the ML deviance, {100 * curves.attrs['level']:.4g} % intervals", x=0.01, ha="left"
+        over_all(
+            figure, f"Profile ζ of the ML deviance, {100 * curves.attrs['level']:.4g} % intervals", x=0.01, ha="left"
         )
     return figure
 
@@ -66,7 +66,7 @@ def _panel(curves: pd.DataFrame, name: str, absolute: bool, ax: Axes) -> None:
         ax.plot([estimate], [0.0], marker="o", ms=6, color=COLOURS["complete"])
     else:
         ax.text(0.5, 0.5, "undefined: an sd is 0", transform=ax.transAxes, ha="center", fontsize="small")
-    ax.set_title(name, fontsize="small", loc="left")
+    titled(ax, name, fontsize="small")
 
 
 def smooth(value: np.ndarray, zeta: np.ndarray, slope: np.ndarray, points: int = 30) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hiermod.core.escaping import label_text
 from hiermod.inference.assumptions.assumption_tables import qq_points
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, new_axes, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +60,7 @@ def qq(
             _outside(points[outside], ax)
         ax.set_xlabel("normal quantile")
         ax.set_ylabel("standardised residual" if group is None else f"standardised effect: {points.attrs['term']}")
-        ax.set_title("Residuals" if group is None else f"{points.attrs['term']} by {group}", loc="left")
+        titled(ax, "Residuals" if group is None else f"{points.attrs['term']} by {group}")
         ax.legend(loc="upper left", fontsize="x-small")
     return ax
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiermod.errors import ArgumentTypeError
-from hiermod.plots.style import COLOURS, new_axes, styled
+from hiermod.plots.style import COLOURS, new_axes, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ def recovery_bias(found: Any, ax: Axes | None = None) -> Axes:
         ax = _by_method(value, value - half, value + half, ax)
         ax.axvline(0.0, color=COLOURS["complete"], ls=":", lw=1.2)
         ax.set_xlabel("bias / sd of the estimates")
-        ax.set_title("Bias", loc="left")
+        titled(ax, "Bias")
     return ax
 
 
@@ -43,7 +43,7 @@ def recovery_coverage(found: Any, ax: Axes | None = None) -> Axes:
         ax.axvline(found.level, color=COLOURS["complete"], ls=":", lw=1.2)
         ax.set_xlim(right=1.003)
         ax.set_xlabel(f"coverage of {found.level:.0%} intervals")
-        ax.set_title("Coverage", loc="left")
+        titled(ax, "Coverage")
     return ax
 
 
@@ -66,7 +66,7 @@ def rank_histogram(found: Any) -> Figure:
             ax.axhspan(counts.attrs["lower"], counts.attrs["upper"], color=COLOURS["none"], alpha=0.3, lw=0, zorder=3)
             ax.axhline(counts.attrs["expected"], color=COLOURS["complete"], ls=":", lw=1.2, zorder=4)
             ax.bar(counts.index, counts[name], width=0.92 * width, align="edge", color=COLOURS["Bayes"])
-            ax.set_title(name, loc="left", fontsize="small")
+            titled(ax, name, fontsize="small")
             ax.grid(axis="x", visible=False)
         for ax in panels.flat[len(counts.columns) :]:
             ax.set_visible(False)

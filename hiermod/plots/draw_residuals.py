@@ -13,7 +13,7 @@ from hiermod.core.escaping import label_text
 from hiermod.errors import ArgumentTypeError
 from hiermod.inference.assumptions.assumption_tables import residual_points, residual_smooth, residuals_within_groups
 from hiermod.inference.assumptions.quantile_residuals import SimulatedResiduals, uniform_quantiles
-from hiermod.plots.style import COLOURS, new_axes, plain_name, styled
+from hiermod.plots.style import COLOURS, ink, new_axes, plain_name, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def _cloud(fit: Any, points: pd.DataFrame, ylabel: str, title: str, label: int, 
             )
         ax.set_xlabel(f"fitted {plain_name(fit.design.response)}")
         ax.set_ylabel(ylabel)
-        ax.set_title(title, loc="left")
+        titled(ax, title)
         if zero and len(ax.lines) > 3:
             ax.legend(handles=[ax.lines[1], ax.lines[3]], fontsize="x-small")
     return ax
@@ -106,9 +106,9 @@ def residuals_by_group(fit: Any, group: str | None = None, ax: Axes | None = Non
         ax.set_xlabel("standardised residual")
         ax.set_ylabel(str(table.index.name))
         who = "" if len(shown) == len(table) else f"the {len(shown)} of {len(table)} levels that spread most, "
-        ax.set_title(f"Residuals by {table.index.name}", loc="left", pad=20)
+        titled(ax, f"Residuals by {table.index.name}", pad=20)
         place = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
-        ax.annotate(f"{who}ordered by median", **place, fontsize="x-small", color="#555555")
+        ax.annotate(f"{who}ordered by median", **place, fontsize="x-small", color=ink(0.67))
     return ax
 
 
@@ -143,6 +143,6 @@ def simulated_residuals(residuals: Any, ax: Axes | None = None) -> Axes:
         how = "group effects held" if residuals.conditional else "group effects drawn anew"
         ax.set_xlabel(f"uniform quantile ({how})")
         ax.set_ylabel("simulated residual")
-        ax.set_title("Simulated residuals", loc="left")
+        titled(ax, "Simulated residuals")
         ax.legend(loc="upper left", fontsize="x-small")
     return ax

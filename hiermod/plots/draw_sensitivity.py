@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from hiermod.errors import ArgumentTypeError
 from hiermod.fits.bayesian import BayesianFit
 from hiermod.inference.priors_and_reml.power_curves import power_curves
-from hiermod.plots.style import styled
+from hiermod.plots.style import ink, over_all, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BELOW, AT, ABOVE = "#E69F00", "#000000", "#0072B2"  # Okabe and Ito (2008)
+BELOW, ABOVE = "#E69F00", "#0072B2"  # Okabe and Ito (2008)
 
 
 def power_scaling(
@@ -44,7 +44,7 @@ def power_scaling(
         for name, ax in zip(names, axes.flat, strict=False):
             for alpha, one in curves[curves["parameter"] == name].groupby("alpha", sort=True):
                 _curve(ax, one, float(alpha), component)
-            ax.set_title(name, fontsize="small", loc="left")
+            titled(ax, name, fontsize="small")
             ax.locator_params(axis="x", nbins=5)
             if kind == "density":
                 ax.set_yticks([])
@@ -52,11 +52,11 @@ def power_scaling(
                 ax.spines["left"].set_visible(False)
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
-        figure.suptitle(f"Posterior under powers of the {component}: {fit.formula}", x=0.01, ha="left")
+        over_all(figure, f"Posterior under powers of the {component}: {fit.formula}", x=0.01, ha="left")
     return figure
 
 
 def _curve(ax: Any, one: Any, alpha: float, component: str) -> None:
-    colour = AT if alpha == 1 else BELOW if alpha < 1 else ABOVE
+    colour = ink() if alpha == 1 else BELOW if alpha < 1 else ABOVE
     strength = "as fitted" if alpha == 1 else f"{component} to the power {alpha:g}"
     ax.plot(one["x"], one["y"], color=colour, lw=1.8, ls="-" if alpha == 1 else "--", label=strength)

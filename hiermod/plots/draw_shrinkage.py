@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hiermod.errors import ArgumentError, UnknownNameError, listing, nearest
-from hiermod.plots.style import COLOURS, counted, new_axes, plain_name, sampled, styled
+from hiermod.plots.style import COLOURS, counted, ink, new_axes, plain_name, sampled, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -211,8 +211,8 @@ def _title(ax: Axes, pooling: Pooling, terms: list[str], alone: pd.Index, shown:
     total = len(next(block for block in pooling.design.blocks if block.factor == pooling.group).levels)
     count = counted(shown, total, pooling.group)
     title = f"Shrinkage of {' and '.join(terms)}" + (f", {count}" if count else f" by {pooling.group}")
-    ax.set_title(title, loc="left", pad=24 if len(alone) else None)
+    titled(ax, title, pad=24 if len(alone) else None)
     if len(alone):
         note = f"No arrow, too few rows of their own: {pooling.group} {listing(alone, 5)}"
         place = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (0, 7), "textcoords": "offset points"}
-        ax.annotate(note, **place, fontsize="small", color="#555555")
+        ax.annotate(note, **place, fontsize="small", color=ink(0.67))

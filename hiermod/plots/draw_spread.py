@@ -15,7 +15,7 @@ from hiermod.core.arguments import check_count
 from hiermod.errors import UnknownNameError, nearest
 from hiermod.inference.groups.group_lines import group_rows, line_block
 from hiermod.inference.groups.spread_path import NO_POOLING, SpreadPath, spread_path
-from hiermod.plots.style import COLOURS, counted, new_axes, plain_log, plain_name, sampled, styled
+from hiermod.plots.style import COLOURS, counted, ink, new_axes, plain_log, plain_name, sampled, styled, titled
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
@@ -76,7 +76,7 @@ def pooling_path(fit: Any, term: str | None = None, group: str | None = None, ax
             if len(shown) < total
             else f"{term} of each {path.group}"
         )
-        ax.set_title("← complete pooling", loc="left", fontsize="medium", fontweight="normal")
+        titled(ax, "← complete pooling", fontsize="medium", fontweight="normal")
         ax.set_title("no pooling →", loc="right", fontsize="medium", fontweight="normal")
         ax.margins(x=0.0)
         ax.legend(loc="upper left", fontsize="small")
@@ -210,8 +210,8 @@ def _data(ax: Axes, path: SpreadPath, x: str) -> None:
 def _head(ax: Axes, title: str, note: str) -> tuple[Any, Any]:
     """The title, and under it two lines in small letters; both texts."""
     place = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
-    head = ax.set_title(title, loc="left", fontsize="medium", pad=30)
-    return head, ax.annotate(note, **place, fontsize="x-small", color="#404040")
+    head = titled(ax, title, fontsize="medium", pad=30)
+    return head, ax.annotate(note, **place, fontsize="x-small", color=ink(0.75))
 
 
 def _words(fit: Any, path: SpreadPath, scale: float) -> tuple[str, str]:

@@ -9,12 +9,12 @@ import numpy as np
 from hiermod.fits.tables import LEVEL
 from hiermod.inference.groups.parameter_intervals import named_fits
 from hiermod.inference.marginal_effects.variance_shares import COMMON, RESIDUAL, variance_shares
-from hiermod.plots.style import PALETTE, new_axes, styled
+from hiermod.plots.style import PALETTE, ink, new_axes, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-OWN = {COMMON: "#3d3d3d", RESIDUAL: "#bdbdbd"}
+OWN = {COMMON: "#595959", RESIDUAL: "#bdbdbd"}
 NARROW = {False: 0.06, True: 0.13}  # a share below this, without and with an interval, has its number above the bar
 NOTHING = 1e-6  # a model without predictors has none of them
 HEIGHT = 0.6  # of a bar
@@ -51,7 +51,7 @@ def variance_partition(fit: Any, common: bool = True, level: float = LEVEL, ax: 
                 share = float(table.loc[name, "share"])
                 if share < NOTHING:
                     continue
-                ax.barh(row, share, HEIGHT, left=start, color=colours[name], edgecolor="white", gid=f"bar {name}")
+                ax.barh(row, share, HEIGHT, left=start, color=colours[name], edgecolor=ink(0.0), gid=f"bar {name}")
                 words = _words(*table.loc[name, ["share", "lower", "upper"]])
                 if share >= NARROW["[" in words]:
                     dark = name != RESIDUAL and colours[name] not in ("#E69F00", "#56B4E9")

@@ -169,7 +169,7 @@ def test_calibration_draws_the_isotonic_curve():
 @pytest.mark.stack
 def test_traces_are_the_draws_of_every_chain(fit):
     figure = hm.plots.trace(fit, ["Days", "1|Subject[308]", "Subject_corr"])
-    assert [ax.get_title(loc="left") for ax in figure.axes[::2]] == [
+    assert [ax.get_title(loc="left").replace("\n", "") for ax in figure.axes[::2]] == [
         "Days",
         "1|Subject[308]",
         "Subject_corr[Intercept,Days]",
@@ -179,7 +179,7 @@ def test_traces_are_the_draws_of_every_chain(fit):
         np.testing.assert_array_equal(line.get_ydata(), chain)
     np.testing.assert_array_equal(figure.axes[3].lines[0].get_ydata(), fit.record.b[0][0, :, 0, 0])
     everything = hm.plots.trace(fit)
-    assert [ax.get_title(loc="left") for ax in everything.axes[::2]] == [
+    assert [ax.get_title(loc="left").replace("\n", "") for ax in everything.axes[::2]] == [
         "Intercept", "Days", "sigma", "1|Subject_sigma", "Days|Subject_sigma", "Subject_corr[Intercept,Days]",
     ]  # fmt: skip
 

@@ -133,21 +133,6 @@ def test_groups_without_an_estimate_of_their_own_have_no_arrow() -> None:
     assert len(slopes.get_yticks()) == 20
 
 
-def test_a_dark_style_leaves_the_figures_legible(two: Pooling) -> None:
-    with plt.style.context("dark_background"):
-        for ax in (two.plot_shrinkage(), two.plot_shrinkage(ax=plt.subplots()[1])):
-            ax.figure.canvas.draw()
-            assert mpl.colors.same_color(ax.get_facecolor(), "white")  # what is black is seen on it
-            around = ax.figure.get_facecolor()
-            texts = [ax.xaxis.label, ax.title, *ax.get_xticklabels(), *ax.get_yticklabels()]
-            assert not any(mpl.colors.same_color(text.get_color(), around) for text in texts)
-            assert not any(mpl.colors.same_color(text.get_color(), "white") for text in ax.get_legend().get_texts())
-    light = Figure(facecolor="#fff8e7").subplots()
-    light.set_facecolor("none")
-    two.plot_shrinkage(ax=light)
-    assert light.get_facecolor()[3] == 0  # a person's own light ground stays
-
-
 def test_nothing_global_changes_and_given_axes_are_used(two: Pooling, one: Pooling, tmp_path: Path) -> None:
     ax = Figure(figsize=(8, 6)).subplots()
     assert two.plot_shrinkage(ax=ax) is ax
