@@ -190,7 +190,8 @@ def test_nuts_on_the_graph_draws_from_the_same_posterior() -> None:
     model = hm.Model(EMPTY, data)
     exact = model.fit(random_seed=1)
     assert exact.inference.method == "marginal"
-    nuts = model.fit(inference_method="nutpie", random_seed=2, draws=1500, chains=4, progressbar=False)
+    how = {"random_seed": 2, "draws": 1500, "chains": 4, "progressbar": False}
+    nuts = model.fit(inference_method="nutpie", target_accept=0.99, **how)  # at 0.9 one of 6,000 may diverge
     mine, theirs = exact.fixef(), nuts.fixef()
     assert list(mine.index) == list(theirs.index)
     error = np.hypot(mine["mcse"], theirs["mcse"])
